@@ -1,0 +1,42 @@
+# make demo    the main job in one screen: peers find each other, a worker is killed, nothing is lost
+# make test    everything that must hold; make check is its first part
+# Both set up .venv when it is missing or pyproject.toml has changed.
+
+PYTHON ?= python3
+DURATION ?= 15
+SEEDS ?= 100000
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: setup demo check test bench proof-sim
+.DELETE_ON_ERROR:
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "zq needs Python >= 3.11; this is " + sys.version.split()[0] + "; set PYTHON=")'
+	@echo "setting up $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,dev]'
+	@touch $@
+
+demo: setup
+	@DURATION=$(DURATION) $(BIN)/python -m examples.host_monitor
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: setup
+	@$(BIN)/python tests/run.py
+
+bench: setup
+	@$(BIN)/python -m benchmarks
+
+# The simulator over many more schedules than `make test` takes: make proof-sim SEEDS=1000000
+proof-sim: setup
+	@$(BIN)/python -m tests.simulation --seeds 0-$(SEEDS)

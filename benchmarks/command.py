@@ -1,0 +1,53 @@
+"""The command line of the benchmarks."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.idle import IDLE
+from benchmarks.one_way import ONE_WAY
+from benchmarks.round_trip import ROUND_TRIP
+from benchmarks.start_up import IMPORT, START_UP
+from benchmarks.work_queue import WORK_QUEUE
+from benchmarks.workload import FULL, QUICK, measure
+
+WORKLOADS = {workload.name: workload for workload in (ONE_WAY, WORK_QUEUE, ROUND_TRIP, IMPORT, START_UP, IDLE)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and report. 0: everything ran, whatever it reached; 1: a contender failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="zq beside what one would write by hand")
+    parser.add_argument("--workload", "-w", action="append", choices=list(WORKLOADS), help="only this one; repeatable")
+    parser.add_argument("--quick", action="store_true", help="a smoke run: small counts, figures mean little")
+    parser.add_argument("--repeat", "-r", type=int, metavar="N", help="rounds of each workload (default: its own)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
+    options = parser.parse_args(arguments)
+    if options.repeat is not None and options.repeat < 1:
+        parser.error("--repeat: at least 1")
+
+    scale = QUICK if options.quick else FULL
+    if options.repeat is not None:
+        scale = dataclasses.replace(scale, rounds=options.repeat)
+    where = report.machine()
+    chosen = [WORKLOADS[name] for name in options.workload or WORKLOADS]
+    results = [measure(workload, scale, _progress) for workload in chosen]
+    _progress("")
+    print(report.text(where, results))
+    if options.quick:
+        print("This was --quick: it shows that everything runs, not how fast it is.")
+    if options.json is not None:
+        options.json.write_text(json.dumps(report.document(where, results), indent=2) + "\n", encoding="utf-8")
+    return 1 if any(result.failures for result in results) else 0
+
+
+def _progress(what: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{what}", end="", file=sys.stderr, flush=True)
+    elif what:
+        print(what, file=sys.stderr)

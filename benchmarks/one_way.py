@@ -1,0 +1,103 @@
+"""One way, publish to subscribe: 100-byte maps, one by one, two processes over TCP on the loopback interface."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from itertools import islice
+
+import zq
+from benchmarks import peers, raw
+from benchmarks.process import Running, Say, finish
+from benchmarks.workload import READING, Compare, Contender, Scale, Target, Values, Workload
+
+TOPIC = "benchmark/readings"
+
+
+def subscribe(say: Say, count: int, warm_up: int) -> float:
+    """Messages a second between the last of `warm_up` and the last of `count` messages that follow."""
+    with peers.blocking("subscriber") as peer, peer.subscriber(TOPIC) as subscriber:
+        say("open")
+        messages = iter(subscriber)
+        for message in islice(messages, warm_up):
+            _ = message.data
+        started = time.perf_counter()
+        for message in islice(messages, count):
+            _ = message.data
+        return count / (time.perf_counter() - started)
+
+
+def publish(say: Say, count: int) -> None:
+    with peers.blocking("publisher") as peer, peer.publisher(TOPIC) as publisher:
+        publisher.wait_for_subscribers()
+        peers.require_tcp(peer.peers())
+        for _ in range(count):
+            publisher.send(READING)
+        publisher.flush()
+
+
+def subscribe_asynchronously(say: Say, count: int, warm_up: int) -> float:
+    """As `subscribe`, with `async for`."""
+    return asyncio.run(_subscribe(say, count, warm_up))
+
+
+async def _subscribe(say: Say, count: int, warm_up: int) -> float:
+    async with peers.asynchronous("subscriber") as peer, peer.subscriber(TOPIC) as subscriber:
+        say("open")
+        messages = aiter(subscriber)
+        await _take(messages, warm_up)
+        started = time.perf_counter()
+        await _take(messages, count)
+        return count / (time.perf_counter() - started)
+
+
+async def _take(messages: AsyncIterator[zq.Message], count: int) -> None:
+    async for message in messages:
+        _ = message.data
+        count -= 1
+        if not count:
+            return
+
+
+def publish_asynchronously(say: Say, count: int) -> None:
+    asyncio.run(_publish(count))
+
+
+async def _publish(count: int) -> None:
+    async with peers.asynchronous("publisher") as peer, peer.publisher(TOPIC) as publisher:
+        await publisher.wait_for_subscribers()
+        peers.require_tcp(peer.peers())
+        for _ in range(count):
+            await publisher.send(READING)
+        await publisher.flush()
+
+
+def between(send: Callable[[Say, int], None], receive: Callable[[Say, int, int], float]) -> Callable[[Scale], Values]:
+    """A contender's run: the rate of messages from one role to the other."""
+
+    def run(scale: Scale) -> Values:
+        with Running(receive, scale.messages, scale.warm_up) as receiver:
+            receiver.hear()
+            with Running(send, scale.messages + scale.warm_up) as sender:
+                return {"msg/s": finish(receiver, sender)}
+
+    return run
+
+
+ONE_WAY = Workload(
+    name="one-way",
+    title="publish to subscribe, 100-byte map, one by one, two processes over TCP",
+    rounds=5,
+    contenders=(
+        Contender(name="pyzmq PUB/SUB", run=raw.publish_subscribe),
+        Contender(name="zq", run=between(publish, subscribe)),
+        Contender(name="zq.aio", run=between(publish_asynchronously, subscribe_asynchronously)),
+    ),
+    targets=(
+        Target(
+            contender="zq", metric="msg/s", compare=Compare.RATIO, baseline="pyzmq PUB/SUB", at_least=True, limit=1.0
+        ),
+        Target(contender="zq.aio", metric="msg/s", compare=Compare.RATIO, baseline="zq", at_least=True, limit=0.8),
+    ),
+)

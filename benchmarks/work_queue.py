@@ -1,0 +1,63 @@
+"""A queue with an acknowledgement for each message, one pusher and one puller over TCP on the loopback interface.
+
+The baseline acknowledges nothing: PUSH/PULL forgets a message once it is sent. The target says how much of its
+speed at-least-once may cost.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+
+from benchmarks import peers, raw
+from benchmarks.process import Running, Say, finish
+from benchmarks.workload import READING, Compare, Contender, Scale, Target, Values, Workload
+
+QUEUE = "benchmark-jobs"
+
+
+def pull(say: Say, count: int, warm_up: int) -> float:
+    """Messages a second between the last of `warm_up` and the last of `count` messages that follow."""
+    with peers.blocking("puller") as peer, peer.puller(QUEUE) as puller:
+        say("open")
+        messages = iter(puller)
+        for message in islice(messages, warm_up):
+            with message:
+                pass
+        started = time.perf_counter()
+        for message in islice(messages, count):
+            with message:
+                pass
+        return count / (time.perf_counter() - started)
+
+
+def push(say: Say, count: int) -> None:
+    with peers.blocking("pusher") as peer, peer.pusher(QUEUE) as pusher:
+        pusher.wait_for_pullers()
+        peers.require_tcp(peer.peers())
+        for _ in range(count):
+            pusher.send(READING)
+        pusher.flush(until="processed")
+
+
+def acknowledged(scale: Scale) -> Values:
+    with Running(pull, scale.messages, scale.warm_up) as puller:
+        puller.hear()
+        with Running(push, scale.messages + scale.warm_up) as pusher:
+            return {"msg/s": finish(puller, pusher)}
+
+
+WORK_QUEUE = Workload(
+    name="queue",
+    title="push to pull, 100-byte map, one by one, each acknowledged by its with-block, 1:1 over TCP",
+    rounds=5,
+    contenders=(
+        Contender(name="pyzmq PUSH/PULL", run=raw.push_pull),
+        Contender(name="zq", run=acknowledged),
+    ),
+    targets=(
+        Target(
+            contender="zq", metric="msg/s", compare=Compare.RATIO, baseline="pyzmq PUSH/PULL", at_least=True, limit=0.45
+        ),
+    ),
+)

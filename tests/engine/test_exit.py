@@ -1,0 +1,90 @@
+"""Programs that end without closing their peer: what can be confirmed in a second is, the rest is said on stderr."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+import zq
+from tests.waiting import PATIENCE, eventually
+
+OPEN = "import zq; peer = zq.Peer('forgetful').open(); "
+
+
+def run(program: str, *options: str) -> tuple[float, str]:
+    """Runs it to its end; returns how long that took and what it said on stderr."""
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, *options, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
+    return time.monotonic() - started, done.stderr
+
+
+def test_nothing_left_is_nothing_said() -> None:
+    seconds, stderr = run(OPEN)
+    assert stderr == ""
+    assert seconds < 2
+
+
+def test_what_nobody_confirms_is_said_after_a_second() -> None:
+    seconds, stderr = run(OPEN + "[peer.push('jobs', n) for n in range(3)]")
+    assert stderr == "zq: peer forgetful was not closed: 3 messages not confirmed\n"
+    assert 1 <= seconds < 3
+
+
+def test_a_resource_warning_says_that_it_was_not_closed() -> None:
+    _, stderr = run(OPEN, "-W", "always::ResourceWarning")
+    assert "ResourceWarning: peer forgetful was not closed" in stderr
+
+
+def test_what_was_published_arrives_all_the_same() -> None:
+    with zq.Peer("receiver") as receiver:
+        subscriber = receiver.subscriber("news")
+        seconds, stderr = run(OPEN + "[peer.publish('news', n) for n in range(1000)]")
+        assert stderr == ""
+        assert seconds < 2
+        assert [subscriber.receive(timeout=0).data for _ in range(1_000)] == list(range(1_000))
+
+
+def test_what_was_pushed_is_confirmed_if_somebody_pulls() -> None:
+    with zq.Peer("receiver") as receiver:
+        puller = receiver.puller("jobs")
+        done = subprocess.Popen(
+            [sys.executable, "-c", OPEN + "[peer.push('jobs', n) for n in range(100)]"], stderr=subprocess.PIPE
+        )
+        for number in range(100):
+            with puller.receive(timeout=PATIENCE) as message:
+                assert message.data == number
+        assert done.communicate(timeout=PATIENCE)[1] == b""
+        assert done.returncode == 0
+
+
+def test_an_asyncio_program_that_forgets_its_peer() -> None:
+    program = """
+import asyncio, zq.aio
+async def main():
+    global peer
+    peer = await zq.aio.Peer('forgetful').open()
+    await peer.push('jobs', 1)
+asyncio.run(main())
+"""
+    seconds, stderr = run(program)
+    assert stderr == "zq: peer forgetful was not closed: 1 messages not confirmed\n"
+    assert seconds < 3
+
+
+@pytest.mark.parametrize("ending", ["raise ZeroDivisionError", "import sys; sys.exit(3)"])
+def test_others_see_it_leave_at_once(ending: str) -> None:
+    with zq.Peer("watcher") as watcher:
+        process = subprocess.Popen(
+            [sys.executable, "-c", OPEN + f"peer.wait_for_peers(1); input(); {ending}"],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        watcher.wait_for_peers(1)
+        process.communicate(b"\n", timeout=PATIENCE)
+        assert process.returncode != 0
+        eventually(lambda: watcher.peers() == [], timeout=0.5)

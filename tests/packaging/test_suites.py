@@ -1,0 +1,61 @@
+"""The runner of the suites itself: it notices failures, overruns and what they leave behind."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests import run as runner
+from tests.run import APART, ROOT, SUITES, WHOLE, Suite, main, table
+
+
+def suite(code: str, budget: float) -> Suite:
+    return Suite(name="sample", command=(sys.executable, "-c", code), budget=budget)
+
+
+def test_the_budgets_fit_into_the_whole() -> None:
+    assert sum(each.budget for each in SUITES) <= WHOLE
+
+
+def test_every_suite_has_its_tests() -> None:
+    assert [path for paths in APART.values() for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_a_suite_that_passes_in_time_is_ok() -> None:
+    result = runner.run(suite("pass", 30))
+    assert result.failure == ""
+    assert "sample" in table([result])
+
+
+def test_a_suite_that_fails_is_a_failure(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    assert runner.run(suite("raise SystemExit(3)", 30)).failure == "exit status 3"
+    monkeypatch.setattr(runner, "SUITES", (suite("pass", 30), suite("raise SystemExit(3)", 30)))
+    assert main([]) == 1
+    assert "exit status 3" in capfd.readouterr().out
+
+
+def test_a_suite_over_its_budget_is_a_failure_though_it_passes() -> None:
+    assert runner.run(suite("pass", 0.004)).failure.endswith("over its budget")
+
+
+HANGING = """
+import os, pathlib, signal, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+pathlib.Path(sys.argv[1]).write_text(str(child.pid))
+signal.pause()
+"""
+
+
+def test_a_suite_that_hangs_is_stopped_with_all_it_started(tmp_path: Path) -> None:
+    hanging = Suite(name="sample", command=(sys.executable, "-c", HANGING, str(tmp_path / "pid")), budget=1.0)
+    assert runner.run(hanging).failure == "stopped, over its budget"
+    child = int((tmp_path / "pid").read_text())
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+def test_an_unknown_suite_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["unti"]) == 2
+    assert "no such suite: unti; there are check, unit" in capsys.readouterr().err

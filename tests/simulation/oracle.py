@@ -1,0 +1,331 @@
+"""Judges a run from outside: what programs sent, received and settled, and nothing of how zq does it.
+
+Each message carries the number of its stream (one program that pushes to a queue, or publishes a topic), its own
+number in it from 1, and a digest of both, so that one that was invented, altered or mixed up is noticed at once.
+What can only be judged at the end is judged by `verdict`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from zq.info import EventKind, Gap
+
+ITEM = struct.Struct(">IQ8s")  # stream, number, digest
+
+
+class Violation(AssertionError):
+    """A promise that was broken."""
+
+
+def check(holds: object, what: str) -> None:
+    if not holds:
+        raise Violation(what)
+
+
+def stamp(stream: int, number: int) -> bytes:
+    return ITEM.pack(stream, number, blake2b(b"%d/%d" % (stream, number), digest_size=8).digest())
+
+
+def identity(item: bytes) -> tuple[int, int]:
+    stream, number, _ = ITEM.unpack(item)
+    check(item == stamp(stream, number), f"a message that nobody sent: {item.hex()}")
+    return stream, number
+
+
+@dataclass(eq=False)
+class Job:
+    """One message of a queue."""
+
+    deliveries: list[tuple[float, object]] = field(default_factory=list)  # when, to which peer
+    first: bool = False  # a delivery that claimed to be the first
+    acked: int = 0
+    rejected: int = 0
+    nacked: int = 0  # by open pullers
+    returned: int = 0
+    owed_by: Worker | None = None  # who took it, and is to deliver it again as nobody else can
+    charged_unseen: int = 0  # attempts that only a hand-out nobody saw can explain
+
+
+@dataclass(eq=False)
+class Work:
+    """One program that pushes to a queue."""
+
+    peer: object
+    queue: str
+    jobs: list[Job] = field(default_factory=list)
+    alive: bool = True
+
+
+@dataclass(eq=False)
+class Worker:
+    """One puller handle."""
+
+    peer: object
+    queue: str
+    held: int = 0
+    closed: bool = False
+    newest: dict[int, int] = field(default_factory=dict)  # stream: last first delivery
+
+
+@dataclass(eq=False)
+class News:
+    """One program that publishes a topic."""
+
+    peer: object
+    topic: str
+    times: list[float] = field(default_factory=list)  # when each message was published
+    alive: bool = True
+    flushed: set[object] = field(default_factory=set)  # peers that everything had arrived at when it left
+
+
+@dataclass(eq=False)
+class Place:
+    """Where a subscription stands in one stream."""
+
+    last: int | None = None
+    skipped: int = 0  # numbers passed over
+    ended: bool = False  # by a Gap of unknown length
+
+
+@dataclass(eq=False)
+class Reader:
+    """One subscriber handle."""
+
+    peer: object
+    matches: Callable[[str], bool]
+    policy: str
+    since: float
+    places: dict[int, Place] = field(default_factory=dict)
+    taken: int = 0
+    gaps: int = 0  # messages in Gaps of known length
+    closed: bool = False
+
+
+class Oracle:
+    """Raises Violation as soon as something is wrong. Peers are whatever the world takes them for."""
+
+    def __init__(self, now: Callable[[], float], *, small_rings: bool) -> None:
+        self._now = now
+        self._small_rings = small_rings
+        self.streams: list[Work | News] = []
+        self.workers: list[Worker] = []
+        self.readers: list[Reader] = []
+        self._seen: dict[tuple[object, object], str] = {}  # observer, peer: state by the events
+        self._left: dict[tuple[object, object], list[float]] = {}  # observer, peer: when it was declared gone
+        self._departures: dict[object, int] = {}  # observer: pullers lost with peers declared gone
+
+    # --- peers
+
+    def peer_event(self, observer: object, kind: EventKind, peer: object, pullers: int) -> None:
+        """`pullers` is how many handles of `peer` pull; a charge without a hand-out can hit one message of each."""
+        state = self._seen.get((observer, peer), "away")
+        where = f"{observer} sees {peer} {kind}, which is {state}"
+        check((state == "away") == (kind == "joined"), where)
+        if kind == "left":
+            self._left.setdefault((observer, peer), []).append(self._now())
+            self._departures[observer] = self._departures.get(observer, 0) + pullers
+        self._seen[observer, peer] = {"joined": "up", "suspect": "suspect", "left": "away", "changed": "up"}[kind]
+
+    def _departed(self, observer: object, peer: object, since: float = 0.0) -> bool:
+        return any(when >= since for when in self._left.get((observer, peer), ()))
+
+    def _disturbed(self, stream: Work, worker: object) -> bool:
+        return self._departed(stream.peer, worker) or self._departed(worker, stream.peer)
+
+    def died(self, peer: object) -> None:
+        for stream in self.streams:
+            stream.alive &= stream.peer is not peer
+        for handle in (*self.readers, *self.workers):
+            handle.closed |= handle.peer is peer
+
+    # --- queues
+
+    def pushed(self, stream: int) -> int:
+        work = self.streams[stream]
+        assert isinstance(work, Work)
+        work.jobs.append(Job())
+        return len(work.jobs)
+
+    def job(self, item: bytes) -> tuple[int, int, Work, Job]:
+        stream, number = identity(item)
+        work = self.streams[stream]
+        check(isinstance(work, Work) and number <= len(work.jobs), f"job {stream}/{number} was never sent")
+        assert isinstance(work, Work)
+        return stream, number, work, work.jobs[number - 1]
+
+    def worked(self, worker: Worker, item: bytes, attempt: int, redelivered: bool) -> None:
+        stream, number, work, job = self.job(item)
+        what = f"job {stream}/{number} at {worker.peer}, attempt {attempt}"
+        check(work.queue == worker.queue, f"{what}, is of queue {work.queue}, not {worker.queue}")
+        if not redelivered:
+            check(not job.first, f"{what}, claims to be the first delivery, which was before")
+            check(attempt == 1, f"{what}, claims to be the first delivery")
+            check(number > worker.newest.get(stream, 0), f"{what}, comes behind {worker.newest.get(stream)}")
+            worker.newest[stream] = number
+            job.first = True
+        elif not job.deliveries:
+            check(self._left or any(other.closed for other in self.workers), f"{what}, was never delivered before")
+        self._check_attempt(what, work, job, worker, attempt)
+        job.deliveries.append((self._now(), worker.peer))
+        job.owed_by = None
+        worker.held += 1
+
+    def _check_attempt(self, what: str, work: Work, job: Job, worker: Worker, attempt: int) -> None:
+        peers = {peer for _, peer in job.deliveries} | {worker.peer}
+        if not any(self._disturbed(work, peer) for peer in peers) and not self._departures.get(work.peer):
+            check(attempt == 1 + job.nacked, f"{what}, was nacked {job.nacked} times and no puller was lost")
+            return
+        charged = sum(self._departed(work.peer, peer, when) for when, peer in job.deliveries)
+        unseen = attempt - 1 - job.nacked - charged
+        if unseen > job.charged_unseen:
+            job.charged_unseen = unseen
+            total = sum(job.charged_unseen for job in work.jobs)
+            lost = self._departures.get(work.peer, 0)
+            check(
+                total <= lost,
+                f"{what}, was nacked {job.nacked} times, and {charged} of its pullers were lost; "
+                f"{total} attempts of this queue were charged for nothing, {lost} pullers were lost",
+            )
+
+    def settled(self, worker: Worker, item: bytes, how: str) -> None:
+        _, _, work, job = self.job(item)
+        worker.held -= 1
+        if how in ("nacked", "returned") and not worker.closed and self._seen.get((worker.peer, work.peer)) == "away":
+            job.owed_by = worker
+        if how == "acked":
+            job.acked += 1
+        elif how == "rejected":
+            job.rejected += 1
+        elif worker.closed or how == "returned":
+            job.returned += 1
+        else:
+            job.nacked += 1
+
+    # --- topics
+
+    def published(self, stream: int) -> int:
+        news = self.streams[stream]
+        assert isinstance(news, News)
+        news.times.append(self._now())
+        return len(news.times)
+
+    def read(self, reader: Reader, item: bytes, topic: str | None, sender: object) -> None:
+        stream, number = identity(item)
+        news = self.streams[stream]
+        what = f"message {stream}/{number} at {reader.peer}"
+        check(isinstance(news, News) and number <= len(news.times), f"{what} was never published")
+        assert isinstance(news, News)
+        check(news.topic == topic and news.peer is sender, f"{what} comes as of {topic} from {sender}")
+        check(reader.matches(news.topic), f"{what} was not subscribed")
+        place = reader.places.setdefault(stream, Place())
+        self._advance(reader, place, news, number, number, what)
+        reader.taken += 1
+
+    def _advance(self, reader: Reader, place: Place, news: News, first: int, last: int, what: str) -> None:
+        if place.last is None:
+            before = [number for number in range(1, first) if news.times[number - 1] > reader.since]
+            if reader.policy == "wait":
+                check(not before, f"{what} is the first, but {before} were published after it was subscribed")
+            place.skipped += len(before)
+        else:
+            check(first > place.last, f"{what} comes behind {place.last}")
+            if reader.policy == "wait":
+                check(first == place.last + 1, f"{what} comes right after {place.last}")
+            place.skipped += first - place.last - 1
+        place.last, place.ended = last, False
+
+    def gap(self, reader: Reader, gap: Gap, sender: object) -> None:
+        stream = next(
+            index
+            for index, stream in enumerate(self.streams)
+            if isinstance(stream, News) and stream.peer is sender and stream.topic == gap.topic
+        )
+        news = self.streams[stream]
+        assert isinstance(news, News)
+        what = f"gap {gap.first} to {gap.last} of {stream} at {reader.peer}"
+        place = reader.places.setdefault(stream, Place())
+        lost = self._departed(reader.peer, sender)
+        if gap.last is None:
+            check(lost, f"{what}: the publisher was not lost")
+            at = gap.first - 1
+            check(place.last in (None, at) or reader.policy != "wait", f"{what}: {place.last} came last")
+            place.ended = True
+            return
+        check(gap.first <= gap.last <= len(news.times), f"{what}, of {len(news.times)}")
+        check(self._small_rings or lost, f"{what}: the ring had them")
+        if reader.policy == "wait" or place.last is None:
+            self._advance(reader, place, news, gap.first, gap.last, what)
+        else:  # what was dropped around it is told by the counters only
+            check(gap.first > place.last, f"{what} comes behind {place.last}")
+            place.skipped += gap.first - place.last - 1
+            place.last, place.ended = gap.last, False
+        reader.gaps += gap.last - gap.first + 1
+
+    # --- the end
+
+    def incomplete(self) -> list[str]:
+        """What living programs still have to get; the same is a violation when the time is up."""
+        missing: list[str] = []
+        for index, stream in enumerate(self.streams):
+            if isinstance(stream, Work):
+                left = [number for number, job in enumerate(stream.jobs, 1) if not (job.acked or job.rejected)]
+                if not stream.alive:
+                    left = [number for number in left if (by := stream.jobs[number - 1].owed_by) and not by.closed]
+                if left:
+                    missing.append(f"jobs {index}/{left[:10]} ({len(left)}) of {stream.peer} are not done")
+            else:
+                missing.extend(self._unread(index, stream))
+        return missing
+
+    def _unread(self, index: int, news: News) -> list[str]:
+        missing: list[str] = []
+        for reader in self.readers:
+            if reader.policy == "drop-oldest" or not self._owed(reader, news):
+                continue  # what it dropped is told by its counters only
+            place = reader.places.get(index, Place())
+            behind = f"{reader.peer} has {place.last} of {len(news.times)} of {index}"
+            if news.alive:
+                if place.last != len(news.times):
+                    missing.append(behind)
+            elif (
+                place.last != len(news.times)
+                and not place.ended
+                and (place.last is not None or self._met(reader, news))
+            ):
+                missing.append(f"{behind}, whose publisher is gone")
+        return missing
+
+    @staticmethod
+    def _met(reader: Reader, news: News) -> bool:
+        return reader.peer in news.flushed
+
+    @staticmethod
+    def _owed(reader: Reader, news: News) -> int:
+        """How many of the messages the reader is to have, or a word about them."""
+        if reader.closed or not reader.matches(news.topic):
+            return 0
+        return sum(time > reader.since for time in news.times)
+
+    def _tail(self, reader: Reader) -> int:
+        """Messages of living publishers behind the last one it has seen."""
+        tail = 0
+        for index, news in enumerate(self.streams):
+            if isinstance(news, News) and news.alive and (owed := self._owed(reader, news)):
+                last = reader.places.get(index, Place()).last
+                tail += owed if last is None else len(news.times) - last
+        return tail
+
+    def check_subscriptions(self, peer: object, delivered: int, dropped: int, gap: int) -> None:
+        """What the ledger of `peer` says of all its subscriptions."""
+        readers = [reader for reader in self.readers if reader.peer is peer and not reader.closed]
+        taken, gaps = sum(reader.taken for reader in readers), sum(reader.gaps for reader in readers)
+        skipped = sum(place.skipped for reader in readers for place in reader.places.values())
+        skipped += sum(map(self._tail, readers))
+        what = f"{peer} by its ledger: {delivered} delivered, {dropped} dropped, {gap} in gaps"
+        check((delivered, gap) == (taken, gaps), f"{what}; programs took {taken} and saw {gaps} in gaps")
+        check(dropped >= skipped, f"{what}; programs missed {skipped}")
+        check(dropped == 0 or any(reader.policy != "wait" for reader in readers), f"{what}; all of them wait")

@@ -1,0 +1,69 @@
+"""Looks into nodes at rest: nothing that was needed on the way may be left over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.simulation.oracle import check
+from zq.core.pulling import Puller, ReceivingLink
+from zq.testing import SimulatedPeer
+
+
+def _incoming(peers: Sequence[SimulatedPeer]) -> list[tuple[ReceivingLink, Puller]]:
+    return [(link, puller) for peer in peers for puller in peer.node.pulling for link in puller.links.values()]
+
+
+def check_rest(peers: Sequence[SimulatedPeer]) -> None:
+    """`peers` are all that are running; they have met, and everything sent is done."""
+    pullers = [(puller.queue, puller.id) for peer in peers for puller in peer.node.pulling]
+    ids = {peer.id for peer in peers}
+    for peer in peers:
+        node, name = peer.node, peer.name
+        check(node.timers.next() is None, f"{name} has timers at rest: {list(node.timers._set)[:5]}")
+        for outbox in node.pushing:
+            row = outbox.row()
+            check(row.waiting == row.in_flight == 0, f"{name} holds messages at rest: {row}")
+            check(row.taken == row.acked + sum(row.dropped.values()), f"{name} has lost count: {row}")
+            check(outbox.held_bytes == 0 and len(outbox.done) <= 1, f"{name}: {outbox}")
+            there = {link.puller for link in node.pushing.pullers(outbox.queue)}
+            wanted = {id for queue, id in pullers if queue == outbox.queue}
+            check(there == wanted, f"{name} has {len(there)} links to the {len(wanted)} pullers of {outbox.queue}")
+            for link in node.pushing.pullers(outbox.queue):
+                check(not link.flights and not link.reserved and len(link.settled) <= 1, f"{name}: {link}")
+                told = [other.sent + other.returned for other, _ in _incoming(peers) if other.id == link.id]
+                check(told == [link.next - 1 + link.returned], f"{name} has told {told} of its credit: {link}")
+        incoming = _incoming([peer])
+        pushers = {(other.id, outbox.queue) for other in peers for outbox in other.node.pushing}
+        for link, puller in incoming:
+            check((link.peer, puller.queue) in pushers and not link.orphan, f"{name} has a link that is over: {link}")
+            left = f"{len(link.held)} held, {link.settled_count} of {link.expected - 1} settled"
+            check(not link.held and link.all_settled, f"{name} has something left: {left}")
+            check(len(link.settled) <= 1, f"{name}: {link}")
+        check(len(incoming) == len(node.pulling._links), f"{name} knows links of no puller")
+        for puller in node.pulling:
+            used = sum(link.in_use for link in puller.links.values())
+            check(used <= puller.prefetch.size, f"{name}: {used} of {puller.prefetch.size} lent at rest")
+            check(not puller.closing, f"{name} has a puller that is closing still")
+        for publisher, reception in node.receptions._receptions.items():
+            check(publisher in ids, f"{name} receives from one who is gone")
+            check(not (reception.held_bytes or reception.holes or reception.asked), f"{name}: {reception}")
+            check(not any(topic.held for topic in reception.topics.values()), f"{name} holds batches")
+            check(node.receptions.is_fenced(publisher), f"{name} is not fenced")
+        for other in peers:
+            for published in other.node.topics:
+                _check_read(peer, other.id, published.name, published.head)
+        for topic in node.topics:
+            check(not topic.outgoing.items and set(topic.followers) <= ids, f"{name}: {topic.name}")
+        check(set(node.topics._entries) <= ids and set(node.topics._fences) <= ids, f"{name} keeps fences of the gone")
+        check(not node._loop and len(node._feeds) == len(ids) - 1, f"{name}: {len(node._feeds)} feeds")
+        check(set(node.pushing._pullers) <= ids, f"{name} knows pullers of the gone")
+
+
+def _check_read(peer: SimulatedPeer, publisher: bytes, topic: str, head: int) -> None:
+    """Every subscription has everything, whatever it did with it."""
+    for subscription in peer.node.receptions:
+        cursor = subscription.cursors.get((publisher, topic))
+        if cursor is not None:
+            check(
+                cursor.next == head + 1 and not cursor.behind, f"{peer.name} is at {cursor.next} of {head} of {topic}"
+            )

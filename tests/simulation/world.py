@@ -1,0 +1,358 @@
+"""A small realm on the simulated network, drawn from a seed: peers, programs, weather, limits and faults.
+
+A run has three parts: some seconds in which everything happens; the end of all faults, after which what is left must
+be finished in bounded time; and rest, in which nothing may be left over.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+from unittest import mock
+
+from tests.simulation.oracle import Oracle, Work, check
+from tests.simulation.programs import FILTERS, READERS, TOPICS, WORKERS, Program, Publisher, Puller, Pusher, Subscriber
+from tests.simulation.rest import check_rest
+from zq.core import inbox, outbox, outgoing, pulling, reception, topics
+from zq.core.port import Kind
+from zq.info import EventKind, PeerInfo
+from zq.testing import SimulatedNetwork, SimulatedPeer, Weather
+
+DRAIN = 90.0  # s in which all must be done after the last fault
+REST = 20.0  # s after which all timers have run out; a head is repeated every 5 s
+LEAVING = 3.0  # s a peer that leaves waits for what it has sent
+QUEUES = ("jobs", "mail")
+
+WEATHERS = (
+    Weather(),
+    Weather(latency=0.02),
+    Weather(latency=0.005, mailbox_loss=0.1, mailbox_repeat=0.1, mailbox_late=0.1),
+    Weather(latency=0.01, feed_loss=0.1),
+    Weather(latency=0.05, mailbox_loss=0.2, mailbox_late=0.2, feed_loss=0.2, room=6),
+    Weather(latency=0.002, room=4, lag=0.02),
+)
+
+
+@contextmanager
+def limits(draw: random.Random) -> Iterator[bool]:
+    """Constants so small that a few dozen messages reach them; yields whether rings are among them."""
+    if draw.random() < 0.4:
+        yield False
+        return
+    window = draw.choice((4, 12, 40))
+    ring = draw.choice((64 << 20, 60, 300))
+    small = [
+        (topics, "WINDOW", window),
+        (topics, "WINDOW_BYTES", draw.choice((20 * window, 64 << 20))),
+        (topics, "RING_BYTES", ring),
+        (topics, "REFILL_FRAMES", draw.choice((1, 3, 64))),
+        (reception, "REPORT_MESSAGES", max(window // 4, 1)),
+        (reception, "HELD_BYTES", draw.choice((60, 1 << 20))),
+        (inbox, "INBOX_MESSAGES", 2 * window),
+        (outgoing, "PILE_MESSAGES", draw.choice((3, 2_048))),
+        (outgoing, "BATCH_MESSAGES", draw.choice((1, 4, 512))),
+        (outbox, "BATCH_MESSAGES", draw.choice((1, 4, 512))),
+        (pulling, "SETTLED_ROWS", draw.choice((2, 1_000))),
+    ]
+    with mock.patch.multiple(outbox, PILE_MESSAGES=small[7][2]):
+        patches = [mock.patch.object(module, name, value) for module, name, value in small]
+        for patch in patches:
+            patch.start()
+        try:
+            yield ring < 64 << 20
+        finally:
+            for patch in patches:
+                patch.stop()
+
+
+class World:
+    """One run. Raises Violation with what went wrong."""
+
+    def __init__(self, seed: int, *, small_rings: bool, trace: Callable[[str], None] | None = None) -> None:
+        self.random = random.Random(f"world {seed}")
+        self.network = SimulatedNetwork(
+            seed, self.random.choice(WEATHERS), on_event=self._on_event, after_turn=self._after_turn, trace=trace
+        )
+        self.oracle = Oracle(lambda: self.network.now, small_rings=small_rings)
+        self.programs: list[Program] = []
+        self.leaving: set[SimulatedPeer] = set()
+        self._names: dict[bytes, SimulatedPeer] = {}
+        self._turns = 0
+        self._ambushes = 0  # work connections to be reset as soon as they carry something
+        self._quiet = False
+
+    def named(self, id: bytes) -> SimulatedPeer:
+        return self._names[id]
+
+    @property
+    def running(self) -> list[SimulatedPeer]:
+        return [peer for peer in self.network.peers if peer.alive]
+
+    def of(self, peer: SimulatedPeer) -> list[Program]:
+        return [program for program in self.programs if program.peer is peer]
+
+    # --- what happens at the peers
+
+    def _on_event(self, observer: SimulatedPeer, kind: EventKind, info: PeerInfo) -> None:
+        peer = self.named(info.id)
+        if self.network.trace:
+            self.network.trace(f"          {observer.name} sees {peer.name} {kind}")
+        pullers = sum(isinstance(program, Puller) for program in self.of(peer))
+        self.oracle.peer_event(observer, kind, peer, pullers)
+
+    def _after_turn(self, peer: SimulatedPeer) -> None:
+        self._turns += 1
+        if self._turns % 8 == 0:
+            self.check_ledger(peer)
+        if self._ambushes and not self._quiet:
+            latency = self.network.weather.latency
+            for connection in peer.connections.values():
+                if connection.kind is Kind.WORK and connection.up and connection.under_way[True]:
+                    self._ambushes -= 1
+                    self.network.after(self.random.uniform(0, 2 * latency), partial(self.network.reset, connection))
+                    return
+
+    def check_ledger(self, peer: SimulatedPeer) -> None:
+        ledger = peer.node.ledger(peer.clock())
+        check(ledger.balanced, f"the ledger of {peer.name} does not balance: {ledger}")
+        pullers = [program for program in self.of(peer) if isinstance(program, Puller)]
+        for row, core in zip(ledger.pulled, peer.node.pulling, strict=True):
+            program = next(program for program in pullers if program.stream is core)
+            held = len(program.held)
+            check(0 <= row.handed_out <= held, f"{peer.name} holds {held} by its program, by the ledger {row}")
+            check(row.queued >= 0, f"{peer.name}: {row}")
+            if program.prefetch is not None:
+                check(row.queued + row.handed_out <= program.prefetch, f"{peer.name} exceeds its prefetch: {row}")
+        for kept in ledger.held:
+            check(min(kept.waiting, kept.in_flight) >= 0, f"{peer.name}: {kept}")
+        for part in ledger.subscribed:
+            check(min(part.delivered, part.queued, part.repairing, part.dropped, part.gap) >= 0, f"{peer.name}: {part}")
+
+    # --- making it up
+
+    def build(self) -> None:
+        count = self.random.choice((2, 2, 3, 3, 4, 5))
+        for _ in range(count):
+            self.network.after(self.random.choice((0.0, 0.0, 0.8)) * self.random.random(), self.start)
+        self.network.after(0.01, self._discover)
+        self.network.run(0.9)
+
+    def _discover(self) -> None:
+        self.network.introduce()
+        self.network.after(self.random.uniform(0.8, 1.2), self._discover)
+
+    def start(self, *, endpoint: str | None = None) -> SimulatedPeer:
+        peer = self.network.peer(f"p{len(self.network.peers)}", endpoint=endpoint)
+        self._names[peer.id] = peer
+        roles = [self.add_pusher, self.add_puller, self.add_publisher, self.add_subscriber]
+        for role in self.random.sample(roles, self.random.choice((1, 2, 3))):
+            role(peer)
+        return peer
+
+    def _amount(self) -> int:
+        return self.random.choice((3, 15, 40, 120))
+
+    def add_pusher(self, peer: SimulatedPeer) -> None:
+        queue = self.random.choice((QUEUES[0], *QUEUES))
+        if not any(isinstance(each, Pusher) and each.queue == queue and not each.closed for each in self.of(peer)):
+            self.programs.append(Pusher(self, peer, queue, self._amount()))
+
+    def add_puller(self, peer: SimulatedPeer) -> None:
+        queue = self.random.choice((QUEUES[0], *QUEUES))
+        self.programs.append(Puller(self, peer, queue, self.random.choice(WORKERS)))
+
+    def add_publisher(self, peer: SimulatedPeer) -> None:
+        topic = self.random.choice(TOPICS)
+        if not any(isinstance(each, Publisher) and each.news.topic == topic for each in self.of(peer)):
+            self.programs.append(Publisher(self, peer, topic, self._amount()))
+
+    def add_subscriber(self, peer: SimulatedPeer) -> None:
+        filters = self.random.sample(FILTERS, self.random.choice((1, 1, 2)))
+        policy: Any = self.random.choice(("wait", "wait", "wait", "drop-oldest", "latest"))
+        self.programs.append(Subscriber(self, peer, filters, policy, self.random.choice(READERS)))
+
+    # --- faults
+
+    def plan(self, span: float) -> None:
+        faults = [
+            self._reset,
+            self._reset,
+            self._reset_all,
+            self._storm,
+            self._ambush,
+            self._ambush,
+            self._ambush,
+            self._partition,
+            self._partition,
+            self._kill,
+            self._kill,
+            self._stop,
+            self._slow_link,
+            self._leave,
+        ]
+        changes = [self._close_one, self._close_one, self._open_one, self._open_one, self._open_one]
+        for _ in range(self.random.choice((0, 1, 2, 4, 6, 10))):
+            self.network.after(span * self.random.random(), self.random.choice(faults))
+        for _ in range(self.random.choice((0, 1, 3))):
+            self.network.after(span * self.random.random(), self.random.choice(changes))
+
+    def _some(self, count: int = 1) -> list[SimulatedPeer]:
+        running = [peer for peer in self.running if peer not in self.leaving]
+        return [] if self._quiet or len(running) < count else self.random.sample(running, count)
+
+    def _one(self) -> SimulatedPeer | None:
+        return next(iter(self._some()), None)
+
+    def _reset(self) -> None:
+        connections = self.network.connections()
+        busy = [connection for connection in connections if any(connection.under_way.values())]
+        if connections and not self._quiet:
+            self.network.reset(self.random.choice(busy or connections))
+
+    def _storm(self) -> None:
+        for _ in range(self.random.randint(3, 12)):
+            self.network.after(self.random.uniform(0, 0.3), self._reset)
+
+    def _ambush(self) -> None:
+        self._ambushes += self.random.randint(1, 4)
+
+    def _reset_all(self) -> None:
+        for peer in self._some():
+            for connection in self.network.connections():
+                if peer in (connection.dialler, connection.acceptor):
+                    self.network.reset(connection)
+
+    def _partition(self) -> None:
+        if pair := self._some(2):
+            self.network.sever(*pair, one_way=self.random.random() < 0.3)
+            self.network.after(self.random.uniform(0.2, 8), lambda: self.network.heal(*pair))
+
+    def _kill(self) -> None:
+        if len(self.running) > 1 and (peer := self._one()):
+            self.network.kill(peer, vanish=self.random.random() < 0.3)
+            self.oracle.died(peer)
+            if self.random.random() < 0.5:
+                endpoint = peer.endpoint if self.random.random() < 0.5 else None
+                self.network.after(self.random.uniform(0.001, 1), lambda: self._quiet or self.start(endpoint=endpoint))
+
+    def _stop(self) -> None:
+        if (peer := self._one()) and peer.stopped_at is None:
+            self.network.stop(peer)
+            self.network.after(self.random.uniform(0.1, 8), lambda: self.network.go_on(peer))
+
+    def _slow_link(self) -> None:
+        if pair := self._some(2):
+            self.network.slow(*pair, self.random.uniform(0.05, 0.4))
+            self.network.after(self.random.uniform(0.5, 3), lambda: self.network.slow(*pair, 0.0))
+
+    def _close_one(self) -> None:
+        for peer in self._some():
+            for program in self.random.sample(self.of(peer), min(len(self.of(peer)), 1)):
+                if not isinstance(program, Publisher) and peer.stopped_at is None:
+                    program.close()
+
+    def _open_one(self) -> None:
+        for peer in self._some():
+            if peer.stopped_at is None:
+                self.random.choice((self.add_puller, self.add_subscriber, self.add_publisher, self.add_pusher))(peer)
+
+    # --- leaving in good order
+
+    def _leave(self) -> None:
+        for peer in self._some() if len(self.running) > 1 else []:
+            if peer.stopped_at is not None:
+                continue
+            self.leaving.add(peer)
+            for program in self.of(peer):
+                program.active = False
+                if isinstance(program, Puller | Subscriber):
+                    program.close()
+                elif isinstance(program, Publisher):
+                    peer.node.topics.announce_head(program.stream, peer.clock())  # type: ignore[arg-type]
+            peer.touch()
+            self._leave_when_done(peer, self.network.now + LEAVING)
+
+    def _leave_when_done(self, peer: SimulatedPeer, deadline: float) -> None:
+        if not peer.alive:
+            return
+        done = all(program.done for program in self.of(peer) if isinstance(program, Pusher | Publisher))
+        closed = not list(peer.node.pulling)
+        if (done and closed) or self.network.now > deadline:
+            for program in self.of(peer):
+                if isinstance(program, Publisher) and program.done:
+                    program.news.flushed = {self.named(peer) for peer in program.stream.followers}  # type: ignore[union-attr]
+            self.oracle.died(peer)
+            peer.node.meeting.say_goodbye()
+            self.network.kill(peer, linger=True)
+        else:
+            self.network.after(0.05, lambda: self._leave_when_done(peer, deadline))
+
+    # --- the run
+
+    def run(self) -> None:
+        self.build()
+        span = self.random.uniform(2, 6)
+        self.plan(span)
+        self.network.run(span)
+        self._end_faults()
+        self.network.run(DRAIN, self._is_done)
+        check(self._is_done(), f"hung: {self.oracle.incomplete() or self._unmet()}")
+        self.network.run(REST)
+        left = self.oracle.incomplete()
+        check(not left, f"what was complete is so no more: {left}")
+        self._check_end()
+
+    def _end_faults(self) -> None:
+        self._quiet = True
+        if self.network.trace:
+            self.network.trace("          --- no more faults")
+        network = self.network
+        network.weather = Weather()
+        for one in self.running:
+            if one.stopped_at is not None:
+                network.go_on(one)
+            for other in self.running:
+                if one is not other:
+                    network.heal(one, other)
+                    network.slow(one, other, 0.0)
+        queues = {stream.queue for stream in self.oracle.streams if isinstance(stream, Work) and stream.alive}
+        for queue in sorted(queues):
+            peer = self.random.choice(self.running)
+            if peer in self.leaving:
+                peer = self.start()
+            self.programs.append(Puller(self, peer, queue, "fast"))
+        for program in self.programs:
+            program.settle_down()
+
+    def _is_done(self) -> bool:
+        leaving = any(peer.alive for peer in self.leaving)
+        return not leaving and not self._unmet() and not self.oracle.incomplete()
+
+    def _unmet(self) -> list[str]:
+        """Peers that see others than those that are there."""
+        running = self.running
+        return [
+            f"{peer.name} sees {sorted(self.named(other.id).name for other in peer.node.meeting.roster.up())}"
+            for peer in running
+            if {other.id for other in peer.node.meeting.roster.up()} != {other.id for other in running} - {peer.id}
+        ]
+
+    def _check_end(self) -> None:
+        for peer in self.running:
+            self.check_ledger(peer)
+            rows = peer.node.ledger(peer.clock()).subscribed
+            self.oracle.check_subscriptions(
+                peer, sum(row.delivered for row in rows), sum(row.dropped for row in rows), sum(row.gap for row in rows)
+            )
+        check_rest(self.running)
+
+
+def play(seed: int, trace: Callable[[str], None] | None = None) -> World:
+    """Runs one seed."""
+    with limits(random.Random(f"limits {seed}")) as small_rings:
+        world = World(seed, small_rings=small_rings, trace=trace)
+        world.run()
+        return world

@@ -1,0 +1,156 @@
+"""The benchmarks run, say what they found, and leave nothing behind. How fast zq is, is not tested here."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import zmq
+
+from benchmarks import command, idle, raw, report
+from benchmarks.process import Failed, Running, finish, isolated
+from benchmarks.workload import QUICK, Compare, Contender, Result, Scale, Target, Values, Workload, measure
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_every_workload_runs_and_is_reported() -> None:
+    with tempfile.TemporaryDirectory(prefix="zq-") as scratch:
+        wanted = Path(scratch) / "figures.json"
+        ended = subprocess.run(
+            [sys.executable, "-m", "benchmarks", "--quick", "--json", str(wanted)],
+            cwd=ROOT,
+            env={**os.environ, "TMPDIR": scratch},
+            capture_output=True,
+            text=True,
+            timeout=50,
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        workloads = json.loads(wanted.read_text())["workloads"]
+        assert [path.name for path in Path(scratch).iterdir()] == [wanted.name]
+
+    assert [workload["name"] for workload in workloads] == list(command.WORKLOADS)
+    for workload in workloads:
+        (values,) = workload["rounds"]
+        assert set(values) == {contender.name for contender in command.WORKLOADS[workload["name"]].contenders}
+        for metric, value in ((metric, value) for metrics in values.values() for metric, value in metrics.items()):
+            assert value > 0 or metric == "% CPU", values  # an idle process may use nothing at all
+        assert all(target["reached"] is not None for target in workload["targets"])
+        assert f"{workload['name']}: {workload['title']}." in ended.stdout
+
+
+def test_a_contender_that_fails_is_named_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def fails(scale: Scale) -> Values:
+        asked.append(scale)
+        raise Failed("the cable was out")
+
+    workload = Workload(
+        name="two",
+        title="one of two fails",
+        rounds=3,
+        contenders=(Contender(name="broken", run=fails), Contender(name="sound", run=lambda scale: {"msg/s": 5.0})),
+        targets=(
+            Target(contender="broken", metric="msg/s", compare=Compare.RATIO, baseline="sound", limit=1.0),
+            Target(contender="sound", metric="msg/s", compare=Compare.VALUE, limit=5.0, at_least=True),
+        ),
+    )
+    monkeypatch.setattr(command, "WORKLOADS", {"two": workload})
+
+    assert command.main(["--quick", "--repeat", "3"]) == 1
+    told = capsys.readouterr().out
+    assert len(asked) == 1
+    assert "failed: broken: the cable was out" in told
+    assert "5.00 msg/s" in told
+
+    result = measure(workload, QUICK, lambda what: None)
+    assert [result.met(target) for target in workload.targets] == [False, True]
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    ratio = Target(contender="zq", metric="ms", compare=Compare.RATIO, baseline="raw", limit=2.0)
+    excess = Target(contender="zq", metric="ms", compare=Compare.EXCESS, baseline="raw", limit=9.0)
+    workload = Workload(name="w", title="t", rounds=3, contenders=(), targets=(ratio, excess))
+    result = Result(
+        workload=workload,
+        rounds=[  # ratios 5, 1 and 2; the ratio of the medians would be 2.5
+            {"raw": {"ms": 10.0}, "zq": {"ms": 50.0}},
+            {"raw": {"ms": 20.0}, "zq": {"ms": 20.0}},
+            {"raw": {"ms": 30.0}, "zq": {"ms": 60.0}},
+        ],
+    )
+    assert result.reached(ratio) == 2.0
+    assert result.met(ratio)
+    assert result.reached(excess) == 30.0
+    assert not result.met(excess)
+
+
+def test_the_failure_of_one_process_ends_the_wait_for_the_other() -> None:
+    with Running(raw.receive, zmq.PULL, 1, 0) as receiver:
+        receiver.hear()
+        with (
+            Running(raw.send, zmq.PUSH, "no endpoint", 1) as sender,
+            pytest.raises(Failed, match="send raised") as told,
+        ):
+            finish(receiver, sender)
+        assert "ZMQError" in str(told.value)
+        (left,) = multiprocessing.active_children()
+        left.kill()
+        with pytest.raises(Failed, match="receive died"):
+            receiver.result()
+    assert not multiprocessing.active_children()
+
+
+def test_leaving_after_an_exception_kills_what_runs() -> None:
+    def interrupted() -> None:
+        with Running(raw.receive, zmq.PULL, 1, 0) as receiver:
+            receiver.hear()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not multiprocessing.active_children()
+
+
+def test_processor_time_of_another_process_is_read() -> None:
+    spinning = "import time\nwhile time.process_time() < 0.2: pass\nprint(flush=True)\ninput()"
+    with subprocess.Popen([sys.executable, "-c", spinning], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        program.stdout.readline()
+        used = idle.processor_seconds(program.pid)
+        program.kill()
+    assert 0.2 <= used < 5.0
+
+
+def test_settings_of_the_caller_do_not_reach_a_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZQ_SEEDS", "127.0.0.1:20000")
+    monkeypatch.setenv("ZQ_REALM", "mine")
+    before = dict(os.environ)
+    with isolated():
+        inside = {name: value for name, value in os.environ.items() if name.startswith("ZQ_")}
+    assert set(inside) == {"ZQ_HOST_DIR", "ZQ_REALM"}
+    assert inside["ZQ_REALM"] != "mine"
+    assert dict(os.environ) == before
+    assert not Path(inside["ZQ_HOST_DIR"]).exists()
+
+
+def test_a_figure_shows_three_digits() -> None:
+    workload = Workload(
+        name="w",
+        title="t",
+        rounds=1,
+        contenders=(Contender(name="c", run=lambda scale: {"msg/s": 1_012_345.0, "ms": 12.345}),),
+        targets=(),
+    )
+    told = report.text(report.machine(), [measure(workload, QUICK, lambda what: None)])
+    assert "1,010,000 msg/s" in told
+    assert "12.3 ms" in told

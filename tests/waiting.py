@@ -1,0 +1,19 @@
+"""Waiting in tests: for the event itself, with a deadline, never for a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+PATIENCE = 10.0  # s a test waits for what should come at once
+
+
+def eventually(test: Callable[[], Any], timeout: float = PATIENCE) -> Any:
+    """Looks again and again until `test` is true; for what gives no other sign. Returns its value."""
+    deadline = time.monotonic() + timeout
+    while not (value := test()):
+        assert time.monotonic() < deadline, "it has not happened in time"
+        threading.Event().wait(0.002)
+    return value

@@ -1,0 +1,80 @@
+"""zq: brokerless messaging for Python. Processes on a LAN find each other and exchange messages.
+
+Names are loaded when they are first used, so that `import zq` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zq import aio as aio
+    from zq.errors import AccessDenied as AccessDenied
+    from zq.errors import Closed as Closed
+    from zq.errors import EngineFailed as EngineFailed
+    from zq.errors import Error as Error
+    from zq.errors import Forked as Forked
+    from zq.errors import Incompatible as Incompatible
+    from zq.errors import NoPeer as NoPeer
+    from zq.errors import PeerLost as PeerLost
+    from zq.errors import Refused as Refused
+    from zq.errors import RemoteError as RemoteError
+    from zq.errors import SpoolDamaged as SpoolDamaged
+    from zq.errors import SpoolFull as SpoolFull
+    from zq.errors import SpoolLocked as SpoolLocked
+    from zq.errors import Timeout as Timeout
+    from zq.errors import Undelivered as Undelivered
+    from zq.info import Gap as Gap
+    from zq.info import HeldQueue as HeldQueue
+    from zq.info import Ledger as Ledger
+    from zq.info import PeerEvent as PeerEvent
+    from zq.info import PeerInfo as PeerInfo
+    from zq.info import PublishedTopic as PublishedTopic
+    from zq.info import PulledQueue as PulledQueue
+    from zq.info import QueueInfo as QueueInfo
+    from zq.info import SubscribedTopic as SubscribedTopic
+    from zq.info import TopicInfo as TopicInfo
+    from zq.message import INHERIT as INHERIT
+    from zq.message import Message as Message
+    from zq.peer import Peer as Peer
+    from zq.peer import Publisher as Publisher
+    from zq.peer import Puller as Puller
+    from zq.peer import Pusher as Pusher
+    from zq.peer import Subscriber as Subscriber
+    from zq.wire.array import Array as Array
+
+_ERRORS = (
+    "AccessDenied Closed EngineFailed Error Forked Incompatible NoPeer PeerLost Refused RemoteError SpoolDamaged "
+    "SpoolFull SpoolLocked Timeout Undelivered"
+)
+_INFO = "Gap HeldQueue Ledger PeerEvent PeerInfo PublishedTopic PulledQueue QueueInfo SubscribedTopic TopicInfo"
+_HOMES = {
+    **dict.fromkeys(_ERRORS.split(), "zq.errors"),
+    **dict.fromkeys(_INFO.split(), "zq.info"),
+    **dict.fromkeys(("INHERIT", "Message"), "zq.message"),
+    **dict.fromkeys(("Peer", "Publisher", "Puller", "Pusher", "Subscriber"), "zq.peer"),
+    "Array": "zq.wire.array",
+}
+
+__all__ = [  # noqa: PLE0604 - the names above, "aio" and the version
+    "__version__",
+    "aio",
+    *_HOMES,
+]
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "aio":
+        return import_module("zq.aio")
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'zq' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

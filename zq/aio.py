@@ -1,0 +1,424 @@
+"""The asyncio face: every wait is awaited. zq.Peer has the same names and blocks instead.
+
+Only what can wait is awaited: factories, settling, peers, topics, queues are plain calls. A peer belongs to the event
+loop it was opened in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+from zq.core.inbox import Slow
+from zq.engine.engine import Engine
+from zq.engine.wake import LoopToken
+from zq.errors import Closed, Refused, Undelivered
+from zq.handles.incoming import PullerCore, Receiver, SubscriberCore, backoff
+from zq.handles.outgoing import PublisherCore, PusherCore, Sender, Stream
+from zq.handles.session import LEAVING, PeerCore, Watching
+from zq.handles.steps import Release, SendOptions, Steps, Timeout, Wait, deadline_after
+from zq.info import Gap, Ledger, PeerEvent
+from zq.message import INHERIT, Headers, Inherit, Message
+
+log = logging.getLogger("zq.aio")
+
+YIELD_EVERY = 256  # sends that find room until one lets the loop run: 1 ms at full speed
+T = TypeVar("T")
+
+
+async def finish(steps: Steps[T]) -> T:
+    """Runs the steps as a coroutine."""
+    try:
+        wait = next(steps)
+        while True:
+            try:
+                woken = await _sleep(wait)
+            except BaseException:
+                steps.close()
+                raise
+            wait = steps.send(woken)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+async def _sleep(wait: Wait) -> bool:
+    token = LoopToken(asyncio.get_running_loop())
+    try:
+        wait.waiters.add(token)  # within: an interrupt right behind it must not leave a token that swallows a wake
+        if wait.ready():
+            return True
+        if wait.deadline is None:
+            await token.future
+            return True
+        remaining = max(wait.deadline - time.monotonic(), 0.0)
+        done, _ = await asyncio.wait({token.future}, timeout=remaining)
+        return bool(done) or bool(wait.ready())
+    except BaseException:
+        if not wait.waiters.leave(token):
+            wait.waiters.wake()  # the wake was for somebody who will not look any more
+        raise
+    finally:
+        wait.waiters.leave(token)
+
+
+class Peer(PeerCore):
+    """One member of a realm, for one event loop. `async with` opens and closes it.
+
+    Arguments that are None are taken from the environment (`ZQ_*`), the settings file, the defaults, in this order.
+    Nothing configured, a peer meets those of the same user on the same machine; `insecure=True` opens TCP on
+    `interfaces` and finds others by mDNS. Raises Refused for settings that cannot be, and for use in another loop.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        realm: str | None = None,
+        insecure: bool | None = None,
+        interfaces: Sequence[str] | None = None,
+        discovery: Sequence[str] | None = None,
+        port: int | None = None,
+    ) -> None:
+        super().__init__(
+            {
+                "name": name,
+                "realm": realm,
+                "insecure": insecure,
+                "interfaces": interfaces,
+                "discovery": discovery,
+                "port": port,
+            }
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _running(self) -> Engine:
+        engine = super()._running()
+        self._check_loop()
+        return engine
+
+    def _check_loop(self) -> None:
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is not self._loop:
+            raise Refused("this peer belongs to the event loop it was opened in; open another one here")
+
+    # --- life
+
+    async def open(self, *, timeout: Timeout = 10.0) -> Self:
+        """Returns when this peer can be found. Raises AccessDenied for a host directory that is not ours alone,
+        Refused for an interface that is not there or a port in use."""
+        deadline_after(timeout)
+        self._loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self._new_engine().start, timeout)
+        return self
+
+    async def close(self, *, timeout: Timeout = 5.0) -> None:
+        """Waits until what was sent is confirmed, gives back what was not settled, leaves the realm. Idempotent.
+
+        Raises Undelivered when the time runs out; the peer is closed all the same. Cancelled, it closes at once.
+        """
+        engine = self._engine
+        if engine is None or engine.closed or engine.forked:
+            return
+        self._check_loop()
+        deadline_after(timeout)  # refuses a bad one, and nothing is closed
+        try:
+            await finish(self._close_steps(timeout))
+        except asyncio.CancelledError:
+            engine.stop()
+            raise
+        finally:
+            await asyncio.to_thread(engine.stop)
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await leave(self.close, error)
+
+    # --- handles
+
+    def publisher(self, topic: str, *, retain: bool = False, patience: Timeout = 1.0) -> Publisher:
+        """A handle to publish on `topic`. `retain` keeps the last value for those who subscribe later. `patience` is
+        how long, in seconds, a slow subscriber may hold the topic back before it is left behind.
+
+        Handles of one name are views of one stream: Refused when the options differ from those it has.
+        """
+        return Publisher(self, self._topic_stream(topic, retain=retain, patience=patience), topic)
+
+    def subscriber(
+        self,
+        *filters: str,
+        slow: Slow = "wait",
+        patience: Timeout | Inherit = INHERIT,
+        on_gap: Callable[[Gap], None] | None = None,
+    ) -> Subscriber:
+        """A new subscription to all topics that any of `filters` matches; each message comes once.
+
+        `slow` says what happens when the program does not keep up: "wait" holds publishers back for their patience
+        (or this one), "drop-oldest" and "latest" drop here, counted. `on_gap` hears of holes, in the receiver.
+        """
+        return Subscriber(self, filters, slow, patience, on_gap)
+
+    def pusher(self, queue: str, *, window: int = 16_384, window_bytes: int = 64 << 20) -> Pusher:
+        """A handle to push to `queue`. `window` and `window_bytes` bound what is held unconfirmed; `send` waits."""
+        return Pusher(self, self._queue_stream(queue, window=window, window_bytes=window_bytes), queue)
+
+    def puller(self, queue: str, *, prefetch: int | None = None, prefetch_bytes: int = 64 << 20) -> Puller:
+        """A new handle that gets its share of `queue`. `prefetch` is how many messages may be here unsettled: None
+        adapts from 64 to 4,096; give 1 for long jobs."""
+        return Puller(self, queue, prefetch, prefetch_bytes)
+
+    async def publish(self, topic: str, data: Any, *, headers: Headers | None = None, timeout: Timeout = None) -> None:
+        """Publishes with the topic's stream as it is, or a new one with defaults; at full speed."""
+        publisher: Publisher = self._shortcut(PublisherCore, topic, lambda: self._any_publisher(topic))
+        await publisher.send(data, headers=headers, timeout=timeout)
+
+    async def push(self, queue: str, data: Any, **options: Unpack[SendOptions]) -> None:
+        """Pushes with the queue's stream as it is, or a new one with defaults; at full speed."""
+        pusher: Pusher = self._shortcut(PusherCore, queue, lambda: self._any_pusher(queue))
+        await pusher.send(data, **options)
+
+    def _any_publisher(self, topic: str) -> Publisher:
+        stream = self._view(self._topics, topic)
+        return self.publisher(topic) if stream is None else Publisher(self, stream, topic)
+
+    def _any_pusher(self, queue: str) -> Pusher:
+        stream = self._view(self._queues, queue)
+        return self.pusher(queue) if stream is None else Pusher(self, stream, queue)
+
+    # --- the realm
+
+    async def settle(self, *, timeout: Timeout = 5.0) -> None:
+        """Waits until everybody who can be found has been met, or had a second to answer. Raises Timeout."""
+        await finish(self._settle_steps(timeout))
+
+    async def wait_for_peers(self, count: int, *, timeout: Timeout = 30.0) -> None:
+        """Waits until `count` other peers are up. Raises Timeout."""
+        await finish(self._wait_for_peers_steps(count, timeout))
+
+    async def watch(self, *, timeout: Timeout = None) -> AsyncIterator[PeerEvent]:
+        """What happens to the other peers, beginning with those already here. Ends when the peer is closed, or after
+        `timeout` seconds without an event."""
+        deadline_after(timeout)
+        watching = Watching(self._running())
+        try:
+            while (event := await finish(watching.next_steps(timeout))) is not None:
+                yield event
+        finally:
+            watching.close()
+
+    async def ledger(self, *, realm: bool = False, timeout: Timeout = 5.0) -> Ledger:
+        """The counters that account for every message of this peer; with `realm` those of all others as well.
+        Who has not answered within `timeout` seconds is named in `unknown`."""
+        return await finish(self._ledger_steps(realm, timeout))
+
+    def __del__(self) -> None:
+        engine: Engine | None = getattr(self, "_engine", None)
+        if engine is not None and not (engine.closed or engine.forked or engine.failed):
+            warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=1)
+
+
+async def leave(close: Callable[..., Awaitable[None]], error: BaseException | None) -> None:
+    """Closes; with an exception under way briefly, and what that raises becomes a note of it."""
+    if error is None:
+        await close()
+        return
+    try:
+        await close(timeout=0.0 if isinstance(error, asyncio.CancelledError) else LEAVING)
+    except Undelivered as undelivered:
+        error.add_note(f"zq: {undelivered}")
+
+
+class _AsyncSender(Sender):
+    """The waiting of Publisher and Pusher."""
+
+    def __init__(self, peer: Peer, stream: Stream, name: str) -> None:
+        super().__init__(stream, name)
+        self._peer = peer
+        self._sent = 0
+
+    def _check_open(self) -> None:
+        super()._check_open()
+        self._peer._check_loop()
+
+    async def send(
+        self,
+        data: Any,
+        *,
+        headers: Headers | None = None,
+        id: str | None = None,
+        copy: bool = True,
+        timeout: Timeout = None,
+    ) -> None:
+        """Takes the message. Published, it is in the ring and on its way to everybody who subscribes; pushed, it is
+        held here until a puller confirms that it was processed.
+
+        Waits while there is no room: the window is full, or a slow subscriber holds the topic back. Raises Timeout
+        (then it was not taken), Refused for data that cannot be sent, Closed. `copy=False` promises that writable
+        buffers in `data` stay as they are.
+        """
+        if asyncio.get_running_loop() is not self._peer._loop:
+            self._check_open()
+        steps = self._put(data, headers, id, copy, timeout)
+        if steps is not None:
+            await finish(steps)
+        self._sent += 1
+        if self._sent % YIELD_EVERY == 0:
+            await asyncio.sleep(0)  # lets other tasks run; nothing is waited for
+
+    async def send_many(self, data: Iterable[Any], *, timeout: Timeout = None) -> int:
+        """Sends each item; returns how many. `timeout` is for all of them: Timeout.sent says how many were taken."""
+        return await finish(self._put_many(data, timeout))
+
+    async def close(self, *, timeout: Timeout = 5.0) -> None:
+        """Waits until all that was sent is confirmed, if this is the last handle of its name. Raises Undelivered."""
+        await finish(self._peer._close_sender_steps(self, timeout))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await leave(self.close, error)
+
+
+class Publisher(_AsyncSender, PublisherCore):
+    """A handle to publish on one topic."""
+
+    async def flush(self, *, timeout: Timeout = 30.0) -> None:
+        """Waits until all sent so far has arrived at all subscribers. Raises Undelivered."""
+        await finish(self._flush_steps(timeout))
+
+    async def wait_for_subscribers(self, count: int = 1, *, timeout: Timeout = 30.0) -> None:
+        """Waits until `count` subscriptions match the topic. Raises Timeout."""
+        await finish(self._wait_steps(count, timeout))
+
+
+class Pusher(_AsyncSender, PusherCore):
+    """A handle to push to one queue."""
+
+    async def flush(self, *, until: Release = "stored", timeout: Timeout = 30.0) -> None:
+        """Waits until all sent so far is confirmed. Raises Undelivered."""
+        await finish(self._flush_steps(timeout, until))
+
+    async def wait_for_pullers(self, count: int = 1, *, timeout: Timeout = 30.0) -> None:
+        """Waits until `count` pullers of the queue are connected. Raises Timeout."""
+        await finish(self._wait_steps(count, timeout))
+
+
+class _AsyncReceiver(Receiver):
+    """The waiting of Subscriber and Puller."""
+
+    _peer: Peer
+
+    def _check_open(self) -> None:
+        super()._check_open()
+        self._peer._check_loop()
+
+    async def receive(self, *, timeout: Timeout = None) -> Message:
+        """The next message. Raises Timeout, Closed. Cancelling it never loses one."""
+        if timeout is None and not self._closed:
+            try:
+                message: Message = self._inbox.handing.ready.popleft()
+            except IndexError:
+                pass
+            else:
+                return message
+        return await finish(self._receive_steps(timeout))
+
+    async def receive_many(self, most: int, *, timeout: Timeout = None) -> list[Message]:
+        """Up to `most` messages that are here; waits for the first only. Raises Timeout, Closed."""
+        return await finish(self._receive_many_steps(most, timeout))
+
+    async def __aiter__(self) -> AsyncIterator[Message]:
+        """Every message as it comes; ends when this handle or its peer is closed here."""
+        handed = 0
+        while True:
+            try:
+                message = await self.receive()
+            except Closed:
+                return
+            handed += 1
+            if handed % YIELD_EVERY == 0:
+                await asyncio.sleep(0)  # lets other tasks run; nothing is waited for
+            yield message
+
+    async def run(self, handler: Callable[[Message], object], *, concurrency: int = 1) -> None:
+        """Calls `handler` (a function or a coroutine function) with each message, in `concurrency` tasks, until closed.
+
+        Returning acks; an exception of the handler is logged and nacks with a delay that grows with the attempt.
+        Cancelled, the messages at hand are given back.
+        """
+        if concurrency < 1:
+            raise Refused(f"concurrency is at least 1, not {concurrency}")
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(concurrency):
+                tasks.create_task(self._work(handler))
+
+    async def _work(self, handler: Callable[[Message], object]) -> None:
+        async for message in self:
+            try:
+                result = handler(message)
+                if inspect.isawaitable(result):
+                    await result
+            except Exception:
+                log.exception("the handler of %s failed with %r", self.name, message)
+                message.nack(delay=backoff(message.attempt))
+            except BaseException:
+                message.give_back()
+                raise
+            else:
+                message.ack()
+
+    async def close(self, *, timeout: Timeout = 5.0) -> None:
+        """Ends this handle: what is not settled goes back, and iterating over it ends. Idempotent."""
+        await finish(self._peer._close_receiver_steps(self, timeout))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await leave(self.close, error)
+
+
+class Subscriber(_AsyncReceiver, SubscriberCore):
+    """One subscription. Tasks that share it share its messages."""
+
+    def __init__(
+        self,
+        peer: Peer,
+        filters: Sequence[str],
+        slow: Slow,
+        patience: Timeout | Inherit,
+        on_gap: Callable[[Gap], None] | None,
+    ) -> None:
+        super().__init__(peer._running(), " ".join(map(str, filters)))
+        self._peer = peer
+        peer._open_subscriber(self, filters, slow, patience, on_gap)
+
+
+class Puller(_AsyncReceiver, PullerCore):
+    """One consumer of a queue. Tasks that share it share its messages."""
+
+    def __init__(self, peer: Peer, queue: str, prefetch: int | None, prefetch_bytes: int) -> None:
+        super().__init__(peer._running(), queue)
+        self._peer = peer
+        peer._open_puller(self, queue, prefetch, prefetch_bytes)
+
+
+__all__ = ["Peer", "Publisher", "Puller", "Pusher", "Subscriber"]

@@ -1,0 +1,93 @@
+"""`zq ledger`: the counters of every peer that account for every message."""
+
+from __future__ import annotations
+
+import click
+
+import zq
+from zq.cli import connection, parameters
+from zq.cli.notes import ERROR, OK, note
+from zq.cli.render import line, to_json
+from zq.cli.table import Column, emit, print_table, record
+
+
+def number(name: str, title: str | None = None) -> Column:
+    return Column(title or name, lambda row: f"{getattr(row, name):,}", right=True)
+
+
+HELD = (
+    Column("queue, pushed", lambda row: row.queue),
+    *(number(name) for name in ("taken", "waiting")),
+    number("in_flight", "in flight"),
+    number("acked"),
+    Column(
+        "dropped", lambda row: ", ".join(f"{count:,} {why}" for why, count in row.dropped.items()) or "0", right=True
+    ),
+    number("redelivered"),
+)
+PULLED = (
+    Column("queue, pulled", lambda row: row.queue),
+    *(number(name) for name in ("received", "queued")),
+    number("handed_out", "handed out"),
+    *(number(name) for name in ("acked", "nacked", "rejected", "returned")),
+)
+PUBLISHED = (
+    Column("topic, published", lambda row: row.topic),
+    number("published"),
+    number("in_ring", "in ring"),
+    number("left_ring", "left ring"),
+)
+SUBSCRIBED = (
+    Column("topic, subscribed", lambda row: row.topic),
+    Column("publisher", lambda row: row.publisher.hex()[:8]),
+    *(number(name) for name in ("expected", "delivered", "queued", "repairing", "dropped", "gap")),
+)
+
+
+@click.command()
+@parameters.as_json
+@click.option(
+    "--timeout",
+    type=parameters.SECONDS,
+    default=5.0,
+    show_default=True,
+    metavar="S",
+    help="Wait S seconds for answers.",
+)
+@connection.options
+def ledger(as_json: bool, timeout: float, peer: zq.Peer) -> int:
+    """Show what became of every message, as each peer of the realm counts it.
+
+    A peer that does not answer is named, never counted as a loss. Ends with 1 if a ledger does not balance.
+    """
+    with peer:
+        connection.settle(peer)
+        mine = peer.ledger(realm=True, timeout=timeout)
+    if as_json:
+        emit(b"".join(line(to_json(record(other) | {"balanced": other.balanced})) for other in mine.others))
+    else:
+        for other in mine.others:
+            show(other)
+        if not mine.others:
+            note(f"no other peer in realm {peer.realm}")
+    for name in mine.unknown:
+        note(f"{name} did not answer; what it holds is unknown")
+    wrong = [other.name for other in mine.others if not other.balanced]
+    for name in wrong:
+        note(f"the ledger of {name} does not balance: this is a bug of zq, please report it with this output")
+    return ERROR if wrong else OK
+
+
+def show(ledger: zq.Ledger) -> None:
+    """One peer's ledger for people, only the parts that it has."""
+    parts = (
+        (HELD, ledger.held),
+        (PULLED, ledger.pulled),
+        (PUBLISHED, ledger.published),
+        (SUBSCRIBED, ledger.subscribed),
+    )
+    garbage = f", {ledger.refused_frames:,} frames refused" if ledger.refused_frames else ""
+    emit(line(f"{ledger.name} ({ledger.peer.hex()[:8]}): {'balanced' if ledger.balanced else 'NOT BALANCED'}{garbage}"))
+    for columns, rows in parts:
+        if rows:
+            print_table(columns, rows)

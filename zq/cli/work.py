@@ -1,0 +1,115 @@
+"""`zq push` and `zq pull`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+import zq
+from zq.cli import connection, parameters
+from zq.cli.lines import read
+from zq.cli.notes import Complaints, counted, note
+from zq.cli.receive import show
+from zq.cli.render import Render, only_data
+
+SLICE = 1.0  # s without progress until push says what it waits for; a working puller's receipts take milliseconds
+LARGEST_PREFETCH = 64  # messages; what the library starts with, so -n asks for less, never for more
+
+
+@click.command()
+@click.argument("queue")
+@click.argument("messages", metavar="[MESSAGE]...", nargs=-1)
+@parameters.every_line_is_json
+@click.option("--timeout", type=parameters.SECONDS, metavar="S", help="Give up when nothing moved for S seconds.")
+@connection.options
+def push(queue: str, messages: tuple[str, ...], every_line_is_json: bool, timeout: float | None, peer: zq.Peer) -> int:
+    """Push each MESSAGE, or each line of standard input, to QUEUE.
+
+    A line that begins with { or [ is JSON, any other is text. Ends when every message has been acknowledged: until
+    then nobody but this command holds them. Without a puller it waits for one; with --timeout it ends with 3 and says
+    how many are undelivered.
+    """
+    complaints = Complaints()
+    with peer:
+        pushing = Pushing(peer.pusher(queue), queue, timeout)
+        try:
+            for where, data in read(messages, complaints.add, every_line_is_json=every_line_is_json):
+                try:
+                    pushing.send(data)
+                except zq.Refused as error:
+                    complaints.add(f"{where}: {error}")
+                except zq.Timeout:
+                    note(f"{where} was not taken, nor is anything after it")
+                    break
+            pushing.finish()
+        except KeyboardInterrupt:
+            note("interrupted")
+            pushing.finish(at_once=True)
+    return complaints.code
+
+
+class Pushing:
+    """A pusher that waits for ever and says so, or gives up when nothing has moved for `timeout` seconds."""
+
+    def __init__(self, pusher: zq.Pusher, queue: str, timeout: float | None) -> None:
+        self._pusher = pusher
+        self._queue = queue
+        self._timeout = timeout
+        self._slice = SLICE if timeout is None else min(SLICE, timeout)
+        self._said = False
+
+    def send(self, data: Any) -> None:
+        """Raises Timeout if the window stayed full for the whole timeout."""
+        started = time.monotonic()
+        while True:
+            try:
+                return self._pusher.send(data, timeout=self._slice)
+            except zq.Timeout:
+                if self._is_over(started):
+                    raise
+                self._say(f"nobody takes from {self._queue}; reading goes on when somebody does")
+
+    def finish(self, *, at_once: bool = False) -> None:
+        """Returns when everything is released; raises Undelivered with the number that is not."""
+        moved = time.monotonic()
+        held: int | None = None
+        while True:
+            try:
+                return self._pusher.flush(timeout=0.0 if held is None else self._slice)
+            except zq.Undelivered as error:
+                now = time.monotonic()
+                if held is None or error.count < held:
+                    moved = now
+                elif self._is_over(moved):
+                    raise
+                else:
+                    self._say(f"{counted(error.count)} for {self._queue}, waiting for somebody to take from it")
+                if at_once:
+                    raise
+                held = error.count
+
+    def _is_over(self, since: float) -> bool:
+        return self._timeout is not None and time.monotonic() - since >= self._timeout
+
+    def _say(self, text: str) -> None:
+        if not self._said:
+            self._said = True
+            note(text)
+
+
+@click.command()
+@click.argument("queue")
+@parameters.rendering(only_data)
+@parameters.ending
+@connection.options
+def pull(queue: str, render: Render, count: int | None, timeout: float | None, peer: zq.Peer) -> int:
+    """Take messages from QUEUE, print them, and acknowledge each once it is printed.
+
+    A message that cannot be printed, because the reader of the pipe has left, goes to somebody else. Prefer -n 3 to
+    `| head -n 3`: what fits into the pipe counts as printed.
+    """
+    prefetch = min(count, LARGEST_PREFETCH) if count is not None else None
+    with peer, peer.puller(queue, prefetch=prefetch) as puller:
+        return show(puller, render, count=count, timeout=timeout)

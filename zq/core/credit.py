@@ -1,0 +1,85 @@
+"""How a puller shares out its prefetch, and how large that is.
+
+Credit is an absolute limit a link: the pusher may have sent and returned that many messages in all, so it can be
+granted again and again without ever shrinking. What a link uses of the prefetch is what it was granted, less what it
+returned and what is settled. A grant never exceeds what the pusher says it wants, but for the few messages that idle
+links may keep, so that a message out of the blue need not ask first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+PREFETCH_LEAST, PREFETCH_MOST = 64, 4_096  # messages: a frame or less to begin with, eight frames at full speed
+MEASURED = 0.1  # s over which settled messages are counted; the prefetch is what that time settles
+KEEP_SHARE = 4  # idle links keep at most a quarter of the prefetch between them
+KEEP_MOST = 16  # messages one idle link may keep
+
+
+class Debtor(Protocol):
+    """A receiving link, as far as credit goes."""
+
+    limit: int
+    sent: int
+    returned: int
+    wanted: int
+    keep: int
+
+    @property
+    def in_use(self) -> int: ...
+
+
+class Prefetch:
+    """The size of the prefetch: given, or adapted to how fast messages are settled."""
+
+    def __init__(self, given: int | None) -> None:
+        self._given = given
+        self.size = given if given is not None else PREFETCH_LEAST
+        self._settled = 0
+        self._since: float | None = None
+
+    def settled(self, count: int, now: float) -> None:
+        if self._given is not None:
+            return
+        if self._since is None:
+            self._since = now
+        self._settled += count
+        elapsed = now - self._since
+        if elapsed >= MEASURED or self._settled >= 4 * self.size:
+            target = self._settled * MEASURED / max(elapsed, 0.001)
+            self.size = int(min(max(target, PREFETCH_LEAST, self.size // 2), PREFETCH_MOST))
+            self._settled, self._since = 0, now
+
+
+def share_out(size: int, links: Sequence[Debtor], turn: int) -> list[Debtor]:
+    """Raises limits as far as `size` messages allow, evenly, beginning at link number `turn`; returns those raised."""
+    free = size - sum(link.in_use for link in links)
+    raised: dict[int, Debtor] = {}
+    needs = {
+        index: need
+        for index, link in enumerate(links)
+        if (need := link.wanted - (link.limit - link.sent - link.returned)) > 0
+    }
+    while free > 0 and needs:
+        share = max(free // len(needs), 1)
+        for index in sorted(needs, key=lambda index: (index - turn) % len(links)):
+            grant = min(share, needs[index], free)
+            links[index].limit += grant
+            raised[index] = links[index]
+            needs[index] -= grant
+            free -= grant
+            if needs[index] == 0:
+                del needs[index]
+            if free == 0:
+                break
+    keep = min(size // (KEEP_SHARE * len(links)), KEEP_MOST) if links else 0
+    for index, link in enumerate(links):
+        link.keep = keep
+        unused = link.limit - link.sent - link.returned
+        if free > 0 and unused < keep and link.wanted == 0:
+            grant = min(keep - unused, free)
+            link.limit += grant
+            raised[index] = link
+            free -= grant
+    return list(raised.values())

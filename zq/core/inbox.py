@@ -1,0 +1,163 @@
+"""What has arrived for one handle and was not yet handed to the program.
+
+The engine appends batches, callers take them from the front; both ends of a deque are single steps of the
+interpreter. A caller moves a batch to `taken` and then makes it the one that is being handed out, each in one step,
+so that an interrupt between the two loses nothing: the next caller finds it at the end of `taken`. The engine counts
+from the front of `taken`.
+
+Inboxes are bounded in messages and bytes: a subscription that cannot take more either waits (the batch is refused
+and repaired later) or gives up what its policy says.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+from zq.info import Gap
+from zq.wire.frames import Batch
+
+Slow = Literal["wait", "drop-oldest", "latest"]
+
+INBOX_MESSAGES = 32_768  # two windows: a publisher may be one ahead while the program works on the one before
+INBOX_BYTES = 64 << 20  # bytes; one batch above it passes alone
+
+
+def _nobody() -> None:
+    """No engine to tell."""
+
+
+class Handing:
+    """The batch that callers are handing out, and its messages still to be handed out. Replaced as a whole."""
+
+    __slots__ = ("batch", "ready")
+
+    def __init__(self, batch: Batch | Gap | None, ready: Iterable[Any]) -> None:
+        self.batch = batch
+        self.ready: deque[Any] = deque(ready)
+
+    @property
+    def handed(self) -> int:
+        """The number handed out last."""
+        assert isinstance(self.batch, Batch)
+        return self.batch.first + self.batch.stop - 1 - len(self.ready)
+
+
+class Inbox:
+    """The queue between engine and callers of one handle. `wake` is called after something was put in."""
+
+    __slots__ = ("arrived", "bytes", "handing", "messages", "note", "refused", "taken", "wake")
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self.arrived: deque[Batch | Gap] = deque()
+        self.taken: deque[Batch | Gap] = deque()
+        self.messages = 0
+        self.bytes = 0
+        self.refused = False  # something is waiting for room here
+        self.handing = Handing(None, ())
+        self.wake = wake
+        self.note: Callable[[], object] = _nobody  # called by messages that were settled
+
+    @property
+    def queued(self) -> int:
+        """Messages that the program has not been handed yet, as of the last `settle_taken`."""
+        return self.messages + len(self.handing.ready)
+
+    def put(self, batch: Batch) -> None:
+        self.messages += batch.live
+        self.bytes += batch.size
+        self.arrived.append(batch)
+        self.wake()
+
+    def settle_taken(self) -> list[Batch | Gap]:
+        """What callers have taken since the last call."""
+        done: list[Batch | Gap] = []
+        while self.taken:
+            if len(self.taken) == 1 and self.taken[0] is not self.handing.batch:
+                break  # a caller is at it
+            item = self.taken.popleft()
+            if isinstance(item, Batch):
+                self.messages -= item.live
+                self.bytes -= item.size
+            done.append(item)
+        return done
+
+
+class SubscriptionInbox(Inbox):
+    """An inbox with a policy for a program that is slower than what it subscribes to."""
+
+    __slots__ = ("_newest", "dropped", "policy")
+
+    def __init__(self, policy: Slow, wake: Callable[[], None]) -> None:
+        super().__init__(wake)
+        self.policy = policy
+        self.dropped: list[tuple[bytes, str | None, int]] = []  # publisher, topic, messages given up since last looked
+        self._newest: dict[tuple[bytes, str | None], Batch] = {}
+
+    def settle_taken(self) -> list[Batch | Gap]:
+        done = super().settle_taken()
+        for item in done if self._newest else ():
+            if isinstance(item, Batch) and self._newest.get((item.sender, item.topic)) is item:
+                del self._newest[item.sender, item.topic]
+        return done
+
+    def offer(self, batch: Batch) -> bool:
+        """Takes the batch, making room as the policy says; False when a waiting subscription has no room."""
+        if self.policy == "latest":
+            self._replace(batch)
+            return True
+        full = self.messages + batch.live > INBOX_MESSAGES or self.bytes + batch.size > INBOX_BYTES
+        if full and self.messages:
+            if self.policy == "wait":
+                self.refused = True
+                return False
+            while self.messages and (
+                self.messages + batch.live > INBOX_MESSAGES or self.bytes + batch.size > INBOX_BYTES
+            ):
+                if not self._drop_oldest():
+                    break
+        self.put(batch)
+        return True
+
+    def has_room(self) -> bool:
+        """Half empty again, so that a repair is worth asking for."""
+        return self.messages <= INBOX_MESSAGES // 2 and self.bytes <= INBOX_BYTES // 2
+
+    def _replace(self, batch: Batch) -> None:
+        """Only the newest message of each publisher's topic is kept."""
+        key = (batch.sender, batch.topic)
+        older = self._newest.get(key)
+        if older is not None:
+            try:
+                self.arrived.remove(older)
+            except ValueError:
+                pass  # a caller was faster: it has it
+            else:
+                self._drop(older)
+        newest = batch.after(batch.last)
+        if newest.skip > batch.skip:
+            self.dropped.append((batch.sender, batch.topic, newest.skip - batch.skip))
+        self._newest[key] = newest
+        self.put(newest)
+
+    def _drop_oldest(self) -> bool:
+        gaps: list[Batch | Gap] = []
+        oldest: Batch | Gap | None = None
+        while not isinstance(oldest, Batch):
+            try:
+                oldest = self.arrived.popleft()
+            except IndexError:
+                break  # callers have taken everything meanwhile
+            if isinstance(oldest, Gap):
+                gaps.append(oldest)
+        self.arrived.extendleft(reversed(gaps))  # what was lost is told all the same
+        if isinstance(oldest, Batch):
+            self._drop(oldest)
+            return True
+        return False
+
+    def _drop(self, batch: Batch) -> None:
+        self.messages -= batch.live
+        self.bytes -= batch.size
+        self.dropped.append((batch.sender, batch.topic, batch.live))

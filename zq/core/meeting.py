@@ -1,0 +1,342 @@
+"""How two peers meet, and notice that they have lost each other.
+
+    found -> dial every address: HELLO(nonce) --------> | dials back: HELLO(its nonce), WELCOME(nonce)
+    WELCOME with the nonce of a connection proves it <-- |
+    proven: WELCOME(its nonce), ENTRY ----------------> | proven there as well
+
+An unproven connection carries only HELLO and WELCOME. Every frame names sender and addressee, so that another
+process on an old port is noticed. A hello carries its sender's *session*: how often it has declared the addressee
+gone. A higher one than before says that all links between the two are over (docs/adr/0003).
+
+Entries (what a peer subscribes, publishes, pushes and pulls) are state: the highest version wins, and they are sent
+again until they are noted. Lost frames are asked for by timers, repeated ones change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from zq.core.liveness import REFUSALS, SUSPECT_FOR, Life, Sign
+from zq.core.port import Kind, Port
+from zq.core.roster import REMEMBERED, Dial, Remote, Roster
+from zq.core.timers import Timers
+from zq.info import EventKind
+from zq.wire.frames import VERSION, Entry, Goodbye, Hello, Noted, Welcome
+
+HELLO_AGAIN = 0.5  # s until an unanswered hello is repeated
+DROPPED_AGAIN = 0.02  # s until an address that dropped a connection is dialled anew, doubled up to HELLO_AGAIN
+FOUND_FOR = 10.0  # s a found peer is dialled without any answer until it is forgotten; if it is named again, again
+ANSWER = 1.0  # s a found peer has to answer before nobody waits for it: short-lived programs end then
+REDIAL, REDIAL_MOST = 1.0, 10.0  # s until a peer that does not answer is dialled anew, doubled up to
+ENTRY_AGAIN, ENTRY_MOST = 0.2, 2.0  # s until an entry that was not noted is sent again, doubled up to
+ADDRESSES = 16  # of one peer that are dialled; more are ignored
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """What this peer tells of itself in hello and welcome."""
+
+    id: bytes
+    tag: bytes  # realm and mode: peers of another tag are strangers
+    name: str
+    host: str
+    pid: int
+    endpoints: list[list[str]]
+
+
+class Neighbours(Protocol):
+    """Who wants to know when peers come and go."""
+
+    def on_up(self, remote: Remote, now: float, *, first: bool) -> None: ...
+
+    def on_entry(self, remote: Remote, entry: Entry, now: float) -> None: ...
+
+    def on_session(self, remote: Remote, now: float) -> None: ...
+
+    def on_gone(self, remote: Remote, now: float) -> None: ...
+
+    def owed_heads(self, remote: Remote) -> list[list[object]]: ...
+
+    def on_trouble(self, what: str) -> None: ...
+
+    def on_event(self, kind: EventKind, remote: Remote, now: float) -> None: ...
+
+
+class Meeting:
+    """All other peers of this one."""
+
+    def __init__(
+        self,
+        card: Card,
+        timers: Timers,
+        port: Port,
+        draw: Callable[[int], bytes],
+        connection: Callable[[], int],
+        neighbours: Neighbours,
+    ) -> None:
+        self.card = card
+        self.roster = Roster()
+        self._timers = timers
+        self._port = port
+        self._draw = draw
+        self._connection = connection
+        self._neighbours = neighbours
+        self._dials: dict[int, Remote] = {}  # mailbox connections
+        self._resting: dict[bytes, tuple[float, float]] = {}  # id: not dialled before, pause
+        self._entry: Entry | None = None
+        self.strangers = 0  # hellos of other realms and versions
+
+    # --- finding and dialling
+
+    def found(self, id: bytes, mailboxes: Sequence[str], source: str, now: float) -> None:
+        """A rung of discovery names a peer. Only a hint: it makes us dial, nothing more."""
+        if id == self.card.id or self.roster.has_departed(id):
+            return
+        remote = self.roster.get(id)
+        if remote is None:
+            if self._resting.get(id, (now, 0.0))[0] > now:
+                return
+            remote = self._welcome_new(id, now)
+        if source not in remote.found_by:
+            remote.found_by.append(source)
+            if remote.state is Life.UP:
+                self._neighbours.on_event("changed", remote, now)
+        if remote.mailbox is None and not remote.incompatible:
+            self._dial_new(remote, mailboxes, now)
+
+    def _welcome_new(self, id: bytes, now: float) -> Remote:
+        remote = self.roster.add(id, now)
+        self._timers.set((remote, "answer"), now + ANSWER, lambda when: self._give_up_waiting(remote))
+        self._timers.set((remote, "found"), now + FOUND_FOR, lambda when: self._give_up(remote, when))
+        return remote
+
+    def _give_up_waiting(self, remote: Remote) -> None:
+        if remote.state is Life.FOUND or remote.entry is None:
+            remote.failed = True
+
+    def _dial_new(self, remote: Remote, mailboxes: Sequence[str], now: float) -> None:
+        for endpoint in mailboxes:
+            if endpoint not in remote.mailboxes and len(remote.mailboxes) < ADDRESSES:
+                remote.mailboxes.append(endpoint)
+                self._dial(remote, endpoint, now)
+
+    def _dial(self, remote: Remote, endpoint: str, now: float) -> None:
+        dial = Dial(self._connection(), endpoint, self._draw(8), now)
+        remote.dials[dial.connection] = dial
+        self._dials[dial.connection] = remote
+        self._port.dial(dial.connection, Kind.MAILBOX, endpoint)
+        self._hello(remote, dial, now)
+
+    def _try(self, remote: Remote, endpoint: str, now: float) -> None:
+        if remote.mailbox is None and remote.state is not Life.GONE and self.roster.get(remote.id) is remote:
+            self._dial(remote, endpoint, now)
+
+    def _hello(self, remote: Remote, dial: Dial, now: float) -> None:
+        if dial.connection not in remote.dials or remote.mailbox is dial:
+            return
+        card = self.card
+        hello = Hello(
+            VERSION, VERSION, card.tag, dial.nonce, remote.session, card.name, card.host, card.pid, card.endpoints
+        )
+        self._port.send(dial.connection, (hello.encode(remote.id, card.id),))
+        self._timers.set((dial, "hello"), now + HELLO_AGAIN, lambda when: self._hello(remote, dial, when))
+
+    def _hang_up(self, remote: Remote, dial: Dial) -> None:
+        self._port.hang_up(dial.connection)
+        self._timers.cancel((dial, "hello"))
+        del remote.dials[dial.connection], self._dials[dial.connection]
+        if remote.mailbox is dial:
+            remote.mailbox = None
+
+    # --- what connections do
+
+    def is_mailbox(self, connection: int) -> bool:
+        return connection in self._dials
+
+    def on_broken(self, connection: int, now: float) -> None:
+        """An established mailbox connection ended."""
+        remote = self._dials[connection]
+        dial = remote.dials[connection]
+        if remote.mailbox is not dial:
+            # A process that is ending does so once, until its listener is closed; who goes on doing so is in no hurry.
+            self._hang_up(remote, dial)
+            again = now + min(DROPPED_AGAIN * 2**remote.dropped, HELLO_AGAIN)
+            remote.dropped = min(remote.dropped + 1, 8)
+            self._timers.set((remote, dial.endpoint), again, lambda when: self._try(remote, dial.endpoint, when))
+            return
+        self._hang_up(remote, dial)
+        self._step(remote, Sign.LOST, now)
+        for endpoint in remote.mailboxes:
+            self._dial(remote, endpoint, now)
+
+    def on_refused(self, connection: int, now: float) -> None:
+        """Nobody listens there now; the carrier goes on trying by itself."""
+        remote = self._dials[connection]
+        remote.dials[connection].refusals += 1
+        if all(dial.refusals >= REFUSALS for dial in remote.dials.values()):
+            if remote.state is Life.SUSPECT:
+                self._step(remote, Sign.REFUSED, now)
+            elif remote.state is Life.FOUND:
+                self._give_up(remote, now)
+
+    def _give_up(self, remote: Remote, now: float) -> None:
+        """Found, but nobody there: forgotten, and for a while not dialled again whoever names it."""
+        for dial in list(remote.dials.values()):
+            self._hang_up(remote, dial)
+        for what in ("answer", "found"):
+            self._timers.cancel((remote, what))
+        self.roster.remove(remote, departed=False)
+        _, last = self._resting.pop(remote.id, (0.0, 0.0))
+        pause = min(last * 2 or REDIAL, REDIAL_MOST)
+        self._resting[remote.id] = (now + pause, pause)
+        while len(self._resting) > REMEMBERED:
+            del self._resting[next(iter(self._resting))]
+
+    # --- frames
+
+    def on_hello(self, sender: bytes, addressee: bytes, hello: Hello, now: float) -> None:
+        card = self.card
+        if addressee not in (card.id, bytes(16)) or self.roster.has_departed(sender):
+            self.strangers += 1
+            return
+        if not hello.lowest <= VERSION <= hello.highest:
+            self._refuse_version(self.roster.get(sender) or self._welcome_new(sender, now), hello, now)
+            return
+        if hello.tag != card.tag:
+            self.strangers += 1
+            return
+        remote = self.roster.get(sender) or self._welcome_new(sender, now)
+        self._introduce(remote, hello, now)
+        if remote.mailbox is None:
+            if not remote.found_by:
+                remote.found_by.append("hello")
+            if not remote.dials:
+                remote.mailboxes.clear()
+            self._dial_new(remote, [row[0] for row in remote.endpoints], now)
+        welcome = Welcome(hello.nonce, remote.session, card.name, card.host, card.pid, card.endpoints).encode(
+            sender, card.id
+        )
+        for connection in [remote.mailbox.connection] if remote.mailbox else list(remote.dials):
+            self._port.send(connection, (welcome,))
+
+    def _refuse_version(self, remote: Remote, hello: Hello, now: float) -> None:
+        self.strangers += 1
+        self._timers.set((remote, "found"), now + 3 * FOUND_FOR, lambda when: self._give_up(remote, when))
+        if not remote.incompatible:
+            remote.incompatible = remote.failed = True
+            spoken = f"{hello.lowest} to {hello.highest}"
+            self._neighbours.on_trouble(
+                f"peer {remote.id.hex()[:8]} speaks protocol {spoken}, we speak {VERSION}: upgrade one of them"
+            )
+
+    def on_welcome(self, sender: bytes, welcome: Welcome, now: float) -> None:
+        remote = self.roster.get(sender)
+        if remote is None:
+            return
+        dial = next((dial for dial in remote.dials.values() if dial.nonce == welcome.nonce), None)
+        if dial is None or remote.mailbox is not None:
+            return  # of a connection that was given up, or another was faster
+        self._introduce(remote, welcome, now)
+        remote.mailbox, remote.dropped = dial, 0
+        for other in [other for other in remote.dials.values() if other is not dial]:
+            self._hang_up(remote, other)
+        self._timers.cancel((dial, "hello"))
+        self._timers.cancel((remote, "silent"))
+        self._timers.cancel((remote, "found"))
+        self._resting.pop(remote.id, None)
+        self._step(remote, Sign.PROVEN, now)
+
+    def _introduce(self, remote: Remote, said: Hello | Welcome, now: float) -> None:
+        remote.name, remote.host, remote.pid, remote.endpoints = said.name, said.host, said.pid, said.endpoints
+        if said.session > remote.their_session:
+            remote.their_session = said.session
+            self._neighbours.on_session(remote, now)
+
+    def on_goodbye(self, sender: bytes, now: float) -> None:
+        remote = self.roster.get(sender)
+        if remote is not None:
+            remote.goodbye = True
+            self._step(remote, Sign.GOODBYE, now)
+
+    # --- life
+
+    def _step(self, remote: Remote, sign: Sign, now: float) -> None:
+        before = remote.state
+        state = remote.live.step(sign)
+        if state is Life.UP:
+            self._up(remote, before, now)
+        elif state is Life.SUSPECT:
+            self._timers.set((remote, "silent"), now + SUSPECT_FOR, lambda when: self._step(remote, Sign.SILENT, when))
+            self._neighbours.on_event("suspect", remote, now)
+        elif state is Life.GONE:
+            self._gone(remote, now)
+
+    def _up(self, remote: Remote, before: Life, now: float) -> None:
+        first = before is Life.FOUND
+        if first:
+            remote.joined_at = now
+        remote.noted = 0 if first else remote.noted
+        self._neighbours.on_up(remote, now, first=first)
+        self._neighbours.on_event("joined" if first else "changed", remote, now)
+        remote.entry_patience = 0.0
+        self._send_entry(remote, now)
+
+    def _gone(self, remote: Remote, now: float) -> None:
+        joined = remote.joined_at is not None
+        for what in ("silent", "answer", "entry", "found"):
+            self._timers.cancel((remote, what))
+        for dial in list(remote.dials.values()):
+            self._hang_up(remote, dial)
+        remote.session += 1
+        self._neighbours.on_gone(remote, now)
+        self.roster.remove(remote, departed=remote.goodbye)
+        if joined:
+            self._neighbours.on_event("left", remote, now)
+
+    # --- entries
+
+    def publish_entry(self, entry: Entry, now: float) -> None:
+        """Our entry has changed: everyone who is up gets it."""
+        self._entry = entry
+        for remote in self.roster.up():
+            remote.entry_patience = 0.0
+            self._send_entry(remote, now)
+
+    def _send_entry(self, remote: Remote, now: float) -> None:
+        if self._entry is None or remote.noted >= self._entry.version or remote.mailbox is None:
+            return
+        self._port.send(remote.mailbox.connection, (self._entry.encode(remote.id, self.card.id),))
+        remote.entry_patience = min(max(remote.entry_patience * 2, ENTRY_AGAIN), ENTRY_MOST)
+        self._timers.set((remote, "entry"), now + remote.entry_patience, lambda when: self._send_entry(remote, when))
+
+    def on_noted(self, sender: bytes, noted: Noted) -> None:
+        remote = self.roster.get(sender)
+        if remote is not None:
+            remote.noted = max(remote.noted, noted.version)
+
+    def on_entry(self, sender: bytes, entry: Entry, now: float) -> None:
+        remote = self.roster.get(sender)
+        if remote is None or remote.mailbox is None:
+            return  # it will be sent again when we have met
+        self._port.send(remote.mailbox.connection, (Noted(entry.version).encode(sender, self.card.id),))
+        if remote.entry is not None and remote.entry.version >= entry.version:
+            return
+        known = remote.entry is not None
+        remote.entry = entry
+        self._neighbours.on_entry(remote, entry, now)
+        if known:
+            self._neighbours.on_event("changed", remote, now)
+
+    # --- leaving
+
+    def say_goodbye(self) -> None:
+        for remote in self.roster:
+            if remote.mailbox is not None:
+                goodbye = Goodbye(self._neighbours.owed_heads(remote))
+                self._port.send(remote.mailbox.connection, (goodbye.encode(remote.id, self.card.id),))
+
+    def is_settled(self) -> bool:
+        """Everyone found has answered and told what it wants, or had its chance to."""
+        return all(remote.failed or (remote.state is Life.UP and remote.entry is not None) for remote in self.roster)

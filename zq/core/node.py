@@ -1,0 +1,489 @@
+"""One peer as a state machine: frames and the time go in, frames and deliveries come out.
+
+The node owns the parts (meeting, topics, receptions, pushing, pulling), hands each frame to the one it is for, and
+carries frames between this peer's own two ends, since a peer hears itself. It holds no socket, clock or thread; the
+engine and the simulated network drive it through the same few calls: `received`, `broken`, `refused`, `turn`.
+
+Frames that make no sense, or are for somebody else, are counted in `refused_frames` and reported once a sender;
+they never raise.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from zq.core import ledger as ledgers
+from zq.core.inbox import Inbox, SubscriptionInbox
+from zq.core.liveness import Life
+from zq.core.meeting import Card, Meeting
+from zq.core.outbox import Outbox
+from zq.core.port import Kind, Port
+from zq.core.pulling import Puller, Pulling
+from zq.core.pushing import Pushing
+from zq.core.reception import Receptions, Subscription
+from zq.core.roster import Remote
+from zq.core.timers import Timers
+from zq.core.topics import Origin, Topic, Topics
+from zq.errors import Refused
+from zq.info import EventKind, Ledger, PeerInfo
+from zq.wire import frames
+from zq.wire.data import Malformed
+from zq.wire.frames import Addressed, BatchHeader, Body, Entry, Parts
+from zq.wire.names import Filter
+
+ENTRY_REFRESH = 2.0  # s; counts in the roster entry are at most this old
+REPORTED_SENDERS = 256  # senders of refused frames that are logged; more are only counted
+
+Stream = Topic | Outbox | Subscription | Puller
+OnEvent = Callable[[EventKind, PeerInfo], None]
+
+
+class Node:
+    """`draw` gives random bytes, `on_event` hears of peers, `on_trouble` of what an operator should know."""
+
+    def __init__(
+        self,
+        card: Card,
+        port: Port,
+        draw: Callable[[int], bytes],
+        on_event: OnEvent,
+        on_trouble: Callable[[str], None],
+    ) -> None:
+        self.card = card
+        self.timers = Timers()
+        self._port = port
+        self._draw = draw
+        self._on_event = on_event
+        self.on_trouble = on_trouble
+        self._connections = 0
+        self._feeds: dict[int, Remote] = {}
+        self._works: dict[int, Remote] = {}
+        self._loop: deque[tuple[Kind, Parts]] = deque()
+        self._entry_version = 0
+        self._entry_dirty = True
+        self._announced: list[Any] = []
+        self._reported: set[bytes] = set()
+        self.open_topics: dict[Topic, None] = {}  # those that some handle publishes on
+        self._asked = 0
+        self.moved = 0  # messages taken from callers or settled by them in the last turn
+        self.now = 0.0  # this turn's time, for those whom the owner lets in between
+        self.discovered = False  # set by the owner when discovery has had its first look around
+        self.refused_frames = 0
+        self.replies: dict[int, dict[bytes, Ledger]] = {}
+        origin = Origin(card.id)
+        self.topics = Topics(origin, self.timers, port.publish, lambda parts: self._loop.append((Kind.FEED, parts)))
+        self.receptions = Receptions(
+            self.timers, self._send, port.subscribe, lambda nonce: frames.fence_prefix(card.id, nonce)
+        )
+        self.pushing = Pushing(
+            origin, self.timers, draw, self._send, self._send_work, self._generation_of, self._session_with
+        )
+        self.pulling = Pulling(self.timers, self._send, self._session_of)
+        self.meeting = Meeting(card, self.timers, port, draw, self._new_connection, self)
+        self.receptions.connect(card.id, None, 0.0)
+        self.receptions.nonce = draw(frames.NONCE_BYTES)
+
+    def _new_connection(self) -> int:
+        self._connections += 1
+        return self._connections
+
+    # --- handles, called by the owner between turns
+
+    def publish_topic(self, name: str, *, retain: bool, patience: float) -> Topic:
+        """A topic is kept for repairs until the node ends; opened again it goes on."""
+        topic = next((topic for topic in self.topics if topic.name == name), None)
+        if topic is None:
+            topic = self.topics.open(name, retain=retain, patience=patience)
+        topic.retain, topic.patience = retain, patience
+        self.open_topics[topic] = None
+        self._entry_dirty = True
+        return topic
+
+    def unpublish_topic(self, topic: Topic) -> None:
+        self.open_topics.pop(topic, None)
+        self._entry_dirty = True
+
+    def subscribe(
+        self, filters: Iterable[Filter], inbox: SubscriptionInbox, patience: float, now: float
+    ) -> Subscription:
+        self._entry_dirty = True
+        return self.receptions.open(filters, inbox, patience, self._draw(frames.NONCE_BYTES), now)
+
+    def unsubscribe(self, subscription: Subscription, now: float) -> None:
+        self.receptions.close(subscription, self._draw(frames.NONCE_BYTES), now)
+        self._entry_dirty = True
+
+    def push(self, queue: str, *, window: int, window_bytes: int, now: float) -> Outbox:
+        self._entry_dirty = True
+        return self.pushing.open(queue, window=window, window_bytes=window_bytes, now=now)
+
+    def unpush(self, outbox: Outbox) -> None:
+        self.pushing.close(outbox)
+        self._entry_dirty = True
+
+    def pull(self, queue: str, inbox: Inbox, *, prefetch: int | None, prefetch_bytes: int) -> Puller:
+        self._entry_dirty = True
+        return self.pulling.open(self._draw(16), queue, inbox, prefetch=prefetch, prefetch_bytes=prefetch_bytes)
+
+    def stop_pulling(self, puller: Puller, now: float) -> None:
+        self.pulling.close(puller, now)
+        self._entry_dirty = True
+
+    def ask_for_entries(self, now: float) -> int:
+        """Sends our entry to everyone again: whoever has noted it has told us its own as it was before."""
+        self._publish_entry(now)
+        return self._entry_version
+
+    def has_entries(self, version: int) -> bool:
+        """Whether everyone who is up has noted that version of our entry."""
+        return all(remote.noted >= version for remote in self.meeting.roster.up())
+
+    def is_settled(self) -> bool:
+        """Everyone who can be found has been, or had its chance."""
+        return self.discovered and self.meeting.is_settled()
+
+    # --- events
+
+    def turn(self, now: float, wall: float, streams: Iterable[Stream] = ()) -> float | None:
+        """Does what is due: `streams` are those with something new. Returns when to come again, None: on an event."""
+        self.moved = 0
+        for stream in streams:
+            self.moved += self._serve(stream, now, wall)
+        for due in self.timers.due(now):
+            due(now)
+        self._settle(now)
+        while True:
+            self._drain_loop(now)
+            while self.topics.released:
+                self.topics.take(self.topics.released.pop(), now, wall)
+            while self.pushing.released:
+                self.pushing.take(self.pushing.released.pop(), now, wall)
+            if self._entry_dirty:
+                self._publish_entry(now)
+            self.receptions.report()
+            self.pulling.report()
+            if not (self._loop or self.topics.released or self._entry_dirty):
+                return self.timers.next()
+
+    def _serve(self, stream: Stream, now: float, wall: float) -> int:
+        """How many messages that was about."""
+        if isinstance(stream, Topic):
+            self._count_later(now)
+            return self.topics.take(stream, now, wall)
+        if isinstance(stream, Outbox):
+            if stream.outgoing.limit < 0:
+                return 0
+            self._count_later(now)
+            return self.pushing.take(stream, now, wall)
+        if isinstance(stream, Subscription):
+            self.receptions.on_taken(stream, now)
+            return 0
+        before = stream.acked
+        self.pulling.on_taken(stream, now)
+        return stream.acked - before
+
+    def _settle(self, now: float) -> None:
+        if not self.pushing.may_send and self.is_settled():
+            self.pushing.may_send = True
+            for outbox in self.pushing:
+                self.pushing.dispatch(outbox, now)
+
+    def connected(self, connection: int, now: float) -> None:
+        """The carrier has made a connection; only a work connection's other end cares to know."""
+        remote = self._works.get(connection)
+        if remote is not None:
+            self.pushing.on_work_connection(remote.id, now)
+
+    def broken(self, connection: int, now: float) -> None:
+        if self.meeting.is_mailbox(connection):
+            self.meeting.on_broken(connection, now)
+        elif (remote := self._works.pop(connection, None)) is not None:
+            # What is queued on it must not reach a stranger who takes over the address: a new one is made.
+            self._port.hang_up(connection)
+            remote.work = None
+            if remote.reachable:
+                self._open_work(remote)
+
+    def refused(self, connection: int, now: float) -> None:
+        if self.meeting.is_mailbox(connection):
+            self.meeting.on_refused(connection, now)
+
+    def received(self, kind: Kind, parts: Parts, now: float, connection: int | None = None) -> None:
+        """A frame from the socket of `kind`; of the feed, on `connection`."""
+        remote = self._feeds.get(connection or 0) if kind is Kind.FEED else None
+        try:
+            if kind is Kind.FEED:
+                if remote is not None:
+                    self._on_feed(remote.id, parts, now)
+            elif kind is Kind.WORK:
+                self._on_work(parts, now)
+            else:
+                self._on_mailbox(parts, now)
+        except (Malformed, Refused) as error:
+            self._refuse(bytes(parts[0][17:33]) if remote is None else remote.id, str(error))
+
+    def fenced(self, frame: bytes, now: float) -> None:
+        """A subscription as the publishing socket got it: 0 or 1, then the prefix."""
+        if frame[1:2] != frames.FENCE or len(frame) != 2 + frames.ID_BYTES + frames.NONCE_BYTES:
+            return
+        if frame[0]:
+            self.topics.on_fence(frame[2:18], frame[18:], now)
+        else:
+            self.topics.on_fence_lifted(frame[2:18], frame[18:])
+
+    def _refuse(self, sender: bytes, why: str) -> None:
+        self.refused_frames += 1
+        if sender not in self._reported and len(self._reported) < REPORTED_SENDERS:
+            self._reported.add(sender)
+            self.on_trouble(f"refused a frame of {sender.hex()[:8]}: {why[:200]!r}; more of them are only counted")
+
+    # --- frames
+
+    def _on_feed(self, publisher: bytes, parts: Parts, now: float) -> None:
+        kind = bytes(parts[0][:1])
+        if kind == frames.TOPIC:
+            self.receptions.on_batch(publisher, frames.decode_topic(parts), now)
+        elif kind == frames.FENCE:
+            fence = frames.decode_fence(parts[0])
+            if fence.subscriber == self.card.id and fence.publisher == publisher:
+                self.receptions.on_fence(publisher, fence.nonce, fence.clock, fence.heads, now)
+        else:
+            raise Malformed(f"a feed frame of unknown kind {kind!r}")
+
+    def _known(self, frame: Addressed | BatchHeader) -> bool:
+        """Whether it is for us and from somebody we have met."""
+        if frame.addressee == self.card.id and (frame.sender == self.card.id or self.meeting.roster.get(frame.sender)):
+            return True
+        self._refuse(frame.sender, "not for this peer, or of nobody we have met")
+        return False
+
+    def _on_work(self, parts: Parts, now: float) -> None:
+        if bytes(parts[0][:1]) == frames.BATCH:
+            header, batch = frames.decode_batch(parts)
+            if self._known(header) and not self.pulling.on_batch(header, batch, now):
+                self._refuse(header.sender, "a batch that we gave no credit for")
+            return
+        frame = frames.decode_addressed(parts[0])
+        if not self._known(frame):
+            return
+        if frame.kind == frames.REFILL:
+            if len(frame.body) != 8 or len(parts) < 2:
+                raise Malformed("a refill without its frame")
+            batch = frames.decode_topic(parts[1:])
+            self.receptions.on_refill(frame.sender, int.from_bytes(frame.body, "big"), batch, now)
+        elif frame.kind == frames.REFILLED:
+            self.receptions.on_refilled(frame.sender, frames.Refilled.decode(frame.body), now)
+        else:
+            raise Malformed(f"a work frame of unknown kind {frame.kind!r}")
+
+    def _on_mailbox(self, parts: Parts, now: float) -> None:
+        frame = frames.decode_addressed(parts[0])
+        sender, body = frame.sender, frame.body
+        if frame.kind == frames.HELLO:
+            self.meeting.on_hello(sender, frame.addressee, frames.Hello.decode(body), now)
+            return
+        if not self._known(frame):
+            return
+        if frame.kind == frames.WELCOME:
+            self.meeting.on_welcome(sender, frames.Welcome.decode(body), now)
+        elif frame.kind == frames.STATE:
+            self.pushing.on_state(sender, frames.State.decode(body), now)
+        elif frame.kind == frames.PROBE:
+            self.pulling.on_probe(sender, frames.Probe.decode(body), now)
+        elif frame.kind == frames.SEEN:
+            self.topics.on_seen(sender, frames.Seen.decode(body))
+        elif frame.kind == frames.REPAIR:
+            for answer in self.topics.refill(sender, frames.Repair.decode(body)):
+                if not self._send_work(sender, answer):
+                    break  # it asks again
+        elif frame.kind == frames.ENTRY:
+            if self._entry_dirty:
+                self._publish_entry(now)  # first: see `ask_for_entries`
+            self.meeting.on_entry(sender, frames.Entry.decode(body), now)
+        elif frame.kind == frames.NOTED:
+            self.meeting.on_noted(sender, frames.Noted.decode(body))
+        elif frame.kind == frames.END:
+            self.pulling.on_end(sender, frames.End.decode(body).link)
+        elif frame.kind == frames.GOODBYE:
+            self.receptions.on_last_heads(sender, frames.Goodbye.decode(body).heads)
+            self.meeting.on_goodbye(sender, now)
+        elif frame.kind == frames.ASK:
+            reply = frames.LedgerReply(frames.Ask.decode(body).request, ledgers.to_wire(self.ledger(now)))
+            self._send(sender, reply)
+        elif frame.kind == frames.LEDGER:
+            self._on_ledger(sender, frames.LedgerReply.decode(body))
+        else:
+            raise Malformed(f"a mailbox frame of unknown kind {frame.kind!r}")
+
+    # --- sending
+
+    def _send(self, peer: bytes, body: Body) -> None:
+        frame = (body.encode(peer, self.card.id),)
+        if peer == self.card.id:
+            self._loop.append((Kind.MAILBOX, frame))
+            return
+        remote = self.meeting.roster.get(peer)
+        if remote is not None and remote.mailbox is not None:
+            self._port.send(remote.mailbox.connection, frame)  # state: what is lost is told again
+
+    def _send_work(self, peer: bytes, parts: Parts) -> bool:
+        if peer == self.card.id:
+            self._loop.append((Kind.WORK, parts))
+            return True
+        remote = self.meeting.roster.get(peer)
+        if remote is None or not remote.reachable:
+            return False
+        if remote.work is None:
+            self._open_work(remote)
+        return remote.work is not None and self._port.send(remote.work, parts)
+
+    def _open_work(self, remote: Remote) -> None:
+        endpoint = self._endpoint(remote, 2)
+        if endpoint is None:
+            return
+        remote.work = self._new_connection()
+        remote.generation += 1
+        self._works[remote.work] = remote
+        self._port.dial(remote.work, Kind.WORK, endpoint)
+
+    @staticmethod
+    def _endpoint(remote: Remote, column: int) -> str | None:
+        """Of the address that won: its feed is column 1, its work column 2."""
+        assert remote.mailbox is not None
+        rows = [row for row in remote.endpoints if row[0] == remote.mailbox.endpoint] or remote.endpoints
+        return rows[0][column] if rows else None
+
+    def _generation_of(self, peer: bytes) -> int:
+        remote = self.meeting.roster.get(peer)
+        return remote.generation if remote is not None else 0
+
+    def _session_with(self, peer: bytes) -> int:
+        """How often we have declared it gone."""
+        remote = self.meeting.roster.get(peer)
+        return remote.session if remote is not None else 0
+
+    def _session_of(self, peer: bytes) -> int:
+        """How often it has declared us gone, as far as it has said."""
+        remote = self.meeting.roster.get(peer)
+        return remote.their_session if remote is not None else 0
+
+    def _drain_loop(self, now: float) -> None:
+        """What this peer has sent itself. The one receiver of a batch must not see the sender's flags change."""
+        while self._loop:
+            kind, parts = self._loop.popleft()
+            if kind is Kind.FEED:
+                self._on_feed(self.card.id, parts, now)
+            elif kind is Kind.WORK:
+                self._on_work(parts, now)
+            else:
+                self._on_mailbox(parts, now)
+
+    # --- the roster entry
+
+    def _count_later(self, now: float) -> None:
+        self.timers.set_if_unset("counts", now + ENTRY_REFRESH, self._refresh_counts)
+
+    def _refresh_counts(self, now: float) -> None:
+        if self._counts(now) != self._announced:
+            self._entry_dirty = True
+            self._count_later(now)
+
+    def _counts(self, now: float) -> list[Any]:
+        topics = [[topic.name, topic.head] for topic in self.open_topics]
+        return [topics, [row[:2] for row in self.pushing.rows(now)]]
+
+    def _publish_entry(self, now: float) -> None:
+        self._entry_dirty = False
+        self._entry_version += 1
+        self._announced = self._counts(now)
+        entry = Entry(
+            self._entry_version,
+            self.receptions.nonce,
+            self.receptions.rows(),
+            self._announced[0],
+            self.pushing.rows(now),
+            self.pulling.rows(),
+        )
+        self.topics.on_entry(self.card.id, entry, now)
+        self.topics.on_fence(self.card.id, self.receptions.nonce, now)
+        self.pushing.on_entry(self.card.id, entry, now)
+        self.meeting.publish_entry(entry, now)
+
+    # --- neighbours
+
+    def on_up(self, remote: Remote, now: float, *, first: bool) -> None:
+        feed = self._endpoint(remote, 1)
+        if first and feed is not None:
+            remote.feed = self._new_connection()
+            self._feeds[remote.feed] = remote
+            self._port.dial(remote.feed, Kind.FEED, feed)
+            self.receptions.connect(remote.id, remote.feed, now)
+        if first:
+            self.pulling.on_back(remote.id)
+        else:
+            if remote.work is None and remote.generation:
+                self._open_work(remote)  # it broke while the peer could not be reached
+            self.pushing.on_proven(remote.id, now)
+            self.pulling.on_proven(remote.id)
+
+    def on_entry(self, remote: Remote, entry: Entry, now: float) -> None:
+        self.topics.on_entry(remote.id, entry, now)
+        self.pushing.on_entry(remote.id, entry, now)
+        self.pulling.on_entry(remote.id, entry, now)
+
+    def on_session(self, remote: Remote, now: float) -> None:
+        self.pushing.on_session(remote.id, now, crashed=False)
+        self.pulling.on_session(remote.id)
+        self._entry_dirty = True  # it has forgotten ours; a new version, as an old one may be noted late
+
+    def on_gone(self, remote: Remote, now: float) -> None:
+        for connection, table in ((remote.feed, self._feeds), (remote.work, self._works)):
+            if connection is not None:
+                del table[connection]
+                self._port.hang_up(connection)
+        self.topics.on_gone(remote.id)
+        self.receptions.on_gone(remote.id, goodbye=remote.goodbye)
+        self.pushing.on_gone(remote.id, now, crashed=not remote.goodbye)
+        self.pulling.on_gone(remote.id)
+
+    def owed_heads(self, remote: Remote) -> list[list[object]]:
+        return self.topics.owed_heads(remote.id)
+
+    def on_event(self, kind: EventKind, remote: Remote, now: float) -> None:
+        self._on_event(kind, remote.info(now))
+
+    # --- ledger
+
+    def ledger(self, now: float) -> Ledger:
+        """All of this peer's counters in one step."""
+        for subscription in self.receptions:
+            self.receptions.on_taken(subscription, now)
+        for puller in self.pulling:
+            self.pulling.on_taken(puller, now)
+        return Ledger(
+            peer=self.card.id,
+            name=self.card.name,
+            held=self.pushing.ledger(),
+            pulled=self.pulling.ledger(),
+            published=self.topics.ledger(),
+            subscribed=self.receptions.ledger(),
+            refused_frames=self.refused_frames,
+        )
+
+    def ask_ledgers(self) -> int:
+        """Asks every peer for its ledger; the replies gather in `replies` under the number returned."""
+        self._asked += 1
+        self.replies[self._asked] = {}
+        for remote in self.meeting.roster.up():
+            self._send(remote.id, frames.Ask(self._asked))
+        return self._asked
+
+    def _on_ledger(self, sender: bytes, reply: frames.LedgerReply) -> None:
+        replies = self.replies.get(reply.request)
+        if replies is not None:
+            replies[sender] = ledgers.from_wire(reply.ledger)
+
+    def has_up(self, count: int) -> bool:
+        return sum(remote.state is Life.UP for remote in self.meeting.roster) >= count

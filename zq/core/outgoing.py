@@ -1,0 +1,80 @@
+"""Where callers leave packed messages for the engine, and how they are cut into frames.
+
+A caller may append while `len(items) < limit`; whoever owns the state machine takes from the front. Appending and
+cutting a list are single steps of the interpreter, so neither side needs a lock for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+
+from zq.wire.data import Buffer, Packed
+from zq.wire.limits import BATCH_BYTES, BATCH_MESSAGES
+
+Item = bytes | Packed
+
+PILE_MESSAGES = 2_048  # appended and not yet taken; four frames, so that the engine always finds a full one
+SMALL = 4_096  # bytes; larger items are counted one by one against PILE_BYTES
+PILE_BYTES = 64 << 20  # bytes of large items not yet taken; one larger than this passes alone
+
+
+def _nobody() -> None:
+    """Nobody waits for room."""
+
+
+class Outgoing:
+    """The pile of one stream. `limit` is lowered by the owner when it cannot take more; below 0 it is closed."""
+
+    __slots__ = ("budget", "items", "large_in", "large_out", "limit", "wake")
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+        self.limit = PILE_MESSAGES
+        self.budget = PILE_BYTES  # bytes of large items in the pile; one above it passes alone
+        self.large_in = (
+            0  # bytes of large items ever appended; only callers write it, under their lock, before they append
+        )
+        self.large_out = 0  # the same of those taken; only the owner writes it
+
+        self.wake: Callable[[], object] = _nobody  # called when there may be room again
+
+    def take(self, most: int) -> list[Item]:
+        taken = self.items[:most]
+        del self.items[: len(taken)]
+        if self.large_in != self.large_out:
+            self.large_out += sum(size_of(item) for item in taken if not is_small(item))
+        return taken
+
+
+def size_of(item: Item) -> int:
+    if isinstance(item, bytes):
+        return len(item)
+    return len(item.body) + sum(memoryview(part).nbytes for part in item.parts)
+
+
+def is_small(item: Item) -> bool:
+    return isinstance(item, bytes) and len(item) <= SMALL
+
+
+def cut(items: list[Item]) -> Iterator[tuple[list[bytes], tuple[Buffer, ...], int]]:
+    """What goes into one frame each: bodies, parts, bytes. A message with parts has a frame to itself."""
+    at = 0
+    while at < len(items):
+        chunk = items[at : at + BATCH_MESSAGES]
+        if set(map(type, chunk)) == {bytes}:
+            bodies: list[bytes] = chunk  # type: ignore[assignment]
+        elif isinstance(chunk[0], Packed):
+            yield [chunk[0].body], chunk[0].parts, size_of(chunk[0])
+            at += 1
+            continue
+        else:
+            plain = next(index for index, item in enumerate(chunk) if isinstance(item, Packed))
+            bodies = chunk[:plain]  # type: ignore[assignment]
+        size = sum(map(len, bodies))
+        if size > BATCH_BYTES:
+            fits = sum(total <= BATCH_BYTES for total in accumulate(map(len, bodies)))
+            bodies = bodies[: max(fits, 1)]
+            size = sum(map(len, bodies))
+        yield bodies, (), size
+        at += len(bodies)

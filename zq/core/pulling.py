@@ -1,0 +1,508 @@
+"""The pulling side of queues: links from every pusher, in order and once, into the inbox of each puller handle.
+
+Events:
+- probe: opens a link, tells the pusher's floor and demand, and is answered with the link's state.
+- batch: in order it goes to the inbox, early it is held, known it is dropped.
+- settled by the program: ack, nack, reject, give back; told to the pusher in the next state, and again until its
+  floor says that it knows.
+- pusher gone: its links are orphans. What was received is still delivered; nobody waits for the receipts, and a
+  nacked message is delivered again here. If the pusher comes back it has given those messages to others, so what
+  was not yet handed out is dropped.
+- closing: what was received and not settled is returned, and the pusher confirms that the link is over.
+
+Numbers are settled once: the first outcome counts. A crash of this process loses nothing: no receipt, no release.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from zq.core.credit import Prefetch, share_out
+from zq.core.inbox import Inbox
+from zq.core.ranges import Ranges, runs_of
+from zq.core.timers import Timers
+from zq.info import PulledQueue
+from zq.wire.frames import ACKED, NACKED, REDELIVERED, RETURNED, Batch, BatchHeader, Entry, Probe, State
+
+SAMPLE_AFTER, SAMPLE_MOST = 0.05, 1.0  # s until the hand-out is reported, doubled up to while nothing moves
+CLOSING_AFTER, CLOSING_MOST = 0.1, 1.0  # s until a closing state is repeated, doubled up to
+DOUBT_AGAIN = 0.5  # s until a pusher is asked again whether it has ended a link
+LOCAL = b"local"  # begins the id of the link on which messages of a pusher that is gone are delivered again
+SETTLED_ROWS = 1_000  # ranges in one state; the rest follows when the floor has moved
+
+
+class Settled(NamedTuple):
+    """A number the program settled other than by ack."""
+
+    number: int
+    outcome: int
+    delay: float
+    reason: str
+    batch: Batch
+    place: int  # of the message in the batch
+
+
+@dataclass(eq=False, slots=True)
+class ReceivingLink:
+    """The receiving end of a link. Callers append to `acks` and `others`; everything else is the engine's."""
+
+    id: bytes
+    peer: bytes
+    session: int
+    puller: Puller
+    expected: int = 1
+    held: dict[int, Batch] = field(default_factory=dict)
+    acks: deque[int] = field(default_factory=deque)
+    others: deque[Settled] = field(default_factory=deque)
+    settled: Ranges = field(default_factory=Ranges)
+    acked: Ranges = field(default_factory=Ranges)
+    given_back: Ranges = field(default_factory=Ranges)
+    refused: dict[int, Settled] = field(default_factory=dict)
+    settled_count: int = 0
+    floor: int = 1
+    limit: int = 0
+    sent: int = 0
+    returned: int = 0
+    wanted: int = 0
+    first_bytes: int = 0
+    bytes_taken: int = 0  # by the program
+    keep: int = 0
+    handed: int = 0
+    orphan: bool = False
+    ended: bool = False
+    reminded: bool = False  # of credit that others wait for
+    doubted: bool = False  # its pusher says that it pushes to this queue no more
+    delayed: set[int] = field(default_factory=set)  # numbers delivered here after a while
+    news: bool = True  # the pusher does not know the present state
+
+    @property
+    def in_use(self) -> int:
+        if self.ended:
+            return 0
+        promised = self.expected - 1 if self.orphan else self.limit - self.returned
+        return promised - self.settled_count
+
+    @property
+    def unused(self) -> int:
+        """Credit the pusher has and does not use, as far as we have heard."""
+        return self.limit - self.sent - self.returned
+
+    @property
+    def all_settled(self) -> bool:
+        return self.settled_count >= self.expected - 1
+
+    def settle(self, first: int, last: int, into: Ranges) -> int:
+        """Marks numbers that were received; returns for how many that is news."""
+        count = 0
+        for low, high in self.settled.add(max(first, 1), min(last, self.expected - 1)):
+            into.add(low, high)
+            count += high - low + 1
+        self.settled_count += count
+        self.news |= count > 0
+        return count
+
+    def forget_below(self, floor: int) -> None:
+        if floor > self.floor:
+            self.floor = floor
+            self.acked.forget_below(floor)
+            self.given_back.forget_below(floor)
+            for number in [number for number in self.refused if number < floor]:
+                del self.refused[number]
+
+    def state(self, limit_bytes: int, *, closed: bool) -> State:
+        rows = [[low, high, ACKED] for low, high in self.acked][:SETTLED_ROWS]
+        rows += [[low, high, RETURNED] for low, high in self.given_back][:SETTLED_ROWS]
+        refused = [[item.number, item.outcome, item.delay, item.reason] for item in self.refused.values()][
+            :SETTLED_ROWS
+        ]
+        heard = self.sent + self.returned
+        return State(
+            self.id, 0, self.expected, rows, refused, self.limit, limit_bytes, self.keep, self.handed, closed, heard
+        )
+
+
+@dataclass(eq=False, slots=True)
+class Puller:
+    """One puller handle."""
+
+    id: bytes
+    queue: str
+    inbox: Inbox
+    prefetch: Prefetch
+    prefetch_bytes: int
+    links: dict[bytes, ReceivingLink] = field(default_factory=dict)
+    closing: bool = False
+    closing_patience: float = CLOSING_AFTER
+    sample: float = SAMPLE_AFTER
+    turn: int = 0
+    delayed: int = 0  # nacked here with a delay, their pusher being gone
+    received: int = 0
+    acked: int = 0
+    nacked: int = 0
+    rejected: int = 0
+    given_back: int = 0
+
+    @property
+    def queued(self) -> int:
+        return self.inbox.queued + self.delayed
+
+    def row(self) -> PulledQueue:
+        settled = self.acked + self.nacked + self.rejected + self.given_back
+        queued = min(self.queued, self.received - settled)
+        return PulledQueue(
+            queue=self.queue,
+            received=self.received,
+            queued=queued,
+            handed_out=self.received - queued - settled,
+            acked=self.acked,
+            nacked=self.nacked,
+            rejected=self.rejected,
+            returned=self.given_back,
+        )
+
+
+class Pulling:
+    """All puller handles of this peer."""
+
+    def __init__(
+        self, timers: Timers, send: Callable[[bytes, State], None], session_of: Callable[[bytes], int]
+    ) -> None:
+        self._timers = timers
+        self._send = send
+        self._session_of = session_of  # the session the peer announced
+        self._pullers: dict[bytes, Puller] = {}
+        self._links: dict[bytes, ReceivingLink] = {}
+
+    def __iter__(self) -> Iterator[Puller]:
+        return iter(self._pullers.values())
+
+    def open(self, id: bytes, queue: str, inbox: Inbox, *, prefetch: int | None, prefetch_bytes: int) -> Puller:
+        puller = Puller(id=id, queue=queue, inbox=inbox, prefetch=Prefetch(prefetch), prefetch_bytes=prefetch_bytes)
+        self._pullers[id] = puller
+        return puller
+
+    def rows(self) -> list[list[object]]:
+        return [[puller.queue, puller.id] for puller in self._pullers.values() if not puller.closing]
+
+    # --- from the pusher
+
+    def on_probe(self, peer: bytes, probe: Probe, now: float) -> None:
+        if probe.session < self._session_of(peer):
+            return  # of links that were over before
+        link = self._links.get(probe.link)
+        if link is None:
+            puller = self._pullers.get(probe.puller)
+            if puller is None or puller.closing or puller.queue != probe.queue:
+                self._send(peer, State(probe.link, 0, 1, [], [], 0, 0, 0, 0, True, 0))
+                return
+            link = ReceivingLink(id=probe.link, peer=peer, session=probe.session, puller=puller)
+            self._links[link.id] = puller.links[link.id] = link
+        if link.peer != peer or link.orphan:
+            return
+        self._demand(link, probe.sent, probe.returned, probe.wanted)
+        link.first_bytes = probe.first_bytes
+        for other in link.puller.links.values():
+            other.reminded = False
+        link.forget_below(min(probe.floor, link.expected))
+        link.news = True
+
+    def _demand(self, link: ReceivingLink, sent: int, returned: int, wanted: int) -> None:
+        """The newest word counts: sent and returned only grow."""
+        if (sent + returned, sent) >= (link.sent + link.returned, link.sent):
+            link.sent = max(link.sent, sent)
+            link.returned = max(link.returned, min(returned, link.limit))
+            link.wanted = wanted
+
+    def on_batch(self, header: BatchHeader, batch: Batch, now: float) -> bool:
+        """False when it is more than the link allows. What belongs to a link that is over is dropped."""
+        link = self._links.get(header.link)
+        if link is None or link.peer != header.sender or link.orphan or link.puller.closing:
+            return True
+        if batch.last + header.returned > link.limit:
+            return False
+        batch.link, batch.queue = link, link.puller.queue
+        link.forget_below(min(header.floor, link.expected))
+        self._demand(link, batch.last, header.returned, header.wanted)
+        link.news = True
+        if batch.first > link.expected:
+            link.held.setdefault(batch.first, batch)
+            return True
+        self._accept(link, batch, now)
+        while link.held and (early := link.held.pop(min(link.held), None)) is not None:
+            if early.first > link.expected:
+                link.held[early.first] = early
+                break
+            self._accept(link, early, now)
+        return True
+
+    def _accept(self, link: ReceivingLink, batch: Batch, now: float) -> None:
+        if batch.last < link.expected:
+            return  # had it: the pusher could not know
+        rest = batch.after(link.expected)
+        link.expected = batch.last + 1
+        puller = link.puller
+        puller.received += rest.live
+        puller.inbox.put(rest)
+        puller.sample = SAMPLE_AFTER
+        self._timers.set_if_unset((puller, "sample"), now + SAMPLE_AFTER, lambda when: self._sample(puller, when))
+
+    def on_end(self, peer: bytes, link_id: bytes) -> None:
+        """The pusher has ended the link. What the program has of it is settled in vain."""
+        link = self._links.get(link_id)
+        if link is not None and link.peer == peer:
+            self._take_back(link)
+            self._remove(link)
+
+    def _remove(self, link: ReceivingLink) -> None:
+        link.ended = True
+        self._links.pop(link.id, None)
+        link.puller.links.pop(link.id, None)
+        self._timers.cancel((link, "doubt"))
+        for number in link.delayed:
+            self._timers.cancel((link, number))
+        link.puller.delayed -= len(link.delayed)
+        link.delayed.clear()
+
+    def _take_back(self, link: ReceivingLink) -> None:
+        """What was not handed out yet leaves the inbox: others get it."""
+        inbox = link.puller.inbox
+        link.puller.given_back += link.settle(1, link.expected - 1, link.given_back)
+        for batch in [item for item in list(inbox.arrived) if isinstance(item, Batch) and item.link is link]:
+            try:
+                inbox.arrived.remove(batch)
+            except ValueError:
+                continue  # a caller was faster
+            inbox.messages -= batch.live
+            inbox.bytes -= batch.size
+        if isinstance(inbox.handing.batch, Batch) and inbox.handing.batch.link is link:
+            inbox.handing.ready.clear()
+
+    # --- from the program
+
+    def on_taken(self, puller: Puller, now: float) -> None:
+        """Callers have taken batches from the inbox, or settled messages."""
+        for batch in puller.inbox.settle_taken():
+            if isinstance(batch, Batch):
+                link: ReceivingLink = batch.link
+                link.bytes_taken += batch.size
+                link.handed = max(link.handed, batch.first + batch.skip - 1)
+                link.news = True
+        self._note_handed(puller)
+        for link in list(puller.links.values()):
+            if link.acks or link.others:
+                self._drain(link, now)
+
+    def _note_handed(self, puller: Puller) -> bool:
+        """How far each link's messages were handed out; True when that moved."""
+        handing = puller.inbox.handing
+        if not isinstance(handing.batch, Batch):
+            return False
+        handed, link = handing.handed, handing.batch.link
+        if handed <= link.handed:
+            return False
+        link.handed = handed
+        link.news = True
+        return True
+
+    def _sample(self, puller: Puller, now: float) -> None:
+        """A program that holds on to a message for long: its pusher should know which one it is."""
+        if puller.closing:
+            return
+        if self._note_handed(puller):
+            puller.sample = SAMPLE_AFTER
+        else:
+            puller.sample = min(puller.sample * 2, SAMPLE_MOST)
+        if puller.queued:
+            self._timers.set((puller, "sample"), now + puller.sample, lambda when: self._sample(puller, when))
+
+    def _drain(self, link: ReceivingLink, now: float) -> None:
+        puller, count = link.puller, len(link.acks)
+        acked = 0
+        for first, last in runs_of([link.acks.popleft() for _ in range(count)]):
+            acked += link.settle(first, last, link.acked)
+        puller.acked += acked
+        others = 0
+        while link.others:
+            item = link.others.popleft()
+            others += self._settle_other(link, item, now)
+        puller.prefetch.settled(acked + others, now)
+        if link.orphan:
+            for other in puller.links.values():
+                other.news = True  # there may be credit for them now
+            if link.all_settled:
+                self._remove(link)
+
+    def _settle_other(self, link: ReceivingLink, item: Settled, now: float) -> int:
+        puller = link.puller
+        if item.outcome == RETURNED:
+            count = link.settle(item.number, item.number, link.given_back)
+            puller.given_back += count
+            if count and link.orphan:
+                self._deliver_here(link, item, now)
+            return count
+        count = link.settle(item.number, item.number, Ranges())
+        if count:
+            link.refused[item.number] = item
+            if item.outcome == NACKED:
+                puller.nacked += 1
+                if link.orphan:
+                    self._deliver_here(link, item, now)
+            else:
+                puller.rejected += 1
+        return count
+
+    def _deliver_here(self, link: ReceivingLink, item: Settled, now: float) -> None:
+        """The pusher is gone: nobody else delivers it again, so this peer does, on a link of its own making."""
+        puller = link.puller
+        local_id = LOCAL + link.peer
+        local = puller.links.get(local_id)
+        if local is None:
+            local = puller.links[local_id] = ReceivingLink(
+                id=local_id, peer=link.peer, session=link.session, puller=puller, orphan=True
+            )
+        again = item.batch.view(item.place, item.place + 1)
+        again.first = local.expected - item.place  # so that its one message has the local link's next number
+        again.attempt += item.outcome == NACKED
+        again.flags |= REDELIVERED
+        again.link = local
+        number = local.expected
+        local.expected += 1
+        local.limit += 1
+        puller.received += 1
+        if item.delay > 0:
+            puller.delayed += 1
+            local.delayed.add(number)
+            self._timers.set(
+                (local, number), now + item.delay, lambda when: self._deliver_delayed(local, number, again)
+            )
+        else:
+            puller.inbox.put(again)
+
+    @staticmethod
+    def _deliver_delayed(local: ReceivingLink, number: int, batch: Batch) -> None:
+        local.delayed.remove(number)
+        local.puller.delayed -= 1
+        local.puller.inbox.put(batch)
+
+    # --- pushers coming and going
+
+    def _links_of(self, peer: bytes) -> list[ReceivingLink]:
+        """Those included that were made here."""
+        return [link for puller in self._pullers.values() for link in puller.links.values() if link.peer == peer]
+
+    def on_proven(self, peer: bytes) -> None:
+        """Its mailbox was lost and is reached again: what was said meanwhile may be lost."""
+        for link in self._links_of(peer):
+            link.news = True
+
+    def on_entry(self, peer: bytes, entry: Entry, now: float) -> None:
+        """Links of queues that it pushes to no more are over; if it has not told us, that was lost."""
+        pushed = {row[0] for row in entry.pushes}
+        for link in self._links_of(peer):
+            link.doubted = link.puller.queue not in pushed
+            self._ask_whether_over(link, now)
+
+    def _ask_whether_over(self, link: ReceivingLink, now: float) -> None:
+        if link.doubted and not (link.ended or link.orphan):
+            link.news = True
+            self._timers.set((link, "doubt"), now + DOUBT_AGAIN, lambda when: self._ask_whether_over(link, when))
+
+    def on_gone(self, peer: bytes) -> None:
+        for link in self._links_of(peer):
+            link.orphan = True
+            link.held.clear()
+            if link.all_settled or link.puller.closing:
+                self._remove(link)
+
+    def on_session(self, peer: bytes) -> None:
+        """The pusher had declared us gone, and is back: its old links are over."""
+        for link in self._links_of(peer):
+            self._end(link)
+
+    def on_back(self, peer: bytes) -> None:
+        """We had declared the pusher gone, and it is back: by now it has given to others what it had left here."""
+        for link in self._links_of(peer):
+            if link.orphan:
+                self._end(link)
+
+    def _end(self, link: ReceivingLink) -> None:
+        link.orphan = True
+        self._take_back(link)
+        self._remove(link)
+
+    # --- closing
+
+    def close(self, puller: Puller, now: float) -> None:
+        """Gives back what is not settled and tells every pusher; `is_closed` says when all have confirmed."""
+        self.on_taken(puller, now)
+        puller.closing = True
+        self._timers.cancel((puller, "sample"))
+        for link in list(puller.links.values()):
+            link.held.clear()
+            puller.given_back += link.settle(1, link.expected - 1, link.given_back)
+            link.news = True
+            if link.orphan:
+                self._remove(link)
+        puller.inbox.arrived.clear()
+        puller.inbox.handing.ready.clear()
+        puller.inbox.messages = puller.inbox.bytes = 0
+        self._repeat_closing(puller, now)
+
+    def _repeat_closing(self, puller: Puller, now: float) -> None:
+        for link in puller.links.values():
+            link.news = True
+        if puller.links:
+            self._timers.set(
+                (puller, "closing"), now + puller.closing_patience, lambda when: self._repeat_closing(puller, when)
+            )
+            puller.closing_patience = min(puller.closing_patience * 2, CLOSING_MOST)
+
+    def is_closed(self, puller: Puller) -> bool:
+        return not puller.links
+
+    def forget(self, puller: Puller) -> None:
+        for link in list(puller.links.values()):
+            self._remove(link)
+        self._timers.cancel((puller, "closing"))
+        self._pullers.pop(puller.id, None)
+
+    # --- states
+
+    def report(self) -> None:
+        """Sends the states that have news; called once after each turn."""
+        for puller in self._pullers.values():
+            links = [link for link in puller.links.values() if not link.orphan]
+            if not any(link.news for link in links):
+                continue
+            if not puller.closing:
+                puller.turn += 1
+                left = sum(link.in_use for link in puller.links.values() if link.orphan)
+                for link in share_out(puller.prefetch.size - left, links, puller.turn % len(links)):
+                    link.news = True  # type: ignore[attr-defined]
+                self._reclaim(links)
+            for link in links:
+                if link.news:
+                    link.news = False
+                    self._send(
+                        link.peer, link.state(self._limit_bytes(puller, link, len(links)), closed=puller.closing)
+                    )
+
+    @staticmethod
+    def _reclaim(links: list[ReceivingLink]) -> None:
+        """While somebody waits for credit, those who have more than they may keep are told, once for each probe.
+
+        They may not know of it, or keep what they could when there were fewer of them.
+        """
+        if any(link.wanted and link.unused <= 0 for link in links):
+            for link in links:
+                if link.unused > link.keep and not link.reminded:
+                    link.reminded = link.news = True
+
+    def _limit_bytes(self, puller: Puller, link: ReceivingLink, active: int) -> int:
+        return link.bytes_taken + max(puller.prefetch_bytes // active, link.first_bytes)
+
+    def ledger(self) -> tuple[PulledQueue, ...]:
+        return tuple(puller.row() for puller in self._pullers.values())

@@ -1,0 +1,299 @@
+"""The mDNS rung: announces this peer on the LAN and reports the peers that are heard there.
+
+Theory of operation. One daemon thread runs an asyncio loop with python-zeroconf in it; both are imported in that
+thread, because together they take longer than everything else a peer does to start. The thread
+
+- registers the service `<id>._zq._tcp.local.` on the host `<id>.local.`: the id is random, so probing for conflicts is
+  left out (1.2 s), and never the host's own name, which belongs to its own responder;
+- browses the type with QM questions: answers to QU go to only one of several processes on a host;
+- announces again every 10 s, with jitter: mDNS itself notices neither a healed partition nor a lost announcement.
+
+A record makes its reader dial, and nothing else. Anyone on the LAN can forge one, so it carries no name, no key and
+no topic; and a record that is withdrawn or runs out never removes a peer, for a goodbye can be forged as well, and
+the record of a crashed peer stays for 75 minutes. Whether a peer lives, only its connections tell.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zq.discovery.interfaces import endpoint, interface_addresses, is_loopback
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from zeroconf import RecordUpdate, RecordUpdateListener, ServiceInfo, Zeroconf
+
+__all__ = ["Mdns", "Sighting", "endpoint", "interface_addresses", "is_loopback", "sighting"]
+
+SERVICE = "_zq._tcp.local."
+REPEAT = 10.0  # s between announcements; 18 kB in 40 s on a LAN of 30 peers
+JITTER = 0.2  # of REPEAT, either way: peers that start together do not stay together
+FIRST_QUESTION = 0.13  # s; the browser asks 20 to 120 ms after its start, RFC 6762 section 5.2
+RESOLVE = 3_000  # ms to ask for what an announcement left out
+RESOLVING = 64  # names asked about at once at most; a flood of forged ones ends here
+ENDPOINTS = 16  # of one peer that are worth dialling; a forged record may list hundreds
+TAG_BYTES = 200  # of a realm tag; the whole TXT record stays below 400
+
+_INSTANCE = re.compile(rf"([0-9a-f]{{32}})\.{re.escape(SERVICE)}")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """What a record says about a peer; none of it is proven."""
+
+    id: bytes
+    tag: str  # of its realm
+    version: int  # of the protocol
+    endpoints: tuple[str, ...]  # of its mailbox: those that we could reach, at least one
+
+
+def sighting(
+    name: str, properties: Mapping[bytes, bytes | None], port: int | None, addresses: Iterable[str], *, loopback: bool
+) -> Sighting | None:
+    """What a resolved record says. Raises ValueError if it is none of zq's.
+
+    None if no address is left: on `loopback` only loopback addresses can be meant for us, elsewhere they never are.
+    (A listener on loopback also hears the LAN when another process of the host has joined the group there.)
+    """
+    match = _INSTANCE.fullmatch(name)
+    id, tag, version, said = ((properties.get(key) or b"").decode("ascii") for key in (b"id", b"tag", b"v", b"port"))
+    if match is None or id != match[1]:
+        raise ValueError("the name and the id differ")
+    if not 1 <= len(tag) <= TAG_BYTES or not tag.isprintable():
+        raise ValueError("no realm tag")
+    if not re.fullmatch(r"[0-9]{1,5}", version) or port is None or port < 1 or said != str(port):
+        raise ValueError("no version, or no port")
+    meant = [endpoint(address, port) for address in addresses if is_loopback(address) == loopback]
+    if not meant:
+        return None
+    return Sighting(id=bytes.fromhex(id), tag=tag, version=int(version), endpoints=tuple(meant[:ENDPOINTS]))
+
+
+class Mdns:
+    """Announces one peer and reports others, from `start` to `close`.
+
+    `addresses` are the local addresses to use, as `interface_addresses` gives them; if any is not loopback, loopback
+    is not announced. `found` is called in the thread for every record of another peer each time it is heard, those of
+    other realms included. `asked` is called there once, when the first question has been sent or cannot be.
+    What goes wrong is logged, and tried again after `repeat` seconds; `error` says what it is at the moment.
+    """
+
+    def __init__(
+        self,
+        *,
+        id: bytes,
+        tag: str,
+        port: int,
+        version: int,
+        addresses: Sequence[str],
+        found: Callable[[Sighting], None],
+        asked: Callable[[], None] | None = None,
+        repeat: float = REPEAT,
+    ) -> None:
+        if not 1 <= len(tag) <= TAG_BYTES:
+            raise ValueError(f"a realm tag of {len(tag)} characters")
+        self.error: str | None = None
+        self.malformed = 0  # records under our type that made no sense
+        self._id = id
+        self._port = port
+        self._loopback = all(map(is_loopback, addresses))  # then nothing of the LAN concerns us
+        self.announced = tuple(address for address in addresses if is_loopback(address) == self._loopback)
+        self._text = {"v": str(version), "id": id.hex(), "tag": tag, "port": str(port)}
+        self._found = found
+        self._asked = asked
+        self._repeat = repeat
+        self._lock = threading.Lock()  # guards the next two
+        self._closing = False
+        self._stop: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+        self._touched: set[str] = set()  # names that the packet in hand speaks of
+        self._resolving: dict[str, asyncio.Task[None]] = {}
+        self._thread = threading.Thread(target=self._run, name=f"zq-mdns-{id.hex()[:8]}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Says goodbye and ends the thread, which takes a few milliseconds; waits for `timeout` seconds at most."""
+        with self._lock:
+            self._closing = True
+            stop = self._stop
+        if stop is not None:
+            loop, event = stop
+            try:
+                loop.call_soon_threadsafe(event.set)
+            except RuntimeError:
+                logger.debug("closed before: the loop has ended")
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+            if self._thread.is_alive():
+                logger.warning("the mDNS thread did not end within %s s", timeout)
+
+    def _run(self) -> None:
+        import asyncio  # here, in the thread: see the theory of operation
+
+        try:
+            asyncio.run(self._live())
+        except Exception as error:
+            self._fail(error)
+            logger.exception("the mDNS thread ends")
+
+    async def _live(self) -> None:
+        import asyncio
+
+        stop = asyncio.Event()
+        with self._lock:
+            if self._closing:
+                return
+            self._stop = (asyncio.get_running_loop(), stop)
+        while not stop.is_set():
+            try:
+                await self._serve(stop)
+            except Exception as error:  # noqa: BLE001 - whatever it is, this rung is tried again
+                self._fail(error)
+                await self._stopped(stop)
+
+    async def _stopped(self, stop: asyncio.Event) -> bool:
+        """Waits for the time between two announcements, or less: True when we are to end."""
+        import asyncio
+
+        try:
+            await asyncio.wait_for(stop.wait(), self._repeat * random.uniform(1 - JITTER, 1 + JITTER))
+        except TimeoutError:
+            return False
+        return True
+
+    async def _serve(self, stop: asyncio.Event) -> None:
+        import asyncio
+
+        from zeroconf import DNSQuestionType
+        from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+        # Linux has no multicast on ::1; its address is announced all the same.
+        interfaces = [address for address in self.announced if address != "::1"] or self.announced
+        responder = AsyncZeroconf(interfaces=list(interfaces))
+        zeroconf = responder.zeroconf
+        try:
+            await zeroconf.async_wait_for_start()
+            instance, host, addresses = f"{self._id.hex()}.{SERVICE}", f"{self._id.hex()}.local.", list(self.announced)
+            info = AsyncServiceInfo(
+                SERVICE, instance, port=self._port, properties=self._text, server=host, parsed_addresses=addresses
+            )
+            zeroconf.async_add_listener(self._listener(zeroconf), None)
+            announcing = asyncio.ensure_future(
+                await responder.async_register_service(info, cooperating_responders=True)
+            )
+            # The listener hears every record, unchanged ones too; the browser is there for its questions.
+            browser = AsyncServiceBrowser(
+                zeroconf, SERVICE, handlers=[lambda **_: None], question_type=DNSQuestionType.QM
+            )
+            asking = asyncio.get_running_loop().call_later(FIRST_QUESTION, self._have_asked)
+            self.error = None
+            while not await self._stopped(stop):
+                zeroconf.async_send(zeroconf.generate_service_broadcast(info, None))
+            asking.cancel()
+            announcing.cancel()
+            await browser.async_cancel()
+        finally:
+            for task in self._resolving.values():
+                task.cancel()
+            # One goodbye, not three in 250 ms: nobody counts on it.
+            if (goodbye := zeroconf.generate_unregister_all_services()) is not None:
+                zeroconf.async_send(goodbye)
+            await responder.async_close()
+
+    def _listener(self, zeroconf: Zeroconf) -> RecordUpdateListener:
+        from zeroconf import RecordUpdateListener
+
+        listen, look = self._listen, self._look
+
+        class Listener(RecordUpdateListener):
+            def async_update_records(self, zc: Zeroconf, now: float, records: list[RecordUpdate]) -> None:
+                listen(now, records)
+
+            def async_update_records_complete(self) -> None:
+                look(zeroconf)
+
+        return Listener()
+
+    def _listen(self, now: float, records: list[RecordUpdate]) -> None:
+        """Notes which of our type's names a packet speaks of; what it says is in the cache only afterwards."""
+        for update in records:
+            record = update.new
+            if not record.is_expired(now):  # a goodbye is no sighting
+                name = getattr(record, "alias", record.name)  # a PTR record of the type names the service
+                if name.endswith(SERVICE) and name != SERVICE:
+                    self._touched.add(name)
+
+    def _look(self, zeroconf: Zeroconf) -> None:
+        """Reports the names noted, at once if the cache knows all about them, else after asking."""
+        import asyncio
+
+        from zeroconf.asyncio import AsyncServiceInfo
+
+        names, self._touched = self._touched - self._resolving.keys(), set()
+        for name in names:
+            if (match := _INSTANCE.fullmatch(name)) is None:
+                self._complain(name, "no name of a peer")
+                continue
+            if match[1] == self._id.hex():
+                continue
+            info = AsyncServiceInfo(SERVICE, name)
+            if info.load_from_cache(zeroconf):
+                self._report(info)
+            elif len(self._resolving) < RESOLVING:
+                self._resolving[name] = asyncio.ensure_future(self._resolve(zeroconf, info))
+
+    async def _resolve(self, zeroconf: Zeroconf, info: ServiceInfo) -> None:
+        from zeroconf import DNSQuestionType
+
+        try:
+            if await info.async_request(zeroconf, RESOLVE, DNSQuestionType.QM):
+                self._report(info)
+        except Exception:
+            logger.exception("asking about %s failed", info.name)
+        finally:
+            del self._resolving[info.name]
+
+    def _report(self, info: ServiceInfo) -> None:
+        from zeroconf import IPVersion
+
+        try:
+            addresses = info.parsed_addresses(IPVersion.All)
+            seen = sighting(info.name, info.properties, info.port, addresses, loopback=self._loopback)
+        except ValueError as error:
+            self._complain(info.name, str(error))
+            return
+        try:
+            if seen is not None:
+                self._found(seen)
+        except Exception:
+            logger.exception("the report of a sighting failed")
+
+    def _complain(self, name: str, why: str) -> None:
+        self.malformed += 1
+        log = logger.debug if self.malformed > 1 else logger.warning  # anyone can send them, without end
+        log("a record of %.80r makes no sense: %s", name, why)
+
+    def _have_asked(self) -> None:
+        asked, self._asked = self._asked, None
+        try:
+            if asked is not None:
+                asked()
+        except Exception:
+            logger.exception("the report of the first question failed")
+
+    def _fail(self, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"
+        if reason != self.error:
+            logger.warning("mDNS on %s does not work: %s", ", ".join(self.announced), reason)
+        self.error = reason
+        self._have_asked()

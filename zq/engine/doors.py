@@ -1,0 +1,88 @@
+"""Where a peer listens, by mode, and what it tells others of that.
+
+Nothing configured: ipc sockets in the host directory, which only this user can enter. `insecure`: TCP on the chosen
+interfaces, one port each for mailbox, feed and work, the same on every address.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import zmq
+
+from zq.discovery.interfaces import endpoint, interface_addresses
+from zq.discovery.place import SocketKind, socket_path
+from zq.engine.sockets import PORT_TRIES, Sockets
+from zq.errors import Refused
+from zq.options import Settings
+
+TAG_BYTES = 8  # of a hash; enough to tell realms apart, and it says nothing about their names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doors:
+    """What was bound: rows of mailbox, feed and work endpoints, and the mailbox port where there is one."""
+
+    rows: list[list[str]]
+    addresses: tuple[str, ...] = ()
+    port: int | None = None
+
+
+def realm_tag(settings: Settings) -> bytes:
+    """Peers with another tag are strangers: another realm, or another mode."""
+    mode = "insecure" if settings.insecure else "local"
+    return hashlib.blake2b(f"{mode}\0{settings.realm}".encode(), digest_size=TAG_BYTES).digest()
+
+
+def open_doors(sockets: Sockets, settings: Settings, id: bytes, directory: Path) -> Doors:
+    """Binds the three sockets. Raises Refused for an interface that is not there or a port that is taken."""
+    return _open_tcp(sockets, settings) if settings.insecure else _open_ipc(sockets, id, directory)
+
+
+def _open_ipc(sockets: Sockets, id: bytes, directory: Path) -> Doors:
+    kinds: tuple[SocketKind, ...] = ("m", "f", "w")
+    row = [f"ipc://{socket_path(directory, id, kind)}" for kind in kinds]
+    for socket, address in zip((sockets.mailbox, sockets.feed, sockets.work), row, strict=True):
+        sockets.bind(socket, address)
+    return Doors(rows=[row])
+
+
+def _open_tcp(sockets: Sockets, settings: Settings) -> Doors:
+    addresses = interface_addresses(settings.interfaces)
+    low, high = settings.ports
+    ports: list[int] = []
+    for socket in (sockets.mailbox, sockets.feed, sockets.work):
+        if not ports and settings.port is not None:
+            ports.append(_bind(sockets, socket, addresses, [settings.port], "port"))
+        else:
+            tries = random.sample(range(low, high + 1), min(PORT_TRIES, high - low + 1))
+            ports.append(_bind(sockets, socket, addresses, tries, "ports"))
+    rows = [[endpoint(address, port) for port in ports] for address in addresses]
+    return Doors(rows=rows, addresses=tuple(addresses), port=ports[0])
+
+
+def _bind(
+    sockets: Sockets, socket: zmq.Socket[bytes], addresses: Sequence[str], ports: Sequence[int], option: str
+) -> int:
+    """The first of `ports` that is free on every address."""
+    for port in ports:
+        bound: list[str] = []
+        try:
+            for address in addresses:
+                sockets.bind(socket, endpoint(address, port))
+                bound.append(endpoint(address, port))
+        except zmq.ZMQError as error:
+            for name in bound:
+                socket.unbind(name)
+                sockets.bound.remove(name)
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise Refused(f"cannot listen on {addresses}: {error}") from error
+            continue
+        return port
+    where = f"port {ports[0]} is" if len(ports) == 1 else f"{len(ports)} ports tried are"
+    raise Refused(f"{where} in use on {', '.join(addresses)}; choose another {option}")

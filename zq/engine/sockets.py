@@ -1,0 +1,326 @@
+"""All ZeroMQ sockets of a peer, made in one place and used by one thread.
+
+Three bound sockets (feed XPUB, mailbox PULL, work PULL) and one connecting socket for each connection of the core:
+PUSH to a mailbox or to a work socket, SUB to a feed. ZeroMQ's file descriptors are edge-triggered, so EVENTS is read
+of every socket that was signalled or just used, and again after each use, before the engine sleeps (see `read`).
+
+What happens to a connection comes from the socket's monitor. A connection that ends is hung up by the core and made
+anew, never left to reconnect by itself, so that what is queued on it cannot reach a stranger; only feeds, which
+carry nothing away from us, reconnect as ZeroMQ does it.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import struct
+import time
+from collections.abc import Callable, Iterable
+
+import zmq
+
+from zq.core.port import Kind
+from zq.engine.wake import Bell
+from zq.wire.frames import Parts
+from zq.wire.limits import MAILBOX_FRAME, PAYLOAD
+
+log = logging.getLogger("zq.engine")
+
+HEARTBEAT = 1_000  # ms between pings on mailboxes
+HEARTBEAT_TIMEOUT = 1_900  # ms without an answer until the connection is cut: suspect within 3 s of silence
+HANDSHAKE = 3_000  # ms a connection may take to become one; libzmq's 30 s let strangers hold descriptors
+RECONNECT, RECONNECT_MOST = 20, 1_000  # ms between attempts to connect, doubled up to
+CONNECT_TIMEOUT = 1_000  # ms; a SYN that is not answered is sent anew, rather than after TCP's longer and longer waits
+KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = (
+    1,
+    1,
+    3,
+)  # s, s, probes: for feed and work, which have no heartbeat
+RETRANSMIT = 3_000  # ms that written data may stay unacknowledged (TCP_MAXRT)
+HIGH_WATER_MARK = 10_000  # frames; bounds a stalled pipe, back-pressure is credit and windows
+MOST_FRAMES = 64  # received of one socket before the others get their turn
+BACKLOG = 512  # connections waiting to be accepted
+MAX_SOCKETS = 16_384  # three and two monitors a remote peer
+ZERO_COPY = 128 << 10  # bytes; below it copying a frame costs less than tracking it
+REFUSED_WITHIN = 0.5  # s; a failed attempt sooner than this was refused, later it timed out
+DESCRIPTORS = 65_536  # wanted: ten and more a remote peer, and a thousand of them; the usual soft limit is 1,024
+PORT_TRIES = 200  # ports of the range that are tried
+
+_EVENTS = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_CONNECT_RETRIED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+)
+_MONITOR_EVENT = struct.Struct("=H")  # begins a monitor's frame; pyzmq's own parser would bring asyncio
+_TYPES = {Kind.MAILBOX: zmq.PUSH, Kind.WORK: zmq.PUSH, Kind.FEED: zmq.SUB}
+
+
+# As plain numbers: every operation on zmq's enumerations costs a microsecond.
+_NOBLOCK, _STATE, _POLLIN = int(zmq.NOBLOCK), int(zmq.EVENTS), int(zmq.POLLIN)
+
+
+def _is_readable(socket: zmq.Socket[bytes]) -> bool:
+    return bool(socket.getsockopt(_STATE) & _POLLIN)  # type: ignore[operator]
+
+
+class Connection:
+    """One connecting socket, its monitor, and what is known of its state."""
+
+    __slots__ = ("dialled", "established", "id", "kind", "monitor", "socket")
+
+    def __init__(self, id: int, kind: Kind, socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes] | None) -> None:
+        self.id = id
+        self.kind = kind
+        self.socket = socket
+        self.monitor = monitor
+        self.established = False
+        self.dialled = time.monotonic()
+
+
+class Events:
+    """Who is told what sockets do; the node's methods of the same names."""
+
+    connected: Callable[[int], None]
+    broken: Callable[[int], None]
+    refused: Callable[[int], None]
+    received: Callable[[Kind, Parts, int | None], None]
+    fenced: Callable[[bytes], None]
+
+
+def raise_descriptor_limit() -> None:
+    """As far as this process may; too few descriptors make libzmq spin (#1642)."""
+    try:
+        import resource  # not there on Windows
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+class Sockets:
+    """The port of the engine's node. Every method belongs to the engine's thread."""
+
+    def __init__(self, events: Events, bell: Bell) -> None:
+        raise_descriptor_limit()
+        self._events = events
+        self._bell = bell
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
+        self._connections: dict[int, Connection] = {}
+        self._poll = select.epoll() if hasattr(select, "epoll") else select.poll()
+        self._second = 1 if hasattr(select, "epoll") else 1_000  # in the unit of the poller's timeout
+        self._readers: dict[int, tuple[zmq.Socket[bytes], Callable[[], bool]]] = {}
+        self._again: set[int] = set()  # descriptors of sockets that may have something although nothing was signalled
+        self._poll.register(bell.fd, select.POLLIN)
+        self._monitors = 0
+        self.feed = self._listener(zmq.XPUB)
+        self.feed.set(zmq.XPUB_VERBOSE, 1)
+        self.mailbox = self._listener(zmq.PULL)
+        self.mailbox.set(zmq.MAXMSGSIZE, MAILBOX_FRAME)
+        self.work = self._listener(zmq.PULL)
+        self.work.set(zmq.MAXMSGSIZE, PAYLOAD + MAILBOX_FRAME)
+        self.bound: list[str] = []
+        self._feed_fd = self._watch(self.feed, self._read_fences)
+        self._watch(self.mailbox, lambda: self._read(self.mailbox, Kind.MAILBOX, None))
+        self._watch(self.work, lambda: self._read(self.work, Kind.WORK, None))
+
+    # --- making sockets
+
+    def _socket(self, kind: int) -> zmq.Socket[bytes]:
+        socket = self._context.socket(kind)
+        socket.set(zmq.LINGER, 0)
+        for option in (zmq.SNDHWM, zmq.RCVHWM):
+            socket.set(option, HIGH_WATER_MARK)
+        socket.set(zmq.HANDSHAKE_IVL, HANDSHAKE)
+        socket.set(zmq.TCP_KEEPALIVE, 1)
+        socket.set(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE)
+        socket.set(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_INTERVAL)
+        socket.set(zmq.TCP_KEEPALIVE_CNT, KEEPALIVE_COUNT)
+        socket.set(zmq.TCP_MAXRT, RETRANSMIT)
+        socket.set(zmq.IPV6, 1)
+        return socket
+
+    def _listener(self, kind: int) -> zmq.Socket[bytes]:
+        socket = self._socket(kind)
+        socket.set(zmq.BACKLOG, BACKLOG)
+        return socket
+
+    def bind(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
+        """Raises zmq.ZMQError when the endpoint cannot be had."""
+        socket.bind(endpoint)
+        self.bound.append(endpoint)
+
+    def _watch(self, socket: zmq.Socket[bytes], read: Callable[[], bool]) -> int:
+        fd = int(socket.FD)
+        self._readers[fd] = (socket, read)
+        self._poll.register(fd, select.POLLIN)
+        self._again.add(fd)  # something may have come before it was watched
+        return fd
+
+    def _unwatch(self, socket: zmq.Socket[bytes]) -> None:
+        fd = int(socket.FD)
+        self._poll.unregister(fd)
+        del self._readers[fd]
+        self._again.discard(fd)
+
+    # --- zq.core.port.Port
+
+    def dial(self, connection: int, kind: Kind, endpoint: str) -> None:
+        socket = self._socket(_TYPES[kind])
+        socket.set(zmq.RECONNECT_IVL, RECONNECT)
+        socket.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MOST)
+        socket.set(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT)
+        monitor = None
+        if kind is Kind.MAILBOX:
+            socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT)
+            socket.set(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT)
+        if kind is not Kind.FEED:
+            self._monitors += 1
+            address = f"inproc://monitor-{self._monitors}"
+            socket.monitor(address, _EVENTS)
+            monitor = self._context.socket(zmq.PAIR)
+            monitor.set(zmq.LINGER, 0)
+            monitor.connect(address)
+        made = self._connections[connection] = Connection(connection, kind, socket, monitor)
+        if monitor is not None:
+            self._watch(monitor, lambda: self._read_monitor(made))
+        else:
+            self._watch(socket, lambda: self._read(socket, kind, connection))
+        try:
+            socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            log.warning("cannot dial %.200r: %s", endpoint, error)  # a name another peer gave us: it may be anything
+
+    def send(self, connection: int, parts: Parts) -> bool:
+        made = self._connections.get(connection)
+        return made is not None and self._send(made.socket, parts)
+
+    @staticmethod
+    def _send(socket: zmq.Socket[bytes], parts: Parts) -> bool:
+        try:
+            if len(parts) == 1:
+                socket.send(parts[0], _NOBLOCK, copy=len(parts[0]) < ZERO_COPY)
+            else:
+                socket.send_multipart(parts, _NOBLOCK, copy=False)
+        except zmq.Again:
+            return False
+        return True
+
+    def hang_up(self, connection: int) -> None:
+        made = self._connections.pop(connection, None)
+        if made is None:
+            return
+        if made.monitor is not None:
+            self._unwatch(made.monitor)
+            made.socket.disable_monitor()
+            made.monitor.close(0)
+        else:
+            self._unwatch(made.socket)
+        made.socket.close(0)
+
+    def subscribe(self, connection: int, prefix: bytes, wanted: bool) -> None:
+        made = self._connections.get(connection)
+        if made is not None:
+            made.socket.set(zmq.SUBSCRIBE if wanted else zmq.UNSUBSCRIBE, prefix)
+            self._again.add(int(made.socket.FD))
+
+    def publish(self, parts: Parts) -> None:
+        self._send(self.feed, parts)
+        self._again.add(self._feed_fd)
+
+    # --- receiving
+
+    def wait(self, timeout: float | None) -> None:
+        """Sleeps until a socket or the bell is signalled, or for `timeout` seconds; then the bell is silent again."""
+        for fd, _ in self._poll.poll(None if timeout is None else timeout * self._second):
+            if fd in self._readers:
+                self._again.add(fd)
+            else:
+                self._bell.silence()
+
+    def has_more(self) -> bool:
+        """Whether a socket has something although nothing is signalled: using it may have eaten the signal."""
+        if self._again:
+            self._again = {fd for fd in self._again if _is_readable(self._readers[fd][0])}
+        return bool(self._again)
+
+    def read(self) -> None:
+        """Reads every socket that may have something; those that may have more stay marked."""
+        marked, self._again = self._again, set()
+        for fd in marked:
+            reader = self._readers.get(fd)
+            if reader is not None and reader[1]():
+                self._again.add(fd)
+
+    def _read(self, socket: zmq.Socket[bytes], kind: Kind, connection: int | None) -> bool:
+        received = self._events.received
+        for _ in range(MOST_FRAMES):
+            try:
+                frame = socket.recv(_NOBLOCK, copy=False)
+            except zmq.Again:
+                return False
+            if frame.more:
+                rest = [part.buffer.toreadonly() for part in socket.recv_multipart(_NOBLOCK, copy=False)]
+                received(kind, (frame.bytes, *rest), connection)
+            else:
+                received(kind, (frame.bytes,), connection)
+            if socket.closed or not _is_readable(socket):
+                return False
+        return True
+
+    def _read_fences(self) -> bool:
+        for _ in range(MOST_FRAMES):
+            if not _is_readable(self.feed):
+                return False
+            self._events.fenced(self.feed.recv(_NOBLOCK))
+        return True
+
+    def _read_monitor(self, made: Connection) -> bool:
+        monitor = made.monitor
+        assert monitor is not None
+        while not monitor.closed and _is_readable(monitor):
+            event, _ = monitor.recv_multipart(_NOBLOCK)  # event and value, then the endpoint
+            self._on_event(made, _MONITOR_EVENT.unpack_from(event)[0])
+        return False
+
+    def _on_event(self, made: Connection, kind: int) -> None:
+        now = time.monotonic()
+        if kind == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            made.established = True
+            self._events.connected(made.id)
+        elif kind == zmq.EVENT_CONNECT_RETRIED:
+            if now - made.dialled < REFUSED_WITHIN:
+                self._events.refused(made.id)
+            made.dialled = now
+        else:  # ended, or it spoke no ZMTP: libzmq may not try again, so it is made anew
+            self._events.broken(made.id)
+
+    # --- the end
+
+    def close(self, linger: float) -> None:
+        """Closes everything; what is still being sent has `linger` seconds."""
+        for connection in list(self._connections.values()):
+            if connection.monitor is not None:
+                connection.socket.disable_monitor()
+                connection.monitor.close(0)
+            connection.socket.close(int(linger * 1000))
+        self._connections.clear()
+        for socket in (self.mailbox, self.work):
+            socket.close(0)
+        self.feed.close(int(linger * 1000))
+        if hasattr(self._poll, "close"):
+            self._poll.close()
+        self._context.term()
+
+    def destroy(self) -> None:
+        """After a failure: nothing is sent any more, least of all heartbeats."""
+        self._context.destroy(linger=0)
+
+    def endpoints(self) -> Iterable[str]:
+        """Of every connection and listener, for closing what a forked child has inherited."""
+        yield from self.bound

@@ -1,0 +1,1 @@
+"""What the blocking and the asyncio face share: everything but how they wait."""

@@ -1,0 +1,329 @@
+"""Publishers and pushers: packing what is sent, leaving it for the engine, waiting for room and for confirmation."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice
+from typing import Any
+
+from zq.core.outbox import Outbox
+from zq.core.outgoing import SMALL, Item, Outgoing, size_of
+from zq.core.topics import Topic
+from zq.engine.engine import Engine
+from zq.engine.wake import Waiters
+from zq.errors import IDS_KEPT, Closed, Refused, Timeout, Undelivered
+from zq.handles.steps import Steps, Wait, deadline_after, until
+from zq.wire.data import pack
+from zq.wire.frames import decode_topic
+
+CHUNK = 256  # messages of a sequence packed at once by send_many
+
+
+def extra_of(headers: Mapping[str, str] | None, id: str | None) -> list[Any] | None:
+    """The extra fields of a message, None when it has none."""
+    if not headers and id is None:
+        return None
+    flat: list[str] | None = None
+    if headers:
+        if not isinstance(headers, Mapping):
+            raise Refused(f"headers are a mapping of str to str, not {headers!r:.80}")
+        flat = list(chain.from_iterable(headers.items()))
+    return [id, flat, None, None, None, None]
+
+
+def _pack_all(values: list[Any], extra: list[Any] | None, copy: bool) -> tuple[list[Item], Refused | None]:
+    """The messages up to the first that cannot be sent, and why it cannot."""
+    items: list[Item] = []
+    try:
+        items.extend(pack(value, extra, copy=copy) for value in values)
+    except Refused as error:
+        return items, error
+    return items, None
+
+
+class Stream:
+    """One topic or queue of a peer, with the handles that are views of it."""
+
+    def __init__(self, engine: Engine, core: Topic | Outbox, options: Mapping[str, Any]) -> None:
+        self.engine = engine
+        self.core = core
+        self.options = options
+        self.outgoing = core.outgoing
+        self.room = Waiters()
+        self.lock = threading.Lock()  # for large items: their bytes are counted before they are appended
+        self.views = 0  # handles; counted by the peer, under its lock
+        self.left = 0  # handles that were closed while others were open, and did not wait
+        self.outgoing.wake = self.room.wake_all
+        engine.piles.add(self.outgoing)
+        engine.everyone.add(self.room)
+
+    def has_room(self) -> bool:
+        outgoing = self.outgoing
+        return len(outgoing.items) < outgoing.limit or outgoing.limit < 0
+
+    def has_room_for(self, size: int) -> bool:
+        """For a large item. One larger than everything passes when there is nothing else."""
+        outgoing = self.outgoing
+        piled = outgoing.large_in - outgoing.large_out
+        return self.has_room() and (piled == 0 or piled + size <= outgoing.budget or outgoing.limit < 0)
+
+    def append_large(self, item: Item) -> bool:
+        size = size_of(item)
+        with self.lock:
+            if not self.has_room_for(size) or self.outgoing.limit < 0:
+                return False
+            if size > SMALL or not isinstance(item, bytes):
+                self.outgoing.large_in += size
+            self.outgoing.items.append(item)
+        self.engine.mark(self.core)
+        return True
+
+    def release(self) -> None:
+        self.engine.piles.discard(self.outgoing)
+        self.engine.everyone.discard(self.room)
+
+
+_SHUT = Outgoing()
+_SHUT.limit = -1
+
+
+class Sender:
+    """What Publisher and Pusher have in common. Thread-safe."""
+
+    _what = ""
+
+    def __init__(self, stream: Stream, name: str) -> None:
+        self._stream = stream
+        self._engine = stream.engine
+        self._core = stream.core
+        self._outgoing = stream.outgoing  # replaced by one that is shut when this view is closed
+        self.name = name
+
+    @property
+    def closed(self) -> bool:
+        return self._outgoing is _SHUT
+
+    def _check_open(self) -> None:
+        self._engine.check()
+        if self.closed:
+            raise Closed(f"this {type(self).__name__.lower()} of {self.name} is closed")
+
+    def _put(
+        self, data: Any, headers: Mapping[str, str] | None, id: str | None, copy: bool, timeout: float | None
+    ) -> Steps[None] | None:
+        """Takes the message, or returns the steps to wait for room."""
+        deadline = None if timeout is None else deadline_after(timeout)
+        item = pack(data, None if headers is None and id is None else extra_of(headers, id), copy=copy)
+        outgoing = self._outgoing
+        if len(outgoing.items) < outgoing.limit and item.__class__ is bytes and len(item) <= SMALL:
+            outgoing.items.append(item)
+            engine = self._engine
+            engine.dirty.add(self._core)
+            if engine.idle:
+                engine.wake()
+            return None
+        return self._put_steps(item, deadline, timeout)
+
+    def _put_steps(self, item: Item, deadline: float | None, timeout: float | None) -> Steps[None]:
+        stream = self._stream
+        size = size_of(item)
+        self._check_open()
+        while not stream.append_large(item):
+            self._engine.dirty.add(self._core)
+            self._engine.wake()  # in any case: it may be letting things pile up
+            woken = yield Wait(stream.room, lambda: stream.has_room_for(size), deadline)
+            self._check_open()
+            if not woken and not stream.has_room_for(size):
+                raise Timeout(f"no room for a message to {self._what} {self.name} within {timeout} s; it was not taken")
+
+    def _put_many(
+        self,
+        data: Iterable[Any],
+        timeout: float | None,
+        headers: Mapping[str, str] | None = None,
+        id: str | None = None,
+        copy: bool = True,
+    ) -> Steps[int]:
+        """A sequence is packed in chunks; of anything else each item goes as it comes."""
+        deadline = deadline_after(timeout)
+        extra = extra_of(headers, id)
+        self._check_open()
+        sent = 0
+        iterator = iter(data)
+        most = CHUNK if isinstance(data, Sequence) else 1
+        while chunk := list(islice(iterator, most)):
+            items, error = _pack_all(chunk, extra, copy)
+            while items:
+                taken = self._append_run(items)
+                if not taken:
+                    try:
+                        yield from self._put_steps(items[0], deadline, timeout)
+                    except Timeout as late:
+                        raise Timeout(str(late), sent=sent) from None
+                    taken = 1
+                del items[:taken]
+                sent += taken
+            if error is not None:
+                raise error
+        return sent
+
+    def _append_run(self, items: list[Item]) -> int:
+        """Appends as many as there is room for, if they are all small; returns how many."""
+        outgoing = self._outgoing
+        run = items[: max(outgoing.limit - len(outgoing.items), 0)]
+        if not run or set(map(type, run)) != {bytes} or max(map(len, run)) > SMALL:
+            return 0
+        outgoing.items.extend(run)
+        self._engine.mark(self._core)
+        return len(run)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {self._state()}>"
+
+    def _state(self) -> str:
+        raise NotImplementedError
+
+
+class PublisherCore(Sender):
+    """A publisher without its waiting."""
+
+    _what = "topic"
+    _core: Topic
+
+    def _flush_steps(self, timeout: float | None, *, settle: float | None = None) -> Steps[None]:
+        """Until all sent so far has arrived at every subscriber, those included that are being met."""
+        deadline = deadline_after(timeout)
+        self._check_open()
+        self._engine.mark(self._core)
+        arrived = Arrival(self._engine, self._core)
+        if not (yield from until(self._engine, arrived.everywhere, deadline)):
+            raise self._engine.call(arrived.undelivered)
+
+    def _wait_steps(self, count: int, timeout: float | None) -> Steps[None]:
+        topic = self._core
+        deadline = deadline_after(timeout)
+        self._check_open()
+
+        def enough() -> bool:
+            return sum(follower.handles for follower in topic.followers.values()) >= count
+
+        if not (yield from until(self._engine, enough, deadline)):
+            raise Timeout(f"fewer than {count} subscribers of {self.name} within {timeout} s")
+
+    def clear(self) -> None:
+        """Forgets the retained value: who subscribes from now on gets the next one."""
+        topic = self._core
+        self._check_open()
+
+        def clear() -> None:
+            topic.cleared = topic.head + len(topic.outgoing.items)
+
+        self._engine.call(clear)
+
+    def _state(self) -> str:
+        topic = self._core
+        if self.closed:
+            return "closed"
+        behind = sum(follower.behind for follower in list(topic.followers.values()))
+        slow = f", {behind} behind" if behind else ""
+        waiting = f", {len(topic.outgoing.items)} waiting" if topic.outgoing.items else ""
+        return f"{len(topic.followers)} subscribers, {topic.head} published{waiting}{slow}"
+
+
+class Arrival:
+    """Whether what was left for a topic when first looked at has arrived at all its subscribers. Engine's thread."""
+
+    def __init__(self, engine: Engine, topic: Topic) -> None:
+        self._engine = engine
+        self._topic = topic
+        self._target: int | None = None
+        self._announced = False
+
+    def everywhere(self) -> bool:
+        topic, node = self._topic, self._engine.node
+        if self._target is None:
+            self._target = topic.head + len(topic.outgoing.items)
+        if topic.head < self._target or not node.is_settled():
+            return False
+        if not self._announced and not topic.arrived_everywhere(self._target):
+            self._announced = True
+            node.topics.announce_head(topic, node.now)
+        return topic.arrived_everywhere(self._target)
+
+    def undelivered(self) -> Undelivered:
+        topic, target = self._topic, self._target or 0
+        missing = [follower for follower in topic.followers.values() if follower.arrived < target]
+        arrived = min((follower.arrived for follower in missing), default=topic.head)
+        names = [self._name(follower.peer) for follower in missing] or ["the realm to settle"]
+        ids: list[str] = []
+        for frame in topic.track.frames:
+            if frame.first + frame.length - 1 <= arrived or len(ids) >= IDS_KEPT:
+                continue
+            batch = decode_topic(frame.parts)
+            ids += [batch.identify(index) for index in range(max(arrived + 1 - frame.first, 0), frame.length)]
+        return Undelivered(target - arrived, ids, f"{', '.join(names)} to get all of topic {topic.name}")
+
+    def _name(self, peer: bytes) -> str:
+        remote = self._engine.node.meeting.roster.get(peer)
+        return remote.name if remote is not None else "this peer itself"
+
+
+class PusherCore(Sender):
+    """A pusher without its waiting."""
+
+    _what = "queue"
+    _core: Outbox
+
+    def _flush_steps(self, timeout: float | None, until_: str = "stored") -> Steps[None]:
+        """Until all sent so far is confirmed."""
+        if until_ not in ("stored", "processed"):
+            raise Refused(f"flush until 'stored' or 'processed', not {until_!r}")
+        deadline = deadline_after(timeout)
+        self._check_open()
+        self._engine.mark(self._core)
+        receipt = Receipt(self._engine, self._core)
+        if not (yield from until(self._engine, receipt.complete, deadline)):
+            raise self._engine.call(receipt.undelivered)
+
+    def _wait_steps(self, count: int, timeout: float | None) -> Steps[None]:
+        node, queue = self._engine.node, self._core.queue
+        deadline = deadline_after(timeout)
+        self._check_open()
+
+        def enough() -> bool:
+            return sum(link.confirmed for link in node.pushing.pullers(queue)) >= count
+
+        if not (yield from until(self._engine, enough, deadline)):
+            raise Timeout(f"fewer than {count} pullers of {self.name} within {timeout} s")
+
+    def _state(self) -> str:
+        outbox = self._core
+        if self.closed:
+            return "closed"
+        full = ", window full" if outbox.held >= outbox.window else ""
+        pullers = len(self._engine.node.pushing.pullers(outbox.queue))
+        waiting = outbox.waiting + len(outbox.outgoing.items)
+        return f"{pullers} pullers, {outbox.in_flight} in flight, {waiting} waiting{full}"
+
+
+class Receipt:
+    """Whether what was left for a queue when first looked at is confirmed. Engine's thread."""
+
+    def __init__(self, engine: Engine, outbox: Outbox) -> None:
+        self._engine = engine
+        self._outbox = outbox
+        self._target: int | None = None
+
+    def complete(self) -> bool:
+        outbox = self._outbox
+        if self._target is None:
+            self._target = outbox.taken + len(outbox.outgoing.items)
+        return outbox.settled_through(self._target)
+
+    def undelivered(self) -> Undelivered:
+        outbox = self._outbox
+        count = outbox.held + len(outbox.outgoing.items)
+        pullers = len(self._engine.node.pushing.pullers(outbox.queue))
+        what = f"{pullers} pullers of {outbox.queue} to settle them" if pullers else f"a puller of {outbox.queue}"
+        return Undelivered(count, self._engine.node.pushing.unsettled_ids(outbox), what)

@@ -1,0 +1,483 @@
+"""A peer without its waiting: its settings, its engine, its streams, and the order in which it leaves."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from zq.core.inbox import Inbox, Slow, SubscriptionInbox
+from zq.core.meeting import ANSWER
+from zq.core.reception import INHERIT_PATIENCE, patience_on_wire
+from zq.core.roster import Remote
+from zq.engine.engine import Engine
+from zq.engine.wake import Waiters
+from zq.errors import Closed, Error, Refused, Timeout, Undelivered
+from zq.handles.incoming import PullerCore, Receiver, SubscriberCore
+from zq.handles.outgoing import _SHUT, Arrival, PublisherCore, PusherCore, Receipt, Sender, Stream
+from zq.handles.steps import Steps, Wait, deadline_after, until
+from zq.info import Gap, Ledger, PeerEvent, PeerInfo, QueueInfo, TopicInfo
+from zq.message import INHERIT, Inherit
+from zq.options import Settings, load
+from zq.wire.names import Filter, check_name, check_queue
+
+POLICIES = ("wait", "drop-oldest", "latest")
+LEAVING = 1.0  # s that leaving with an exception under way may take
+
+
+class PeerCore:
+    """What zq.Peer and zq.aio.Peer share. Thread-safe but for opening and closing."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._settings: Settings = load(**settings)
+        self.id: bytes = secrets.token_bytes(16)
+        self.name: str = self._settings.name
+        self.realm: str = self._settings.realm
+        self._engine: Engine | None = None
+        self._lock = threading.RLock()  # guards the tables below
+        self._topics: dict[str, Stream] = {}
+        self._queues: dict[str, Stream] = {}
+        self._receivers: list[Receiver] = []
+        self._shortcuts: dict[tuple[type[Sender], str], Any] = {}
+
+    # --- life
+
+    def _running(self) -> Engine:
+        engine = self._engine
+        if engine is None:
+            raise Closed("the peer is not open yet; use `with`, or call open()")
+        engine.check()
+        return engine
+
+    def _new_engine(self) -> Engine:
+        if self._engine is not None:
+            raise Closed("a peer is opened once; make a new one")
+        self._engine = Engine(self._settings, self.id)
+        return self._engine
+
+    def _close_steps(self, timeout: float | None) -> Steps[None]:
+        """Stops receiving, waits for what was sent to be confirmed, leaves. The engine is stopped by the caller."""
+        engine = self._engine
+        deadline = deadline_after(timeout)
+        if engine is None or engine.closed or engine.forked or engine.failed:
+            return
+        with self._lock:
+            receivers, self._receivers = self._receivers, []
+            streams = [*self._topics.values(), *self._queues.values()]
+        pullers = [receiver for receiver in receivers if isinstance(receiver, PullerCore)]
+        for receiver in receivers:
+            receiver._shut()
+        node = engine.node
+
+        def leave_queues() -> None:
+            for receiver in receivers:
+                if isinstance(receiver, PullerCore):
+                    node.stop_pulling(receiver._core, node.now)
+                elif isinstance(receiver, SubscriberCore):
+                    node.unsubscribe(receiver._core, node.now)
+
+        engine.call(leave_queues)
+        if self._topics:
+            yield from hear_everyone(engine, deadline)
+        for stream in streams:
+            engine.mark(stream.core)
+        arrivals = [Arrival(engine, stream.core) for stream in self._topics.values()]  # type: ignore[arg-type]
+        receipts = [Receipt(engine, stream.core) for stream in self._queues.values()]  # type: ignore[arg-type]
+
+        def all_done() -> bool:
+            done = [arrival.everywhere() for arrival in arrivals]
+            done += [receipt.complete() for receipt in receipts]
+            done += [node.pulling.is_closed(puller._core) for puller in pullers]
+            return all(done)
+
+        if (yield from until(engine, all_done, deadline)):
+            return
+
+        def what_is_left() -> list[Undelivered]:
+            left = [arrival.undelivered() for arrival in arrivals if not arrival.everywhere()]
+            return left + [receipt.undelivered() for receipt in receipts if not receipt.complete()]
+
+        left = [part for part in engine.call(what_is_left) if part.count > 0]
+        if left:
+            raise Undelivered(
+                sum(part.count for part in left),
+                [id for part in left for id in part.ids],
+                "; ".join(part.waiting_for for part in left),
+            )
+
+    # --- senders
+
+    def _stream(
+        self, table: dict[str, Stream], name: str, options: Mapping[str, Any], make: Callable[[], Any]
+    ) -> Stream:
+        """The stream of that name with one view more."""
+        engine = self._running()
+        with self._lock:
+            stream = table.get(name)
+            if stream is None:
+                stream = table[name] = Stream(engine, engine.call(make), options)
+            elif differing := {key: value for key, value in options.items() if stream.options[key] != value}:
+                has = {key: stream.options[key] for key in differing}
+                raise Refused(f"{name} is open with {has}, not {differing}; all handles of one name share one stream")
+            stream.views += 1  # within: the last of the others may be closing just now
+            return stream
+
+    def _view(self, table: dict[str, Stream], name: str) -> Stream | None:
+        """The stream of that name with one view more, whatever its options; None if there is none."""
+        with self._lock:
+            stream = table.get(name)
+            if stream is not None:
+                stream.views += 1
+            return stream
+
+    def _topic_stream(self, topic: str, *, retain: bool, patience: float | None) -> Stream:
+        check_name(topic, "topic")
+        if patience is not None and not (isinstance(patience, int | float) and patience >= 0):
+            raise Refused(f"patience is seconds >= 0, or None for ever; not {patience!r}")
+        engine = self._running()
+        options = {"retain": bool(retain), "patience": patience}
+        waits = patience_on_wire(patience)
+        return self._stream(
+            self._topics, topic, options, lambda: engine.node.publish_topic(topic, retain=retain, patience=waits)
+        )
+
+    def _queue_stream(self, queue: str, *, window: int, window_bytes: int) -> Stream:
+        check_queue(queue)
+        for what, value in (("window", window), ("window_bytes", window_bytes)):
+            if not isinstance(value, int) or value < 1:
+                raise Refused(f"{what} is a whole number >= 1, not {value!r}")
+        engine = self._running()
+        options = {"window": window, "window_bytes": window_bytes}
+        node = engine.node
+        return self._stream(
+            self._queues,
+            queue,
+            options,
+            lambda: node.push(queue, window=window, window_bytes=window_bytes, now=node.now),
+        )
+
+    def _close_sender_steps(self, sender: Sender, timeout: float | None) -> Steps[None]:
+        """The last view of a stream waits until all that was sent is confirmed; then the stream is withdrawn."""
+        deadline = deadline_after(timeout)
+        engine = sender._engine
+        if sender.closed:
+            return
+        if engine.closed or engine.forked or engine.failed:
+            sender._outgoing = _SHUT
+            return
+        done = self._close_view(sender, None)
+        try:
+            while not done:
+                left = sender._stream.left
+                if isinstance(sender, PublisherCore):
+                    yield from hear_everyone(engine, deadline)
+                if isinstance(sender, PublisherCore | PusherCore):
+                    yield from sender._flush_steps(None if deadline is None else max(deadline - time.monotonic(), 0.0))
+                done = self._close_view(sender, left)
+        finally:
+            if not done:
+                self._close_view(sender, sender._stream.left)
+
+    def _close_view(self, sender: Sender, left: int | None) -> bool:
+        """Closes it, unless it is the last view and somebody has to wait first for what this stream has sent.
+
+        `left` is what the stream's was when all was last confirmed: views that have closed since did not wait.
+        """
+        stream = sender._stream
+        with self._lock:
+            if sender.closed:
+                return True
+            last = stream.views == 1
+            if last and stream.left != left:
+                return False
+            sender._outgoing = _SHUT
+            stream.views -= 1
+            stream.left += 1
+            if last and not stream.engine.closed:
+                self._withdraw(sender, stream)
+            return True
+
+    def _withdraw(self, sender: Sender, stream: Stream) -> None:
+        engine = stream.engine
+        table = self._topics if isinstance(sender, PublisherCore) else self._queues
+        if table.get(sender.name) is stream:
+            del table[sender.name]
+            stream.release()
+            if isinstance(sender, PublisherCore):
+                engine.call(lambda: engine.node.unpublish_topic(sender._core))
+            elif isinstance(sender, PusherCore):
+                engine.call(lambda: engine.node.unpush(sender._core))
+
+    def _shortcut(self, kind: type[Sender], name: str, make: Callable[[], Any]) -> Any:
+        """The handle behind `publish` and `push`; it lives as long as the peer."""
+        sender = self._shortcuts.get((kind, name))
+        if sender is None or sender.closed:
+            with self._lock:
+                sender = self._shortcuts.get((kind, name))
+                if sender is None or sender.closed:  # no other thread was faster
+                    sender = self._shortcuts[kind, name] = make()
+        return sender
+
+    # --- receivers
+
+    def _open_subscriber(
+        self,
+        handle: SubscriberCore,
+        filters: Iterable[str],
+        slow: Slow,
+        patience: float | Inherit | None,
+        on_gap: Callable[[Gap], None] | None,
+    ) -> None:
+        engine = self._running()
+        checked = [Filter(text) for text in filters]
+        if not checked:
+            raise Refused("a subscriber needs at least one filter; '**' is every topic")
+        if slow not in POLICIES:
+            raise Refused(f"slow is one of {', '.join(POLICIES)}; not {slow!r}")
+        if patience is INHERIT:
+            waits = INHERIT_PATIENCE
+        elif patience is None or (isinstance(patience, int | float) and patience >= 0):
+            waits = patience_on_wire(patience)
+        else:
+            raise Refused(f"patience is seconds >= 0, None for ever or zq.INHERIT; not {patience!r}")
+        inbox = SubscriptionInbox(slow, handle._waiters.wake)
+        handle._inbox, handle._on_gap = inbox, on_gap
+        node = engine.node
+        handle.attach(engine.call(lambda: node.subscribe(checked, inbox, waits, node.now)))
+        with self._lock:
+            self._receivers.append(handle)
+
+    def _open_puller(self, handle: PullerCore, queue: str, prefetch: int | None, prefetch_bytes: int) -> None:
+        engine = self._running()
+        check_name(queue, "queue")
+        for what, value in (("prefetch", prefetch), ("prefetch_bytes", prefetch_bytes)):
+            if not (value is None and what == "prefetch") and (not isinstance(value, int) or value < 1):
+                raise Refused(f"{what} is a whole number >= 1, not {value!r}")
+        inbox = Inbox(handle._waiters.wake)
+        inbox.note = handle._note
+        handle._inbox = inbox
+        node = engine.node
+        handle.attach(engine.call(lambda: node.pull(queue, inbox, prefetch=prefetch, prefetch_bytes=prefetch_bytes)))
+        with self._lock:
+            self._receivers.append(handle)
+
+    def _close_receiver_steps(self, receiver: Receiver, timeout: float | None) -> Steps[None]:
+        deadline_after(timeout)
+        with self._lock:
+            if receiver in self._receivers:
+                self._receivers.remove(receiver)
+        if isinstance(receiver, PullerCore):
+            yield from receiver._close_steps(timeout)
+        elif isinstance(receiver, SubscriberCore) and not receiver.closed:
+            receiver._shut()
+            engine = receiver._engine
+            if not (engine.closed or engine.forked or engine.failed):
+                engine.call(lambda: engine.node.unsubscribe(receiver._core, engine.node.now))
+
+    # --- the realm
+
+    def peers(self) -> list[PeerInfo]:
+        """The other peers of the realm, as they are now; those of another protocol version as `incompatible`."""
+        engine = self._running()
+
+        def look() -> list[PeerInfo]:
+            node = engine.node
+            return [
+                remote.info(node.now)
+                for remote in node.meeting.roster
+                if remote.joined_at is not None or remote.incompatible
+            ]
+
+        return engine.call(look)
+
+    def _wait_for_peers_steps(self, count: int, timeout: float | None) -> Steps[None]:
+        deadline = deadline_after(timeout)
+        engine = self._running()
+        if not (yield from until(engine, lambda: engine.node.has_up(count) or count <= 0, deadline)):
+            raise Timeout(f"fewer than {count} other peers in realm {self.realm} within {timeout} s")
+
+    def _settle_steps(self, timeout: float | None) -> Steps[None]:
+        deadline = deadline_after(timeout)
+        engine = self._running()
+        if not (yield from until(engine, engine.node.is_settled, deadline)):
+            raise Timeout(f"realm {self.realm} has not settled within {timeout} s")
+
+    def topics(self) -> list[TopicInfo]:
+        """Every topic that is published in the realm, by this peer too, by name."""
+        engine = self._running()
+        return engine.call(lambda: list_topics(engine))
+
+    def queues(self) -> list[QueueInfo]:
+        """Every queue that is pushed to or pulled from in the realm, by this peer too, by name."""
+        engine = self._running()
+        return engine.call(lambda: list_queues(engine))
+
+    def _ledger_steps(self, realm: bool, timeout: float | None) -> Steps[Ledger]:
+        deadline = deadline_after(timeout)
+        engine = self._running()
+        node = engine.node
+        if not realm:
+            return engine.call(lambda: node.ledger(node.now))
+        asked = engine.call(node.meeting.roster.up)
+        request = engine.call(node.ask_ledgers)
+        replies = node.replies[request]
+
+        def complete() -> bool:
+            return all(remote.id in replies or node.meeting.roster.get(remote.id) is None for remote in asked)
+
+        yield from until(engine, complete, deadline)
+
+        def gather() -> Ledger:
+            del node.replies[request]
+            mine = node.ledger(node.now)
+            others = tuple(sorted(replies.values(), key=lambda ledger: (ledger.name, ledger.peer)))
+            unknown = tuple(remote.name for remote in asked if remote.id not in replies)
+            return Ledger(
+                peer=mine.peer,
+                name=mine.name,
+                held=mine.held,
+                pulled=mine.pulled,
+                published=mine.published,
+                subscribed=mine.subscribed,
+                refused_frames=mine.refused_frames,
+                others=others,
+                unknown=unknown,
+            )
+
+        return engine.call(gather)
+
+    def __repr__(self) -> str:
+        engine = self._engine
+        if engine is None:
+            state = "not open"
+        elif engine.failed is not None:
+            state = f"failed: {engine.failed!r:.80}"
+        elif engine.closed or engine.forked:
+            state = "closed" if engine.closed else "of another process"
+        else:
+            state = f"{len(engine.node.meeting.roster.up())} peers"
+        return f"<{type(self).__name__} {self.name} in {self.realm}: {state}>"
+
+
+def hear_everyone(engine: Engine, deadline: float | None) -> Steps[None]:
+    """A publisher is about to leave: whoever has subscribed before this call is known after it.
+
+    Who does not answer within a second is not waited for.
+    """
+    node = engine.node
+
+    def ask() -> int:
+        engine.look_around()
+        return node.ask_for_entries(node.now)
+
+    version = engine.call(ask)
+    patience = time.monotonic() + ANSWER
+    deadline = patience if deadline is None else min(deadline, patience)
+    yield from until(engine, lambda: node.is_settled() and node.has_entries(version), deadline)
+
+
+class Watching:
+    """The events of the realm for one caller of `watch`, beginning with the peers that are here."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._events: deque[PeerEvent] = deque()
+        self._waiters = Waiters()
+        engine.everyone.add(self._waiters)
+        engine.call(self._begin)
+
+    def _begin(self) -> None:
+        node = self._engine.node
+        for remote in node.meeting.roster.up():
+            self._hear(PeerEvent(kind="joined", peer=remote.info(node.now), at=self._engine.wall()))
+        self._engine.events.append(self._hear)
+
+    def _hear(self, event: PeerEvent) -> None:
+        self._events.append(event)
+        self._waiters.wake()
+
+    def next_steps(self, timeout: float | None) -> Steps[PeerEvent | None]:
+        """None when there was none for `timeout` seconds, or the peer was closed."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        engine = self._engine
+        while not self._events:
+            if engine.closed:
+                if engine.failed is not None:
+                    engine.check()
+                return None
+            woken = yield Wait(self._waiters, lambda: self._events or engine.closed, deadline)
+            if not woken and not self._events:
+                return None
+        return self._events.popleft()
+
+    def close(self) -> None:
+        self._engine.everyone.discard(self._waiters)
+        self._engine.later(
+            lambda: self._engine.events.remove(self._hear) if self._hear in self._engine.events else None
+        )
+
+
+def list_topics(engine: Engine) -> list[TopicInfo]:
+    """Engine's thread."""
+    node = engine.node
+    remotes: Sequence[Remote] = node.meeting.roster.up()
+    published: dict[str, list[int]] = {}
+    for topic in node.open_topics:
+        published.setdefault(topic.name, []).append(topic.head)
+    for remote in remotes:
+        for name, head in remote.entry.topics if remote.entry else ():
+            published.setdefault(name, []).append(head)
+    filters = [{Filter(row[0]) for row in remote.entry.filters} for remote in remotes if remote.entry]
+    filters.append({filter for subscription in node.receptions for filter in subscription.filters})
+    own = {topic.name: topic for topic in node.topics}
+    infos: list[TopicInfo] = []
+    for name, heads in sorted(published.items()):
+        followers = list(own[name].followers.values()) if name in own else []
+        infos.append(
+            TopicInfo(
+                name=name,
+                publishers=len(heads),
+                subscribers=sum(any(filter.matches(name) for filter in those) for those in filters),
+                published=sum(heads),
+                lag=max((own[name].head - follower.taken for follower in followers), default=0),
+                slow=tuple(engine.name_of(follower.peer) for follower in followers if follower.behind),
+            )
+        )
+    return infos
+
+
+def list_queues(engine: Engine) -> list[QueueInfo]:
+    """Engine's thread."""
+    node = engine.node
+    pushes: dict[str, list[tuple[int, float]]] = {}
+    pulls: dict[str, int] = {}
+    for rows in [
+        node.pushing.rows(node.now),
+        *(remote.entry.pushes for remote in node.meeting.roster.up() if remote.entry),
+    ]:
+        for queue, held, age in rows:
+            pushes.setdefault(str(queue), []).append((held, age))
+    for rows in [node.pulling.rows(), *(remote.entry.pulls for remote in node.meeting.roster.up() if remote.entry)]:
+        for queue, _ in rows:
+            pulls[str(queue)] = pulls.get(str(queue), 0) + 1
+    infos: list[QueueInfo] = []
+    for name in sorted({*pushes, *pulls}):
+        held = pushes.get(name, [])
+        slow = {engine.name_of(link.peer) for link in node.pushing.pullers(name) if link.flights and link.free <= 0}
+        infos.append(
+            QueueInfo(
+                name=name,
+                pushers=len(held),
+                pullers=pulls.get(name, 0),
+                depth=sum(count for count, _ in held),
+                lag=max((age for count, age in held if count), default=0.0),
+                slow=tuple(sorted(slow)),
+            )
+        )
+    return infos
+
+
+__all__ = ["Error", "PeerCore", "Watching"]

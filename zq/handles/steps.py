@@ -1,0 +1,97 @@
+"""Waiting, written once for both faces.
+
+A method that may have to wait is a generator: it yields a Wait for each time it has to, and returns its result. The
+blocking face runs it with `finish`, which sleeps; zq.aio awaits instead. Whoever runs it sends back whether the wait
+ended before its deadline.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Literal, TypedDict, TypeVar
+
+from zq.engine.engine import Condition, Engine
+from zq.engine.wake import ThreadToken, Waiters
+from zq.errors import Refused
+from zq.message import Headers
+
+T = TypeVar("T")
+Timeout = float | None  # seconds; 0 tries once, None waits for ever
+Release = Literal["stored", "processed"]
+
+
+class SendOptions(TypedDict, total=False):
+    """What Pusher.send takes beside the data."""
+
+    headers: Headers | None
+    id: str | None
+    copy: bool
+    timeout: Timeout
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Sleep until woken through `waiters`, unless `ready` already; `deadline` is monotonic seconds, None for never."""
+
+    waiters: Waiters
+    ready: Callable[[], object]
+    deadline: float | None
+
+
+Steps = Generator[Wait, bool, T]
+
+
+def finish(steps: Steps[T]) -> T:
+    """Runs the steps in this thread."""
+    try:
+        wait = next(steps)
+        while True:
+            wait = steps.send(_sleep(wait))
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+def _sleep(wait: Wait) -> bool:
+    token = ThreadToken()
+    try:
+        wait.waiters.add(token)  # within: an interrupt right behind it must not leave a token that swallows a wake
+        if wait.ready():
+            return True
+        remaining = None if wait.deadline is None else wait.deadline - time.monotonic()
+        return token.wait(remaining) or bool(wait.ready())
+    except BaseException:
+        if not wait.waiters.leave(token):
+            wait.waiters.wake()  # the wake was for somebody who will not look any more
+        raise
+    finally:
+        wait.waiters.leave(token)
+
+
+def deadline_after(timeout: float | None) -> float | None:
+    """When `timeout` seconds have passed. Raises Refused for what is no time to wait."""
+    if timeout is None:
+        return None
+    if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not timeout >= 0:
+        raise Refused(f"a timeout is seconds >= 0, or None to wait for ever; not {timeout!r}")
+    return time.monotonic() + timeout
+
+
+def until(engine: Engine, test: Callable[[], T], deadline: float | None) -> Steps[T | None]:
+    """Waits for `test` to be true in the engine; returns its value, or None when the time ran out."""
+    engine.check()
+    condition: Condition[T] = engine.when(test)
+    try:
+        while not condition.holds:
+            woken = yield Wait(condition.waiters, lambda: condition.holds or engine.closed, deadline)
+            if not condition.holds:
+                engine.check()
+                if not woken and not engine.call(condition.look):
+                    return None  # it was looked at once at least, as a timeout of 0 asks for
+    finally:
+        engine.forget(condition)
+    if condition.error is not None:
+        raise condition.error
+    return condition.value

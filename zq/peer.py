@@ -1,0 +1,394 @@
+"""The blocking face: every wait sleeps in the calling thread. zq.aio has the same names and awaits instead."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import FrameType, TracebackType
+from typing import Any, Self, Unpack
+
+from zq.core.inbox import Slow
+from zq.core.outgoing import SMALL
+from zq.engine.engine import Engine
+from zq.errors import Closed, Refused, Undelivered
+from zq.handles.incoming import PullerCore, Receiver, SubscriberCore, backoff
+from zq.handles.outgoing import PublisherCore, PusherCore, Sender, Stream
+from zq.handles.session import LEAVING, PeerCore, Watching
+from zq.handles.steps import Release, SendOptions, Timeout, deadline_after, finish
+from zq.info import Gap, Ledger, PeerEvent
+from zq.message import INHERIT, Headers, Inherit, Message
+from zq.wire.data import pack
+
+log = logging.getLogger("zq.peer")
+
+
+class Peer(PeerCore):
+    """One member of a realm. Entering opens it, leaving closes it.
+
+    Arguments that are None are taken from the environment (`ZQ_*`), the settings file, the defaults, in this order.
+    Nothing configured, a peer meets those of the same user on the same machine; `insecure=True` opens TCP on
+    `interfaces` and finds others by mDNS. Thread-safe. Raises Refused for settings that cannot be.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        realm: str | None = None,
+        insecure: bool | None = None,
+        interfaces: Sequence[str] | None = None,
+        discovery: Sequence[str] | None = None,
+        port: int | None = None,
+    ) -> None:
+        super().__init__(
+            {
+                "name": name,
+                "realm": realm,
+                "insecure": insecure,
+                "interfaces": interfaces,
+                "discovery": discovery,
+                "port": port,
+            }
+        )
+
+    # --- life
+
+    def open(self, *, timeout: Timeout = 10.0) -> Self:
+        """Returns when this peer can be found. Raises AccessDenied for a host directory that is not ours alone,
+        Refused for an interface that is not there or a port in use."""
+        deadline_after(timeout)
+        self._new_engine().start(timeout)
+        return self
+
+    def close(self, *, timeout: Timeout = 5.0) -> None:
+        """Waits until what was sent is confirmed, gives back what was not settled, leaves the realm. Idempotent.
+
+        Raises Undelivered when the time runs out; the peer is closed all the same.
+        """
+        deadline_after(timeout)  # refuses a bad one, and nothing is closed
+        try:
+            finish(self._close_steps(timeout))
+        finally:
+            if self._engine is not None and not self._engine.forked:
+                self._engine.stop()
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        leave(self.close, error, 5.0)
+
+    # --- handles
+
+    def publisher(self, topic: str, *, retain: bool = False, patience: Timeout = 1.0) -> Publisher:
+        """A handle to publish on `topic`. `retain` keeps the last value for those who subscribe later. `patience` is
+        how long, in seconds, a slow subscriber may hold the topic back before it is left behind.
+
+        Handles of one name are views of one stream: Refused when the options differ from those it has.
+        """
+        return Publisher(self, self._topic_stream(topic, retain=retain, patience=patience), topic)
+
+    def subscriber(
+        self,
+        *filters: str,
+        slow: Slow = "wait",
+        patience: Timeout | Inherit = INHERIT,
+        on_gap: Callable[[Gap], None] | None = None,
+    ) -> Subscriber:
+        """A new subscription to all topics that any of `filters` matches; each message comes once.
+
+        `slow` says what happens when the program does not keep up: "wait" holds publishers back for their patience
+        (or this one), "drop-oldest" and "latest" drop here, counted. `on_gap` hears of holes, in the receiver's thread.
+        """
+        return Subscriber(self, filters, slow, patience, on_gap)
+
+    def pusher(self, queue: str, *, window: int = 16_384, window_bytes: int = 64 << 20) -> Pusher:
+        """A handle to push to `queue`. `window` and `window_bytes` bound what is held unconfirmed; `send` waits."""
+        return Pusher(self, self._queue_stream(queue, window=window, window_bytes=window_bytes), queue)
+
+    def puller(self, queue: str, *, prefetch: int | None = None, prefetch_bytes: int = 64 << 20) -> Puller:
+        """A new handle that gets its share of `queue`. `prefetch` is how many messages may be here unsettled: None
+        adapts from 64 to 4,096; give 1 for long jobs."""
+        return Puller(self, queue, prefetch, prefetch_bytes)
+
+    def publish(self, topic: str, data: Any, *, headers: Headers | None = None, timeout: Timeout = None) -> None:
+        """Publishes with the topic's stream as it is, or a new one with defaults; at full speed."""
+        publisher: Publisher = self._shortcut(PublisherCore, topic, lambda: self._any_publisher(topic))
+        publisher.send(data, headers=headers, timeout=timeout)
+
+    def push(self, queue: str, data: Any, **options: Unpack[SendOptions]) -> None:
+        """Pushes with the queue's stream as it is, or a new one with defaults; at full speed."""
+        pusher: Pusher = self._shortcut(PusherCore, queue, lambda: self._any_pusher(queue))
+        pusher.send(data, **options)
+
+    def _any_publisher(self, topic: str) -> Publisher:
+        stream = self._view(self._topics, topic)
+        return self.publisher(topic) if stream is None else Publisher(self, stream, topic)
+
+    def _any_pusher(self, queue: str) -> Pusher:
+        stream = self._view(self._queues, queue)
+        return self.pusher(queue) if stream is None else Pusher(self, stream, queue)
+
+    # --- the realm
+
+    def settle(self, *, timeout: Timeout = 5.0) -> None:
+        """Waits until everybody who can be found has been met, or had a second to answer. Raises Timeout."""
+        finish(self._settle_steps(timeout))
+
+    def wait_for_peers(self, count: int, *, timeout: Timeout = 30.0) -> None:
+        """Waits until `count` other peers are up. Raises Timeout."""
+        finish(self._wait_for_peers_steps(count, timeout))
+
+    def watch(self, *, timeout: Timeout = None) -> Iterator[PeerEvent]:
+        """What happens to the other peers, beginning with those already here. Ends when the peer is closed, or after
+        `timeout` seconds without an event."""
+        deadline_after(timeout)
+        watching = Watching(self._running())
+        try:
+            while (event := finish(watching.next_steps(timeout))) is not None:
+                yield event
+        finally:
+            watching.close()
+
+    def ledger(self, *, realm: bool = False, timeout: Timeout = 5.0) -> Ledger:
+        """The counters that account for every message of this peer; with `realm` those of all others as well.
+        Who has not answered within `timeout` seconds is named in `unknown`."""
+        return finish(self._ledger_steps(realm, timeout))
+
+    def __del__(self) -> None:
+        engine: Engine | None = getattr(self, "_engine", None)
+        if engine is not None and not (engine.closed or engine.forked or engine.failed):
+            warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=1)
+
+
+def leave(close: Callable[..., None], error: BaseException | None, timeout: float) -> None:
+    """Closes; with an exception under way briefly, and what that raises becomes a note of it."""
+    if error is None:
+        close(timeout=timeout)
+        return
+    try:
+        close(timeout=LEAVING)
+    except Undelivered as undelivered:
+        error.add_note(f"zq: {undelivered}")
+
+
+class _BlockingSender(Sender):
+    """The waiting of Publisher and Pusher."""
+
+    def __init__(self, peer: Peer, stream: Stream, name: str) -> None:
+        super().__init__(stream, name)
+        self._peer = peer
+
+    def send(
+        self,
+        data: Any,
+        *,
+        headers: Headers | None = None,
+        id: str | None = None,
+        copy: bool = True,
+        timeout: Timeout = None,
+    ) -> None:
+        """Takes the message. Published, it is in the ring and on its way to everybody who subscribes; pushed, it is
+        held here until a puller confirms that it was processed.
+
+        Waits while there is no room: the window is full, or a slow subscriber holds the topic back. Raises Timeout
+        (then it was not taken), Refused for data that cannot be sent, Closed. `copy=False` promises that writable
+        buffers in `data` stay as they are.
+        """
+        if headers is None and id is None and timeout is None:
+            # What `_put` does, in place: a call more is a tenth of what a message costs.
+            item = pack(data, None, copy=copy)
+            outgoing = self._outgoing
+            items = outgoing.items
+            if len(items) < outgoing.limit and item.__class__ is bytes and len(item) <= SMALL:
+                items.append(item)
+                engine = self._engine
+                engine.dirty.add(self._core)
+                if engine.idle:
+                    engine.wake()
+                return
+            finish(self._put_steps(item, None, None))
+            return
+        steps = self._put(data, headers, id, copy, timeout)
+        if steps is not None:
+            finish(steps)
+
+    def send_many(self, data: Iterable[Any], *, timeout: Timeout = None) -> int:
+        """Sends each item; returns how many. `timeout` is for all of them: Timeout.sent says how many were taken."""
+        return finish(self._put_many(data, timeout))
+
+    def close(self, *, timeout: Timeout = 5.0) -> None:
+        """Waits until all that was sent is confirmed, if this is the last handle of its name. Raises Undelivered."""
+        finish(self._peer._close_sender_steps(self, timeout))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        leave(self.close, error, 5.0)
+
+
+class Publisher(_BlockingSender, PublisherCore):
+    """A handle to publish on one topic. Thread-safe."""
+
+    def flush(self, *, timeout: Timeout = 30.0) -> None:
+        """Waits until all sent so far has arrived at all subscribers. Raises Undelivered."""
+        finish(self._flush_steps(timeout))
+
+    def wait_for_subscribers(self, count: int = 1, *, timeout: Timeout = 30.0) -> None:
+        """Waits until `count` subscriptions match the topic. Raises Timeout."""
+        finish(self._wait_steps(count, timeout))
+
+
+class Pusher(_BlockingSender, PusherCore):
+    """A handle to push to one queue. Thread-safe."""
+
+    def flush(self, *, until: Release = "stored", timeout: Timeout = 30.0) -> None:
+        """Waits until all sent so far is confirmed. Raises Undelivered."""
+        finish(self._flush_steps(timeout, until))
+
+    def wait_for_pullers(self, count: int = 1, *, timeout: Timeout = 30.0) -> None:
+        """Waits until `count` pullers of the queue are connected. Raises Timeout."""
+        finish(self._wait_steps(count, timeout))
+
+
+class _BlockingReceiver(Receiver):
+    """The waiting of Subscriber and Puller."""
+
+    _peer: Peer
+
+    def receive(self, *, timeout: Timeout = None) -> Message:
+        """The next message. Raises Timeout, Closed."""
+        if timeout is None and not self._closed:
+            try:
+                message: Message = self._inbox.handing.ready.popleft()
+            except IndexError:
+                pass
+            else:
+                return message
+        return finish(self._receive_steps(timeout))
+
+    def receive_many(self, most: int, *, timeout: Timeout = None) -> list[Message]:
+        """Up to `most` messages that are here; waits for the first only. Raises Timeout, Closed."""
+        return finish(self._receive_many_steps(most, timeout))
+
+    def __iter__(self) -> Iterator[Message]:
+        """Every message as it comes; ends when this handle or its peer is closed here."""
+        while True:
+            ready = self._inbox.handing.ready
+            try:
+                while True:
+                    yield ready.popleft()
+            except IndexError:
+                pass  # this batch is handed out
+            try:
+                message = self.receive()
+            except Closed:
+                return
+            yield message
+
+    def run(self, handler: Callable[[Message], object], *, concurrency: int = 1) -> None:
+        """Calls `handler` with each message, in `concurrency` threads, until closed.
+
+        Returning acks; an exception of the handler is logged and nacks with a delay that grows with the attempt. In
+        the main thread SIGTERM ends it after the messages at hand.
+        """
+        if concurrency < 1:
+            raise Refused(f"concurrency is at least 1, not {concurrency}")
+        threads = [
+            threading.Thread(target=self._work, args=(handler,), name=f"zq-{self.name}-{index}")
+            for index in range(1, concurrency)
+        ]
+        with _DrainOnTerm(self):
+            for thread in threads:
+                thread.start()
+            try:
+                self._work(handler)
+            finally:
+                self._drain()
+                for thread in threads:
+                    thread.join()
+                self._draining = False
+
+    def _work(self, handler: Callable[[Message], object]) -> None:
+        for message in self:
+            try:
+                handler(message)
+            except Exception:
+                log.exception("the handler of %s failed with %r", self.name, message)
+                message.nack(delay=backoff(message.attempt))
+            except BaseException:
+                message.give_back()
+                raise
+            else:
+                message.ack()
+            if self._draining:
+                return  # what else is here goes back when the handle is closed
+
+    def close(self, *, timeout: Timeout = 5.0) -> None:
+        """Ends this handle: what is not settled goes back, and iterating over it ends. Idempotent."""
+        finish(self._peer._close_receiver_steps(self, timeout))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        leave(self.close, error, 5.0)
+
+
+class Subscriber(_BlockingReceiver, SubscriberCore):
+    """One subscription. Thread-safe: threads that share it share its messages."""
+
+    def __init__(
+        self,
+        peer: Peer,
+        filters: Sequence[str],
+        slow: Slow,
+        patience: float | Inherit | None,
+        on_gap: Callable[[Gap], None] | None,
+    ) -> None:
+        super().__init__(peer._running(), " ".join(map(str, filters)))
+        self._peer = peer
+        peer._open_subscriber(self, filters, slow, patience, on_gap)
+
+
+class Puller(_BlockingReceiver, PullerCore):
+    """One consumer of a queue. Thread-safe: threads that share it share its messages."""
+
+    def __init__(self, peer: Peer, queue: str, prefetch: int | None, prefetch_bytes: int) -> None:
+        super().__init__(peer._running(), queue)
+        self._peer = peer
+        peer._open_puller(self, queue, prefetch, prefetch_bytes)
+
+
+class _DrainOnTerm:
+    """In the main thread, SIGTERM ends the iteration of a receiver instead of the process."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._before: Any = None
+        self._set = False
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._on_term)
+            self._set = True
+
+    def _on_term(self, number: int, frame: FrameType | None) -> None:
+        self._receiver._drain()
+
+    def __exit__(self, *_: object) -> None:
+        if self._set:
+            signal.signal(signal.SIGTERM, self._before)
+
+
+__all__ = ["Peer", "Publisher", "Puller", "Pusher", "Subscriber"]

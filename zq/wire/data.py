@@ -1,0 +1,197 @@
+"""The data of messages as bytes: what a program sends, and what its receivers get.
+
+A message is a msgpack array, `[data]` or `[data, extra]`, extra being `[id, headers, key, priority, ttl, delay]`, each
+nil if not given: str, flat array of str `[k1, v1, k2, v2, ...]`, str, int, seconds, seconds. A frame's body is one such
+array after another. Beyond the types of msgpack, with its own timestamp (ext -1, UTC), there are five:
+
+    ext  1  memoryview           the bytes
+    ext  2  array                msgpack [dtype, shape, order, bin]
+    ext  3  bytes in a part      index, 2 bytes, big-endian
+    ext  4  memoryview in a part index, 2 bytes, big-endian
+    ext  5  array in a part      msgpack [index, dtype, shape, order]
+
+A part is a frame of its own behind the body; each is referred to exactly once, and a body with parts is one message.
+Buffers of 16 KiB and more travel that way, so their bytes are copied neither into the body nor out of it. A dtype is
+numpy's `dtype.str`, or `[item size, [name, dtype, offset, shape], ...]` for structured types; order is "C" or "F".
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+import msgpack
+
+from zq.errors import Refused
+from zq.wire.extra import extra_problem
+from zq.wire.incoming import EXACT, Incoming, Malformed, array_header, check_depth, check_levels, inline
+from zq.wire.limits import DEPTH, PART_MINIMUM, PAYLOAD
+from zq.wire.outgoing import Buffer, Outgoing, fresh_pack, new_packer, unencodable
+
+__all__ = ["Buffer", "Malformed", "Packed", "pack", "unpack"]
+
+# What msgpack takes as it is, with nothing to check. bytes are not among them: long ones become parts.
+_SCALARS = frozenset({type(None), bool, int, float, str})
+_KEEP = 1 << 20  # bytes; a packer never gives back what it once needed, so one that needed more is replaced
+
+
+class Packed(NamedTuple):
+    """A message with large buffers: its body and, in the order of their indexes, the frames that follow it."""
+
+    body: bytes
+    parts: tuple[Buffer, ...]
+
+
+# --- sending
+
+
+# One packer for all threads: it is only given exact built-in types and UTC datetimes, so it runs no Python code and
+# the GIL keeps others out. Without the GIL every message has its own.
+_SHARED: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
+_pack = new_packer().pack if _SHARED else fresh_pack
+
+
+def pack(data: Any, extra: list[Any] | None = None, *, copy: bool = True) -> bytes | Packed:
+    """`data` as a message; `Packed` if it holds a buffer of 16 KiB or more, at any depth.
+
+    Read-only buffers (bytes, read-only memoryviews, arrays that nobody can write to) are never copied; others once,
+    unless `copy=False` promises that they stay as they are until the message is released. Refused says where in the
+    data something cannot be sent. Thread-safe.
+    """
+    if extra is None and type(data) is dict:
+        # A flat map of scalars is what nearly every message is: 0.1 us of checks an item would be half of its cost.
+        for key, value in data.items():
+            if type(key) is not str or (
+                type(value) not in _SCALARS and (type(value) is not bytes or len(value) >= PART_MINIMUM)
+            ):
+                break
+        else:
+            try:
+                body = _pack((data,))
+            except (OverflowError, UnicodeEncodeError):
+                return _pack_checked(data, None, copy)  # it finds out where
+            return body if len(body) < _KEEP else _sized(body)
+    return _pack_any(data, extra, copy)
+
+
+def _pack_any(data: Any, extra: list[Any] | None, copy: bool) -> bytes | Packed:
+    if extra is not None and (problem := extra_problem(extra)):
+        raise Refused(problem)
+    if _is_plain(data, DEPTH, [PAYLOAD]):
+        try:
+            return _sized(_pack((data,) if extra is None else (data, extra)))
+        except (OverflowError, UnicodeEncodeError):
+            pass  # an int or str somewhere; the next line finds out where
+    return _pack_checked(data, extra, copy)
+
+
+def _pack_checked(data: Any, extra: list[Any] | None, copy: bool) -> bytes | Packed:
+    if problem := unencodable(extra):
+        raise Refused(problem)
+    outgoing = Outgoing(copy)
+    lowered = outgoing.lower(data, None, DEPTH)
+    body = _sized(_pack((lowered,) if extra is None else (lowered, extra)), outgoing.size)
+    return Packed(body, tuple(outgoing.parts)) if outgoing.parts else body
+
+
+def _sized(body: bytes, parts_size: int = 0) -> bytes:
+    """`body` if the message is small enough; lets go of the memory a large one took."""
+    global _pack
+    if len(body) >= _KEEP and _SHARED:
+        _pack = new_packer().pack
+    if len(body) + parts_size > PAYLOAD:
+        raise Refused(f"a message of {len(body) + parts_size:,} bytes; {PAYLOAD:,} are the limit, send it in pieces")
+    return body
+
+
+def _is_plain(value: Any, room: int, items_left: list[int]) -> bool:
+    """Whether msgpack makes of `value` exactly what we want (False: perhaps not). Ints and strs may still fail.
+
+    `room` is how many containers may still be inside each other. Every item takes a byte at least, so more than
+    `items_left[0]` cannot be sent; counting them ends a walk through data that refers to its parts again and again.
+    """
+    kind = type(value)
+    if kind in _SCALARS:
+        return True
+    if kind is bytes:
+        return len(value) < PART_MINIMUM
+    if kind is datetime:
+        return value.tzinfo is UTC
+    if (kind is not dict and kind is not list and kind is not tuple) or not room:
+        return False
+    items_left[0] -= len(value)
+    if items_left[0] < 0:
+        raise Refused(f"more items than a message of {PAYLOAD:,} bytes can hold; send it in pieces")
+    if kind is dict:
+        for key, item in value.items():
+            if type(key) is not str or (type(item) not in _SCALARS and not _is_plain(item, room - 1, items_left)):
+                return False
+    else:
+        for item in value:
+            if type(item) not in _SCALARS and not _is_plain(item, room - 1, items_left):
+                return False
+    return True
+
+
+# --- receiving
+
+
+def unpack(body: Buffer, count: int, parts: Sequence[Any] = (), skip: int = 0) -> list[list[Any]]:
+    """The messages of `body`, which holds exactly `count`, without the first `skip`: `[data]` or `[data, extra]` each.
+
+    `parts` are the buffers that came with it. Values that were memoryviews or arrays show them without a copy and
+    cannot be written to. Malformed, and nothing else, if it is not what `pack` makes. One leniency: an empty container
+    inside 32 others passes.
+    """
+    try:
+        return _unpack(body, count, parts, skip)
+    except Malformed:
+        raise
+    except (ValueError, OverflowError, TypeError, msgpack.UnpackException) as error:
+        raise Malformed(f"a body of {len(body)} bytes and {count} messages: {error or type(error).__name__}") from error
+
+
+def _unpack(body: Buffer, count: int, parts: Sequence[Any], skip: int) -> list[list[Any]]:
+    if count < 1 or (parts and count != 1):
+        raise Malformed(f"{count} messages and {len(parts)} parts in a frame")
+    if len(body) > PAYLOAD:
+        raise Malformed(f"a body of {len(body):,} bytes; {PAYLOAD:,} are the limit")
+    if skip:
+        if skip >= count:
+            return []
+        body, count = memoryview(body)[_length_of(body, skip) :], count - skip
+    check_depth(body, count)
+    incoming = Incoming(parts) if parts else None
+    hook = inline if incoming is None else incoming.hook
+    if count == 1:
+        messages = [msgpack.unpackb(body, timestamp=3, strict_map_key=True, ext_hook=hook)]
+    else:
+        joined = b"".join((array_header(count), body))
+        messages = msgpack.unpackb(joined, timestamp=3, strict_map_key=True, ext_hook=hook)
+    for message in messages:
+        if type(message) is not list or len(message) != 1:
+            _check_message(message)
+    if incoming is not None:
+        incoming.check_all_used()
+    if not EXACT:
+        check_levels(messages)
+    return messages
+
+
+def _length_of(body: Buffer, count: int) -> int:
+    """Bytes that the first `count` messages of `body` take."""
+    header = array_header(count)
+    unpacker = msgpack.Unpacker(max_buffer_size=len(header) + len(body))
+    unpacker.feed(header)
+    unpacker.feed(body)
+    unpacker.skip()
+    return int(unpacker.tell()) - len(header)
+
+
+def _check_message(message: Any) -> None:
+    if type(message) is not list or len(message) != 2:
+        raise Malformed("a message is an array of data and perhaps extra fields")
+    if problem := extra_problem(message[1]):
+        raise Malformed(problem)
