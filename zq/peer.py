@@ -202,7 +202,7 @@ class _BlockingSender(Sender):
         """
         if headers is None and id is None and timeout is None:
             # What `_put` does, in place: a call more is a tenth of what a message costs.
-            item = pack(data, None, copy=copy)
+            item = pack(data) if copy else pack(data, None, copy=False)
             outgoing = self._outgoing
             items = outgoing.items
             if len(items) < outgoing.limit and item.__class__ is bytes and len(item) <= SMALL:

@@ -56,6 +56,7 @@ def limits(draw: random.Random) -> Iterator[bool]:
         (outgoing, "BATCH_MESSAGES", draw.choice((1, 4, 512))),
         (outbox, "BATCH_MESSAGES", draw.choice((1, 4, 512))),
         (pulling, "SETTLED_ROWS", draw.choice((2, 1_000))),
+        (pulling, "REFUSED_ROWS", draw.choice((1, 200))),
     ]
     with mock.patch.multiple(outbox, PILE_MESSAGES=small[7][2]):
         patches = [mock.patch.object(module, name, value) for module, name, value in small]

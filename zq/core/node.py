@@ -254,8 +254,15 @@ class Node:
 
     def _known(self, frame: Addressed | BatchHeader) -> bool:
         """Whether it is for us and from somebody we have met."""
-        if frame.addressee == self.card.id and (frame.sender == self.card.id or self.meeting.roster.get(frame.sender)):
-            return True
+        if frame.addressee == self.card.id:
+            if frame.sender == self.card.id:
+                return True
+            remote = self.meeting.roster.get(frame.sender)
+            if remote is not None:
+                # It may have met us before we have met it: what counts is said again.
+                return remote.state is not Life.FOUND or (
+                    isinstance(frame, Addressed) and frame.kind in (frames.WELCOME, frames.GOODBYE)
+                )
         self._refuse(frame.sender, "not for this peer, or of nobody we have met")
         return False
 

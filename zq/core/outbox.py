@@ -162,7 +162,6 @@ class Outbox:
         """After messages were released: callers may append again."""
         if self.outgoing.limit >= 0:
             self.outgoing.limit = self._limit(self.window - self.held)
-            self.outgoing.wake()
 
     # --- waiting
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zq.core.credit import Prefetch, share_out
 from zq.core.inbox import Inbox
@@ -31,7 +31,8 @@ SAMPLE_AFTER, SAMPLE_MOST = 0.05, 1.0  # s until the hand-out is reported, doubl
 CLOSING_AFTER, CLOSING_MOST = 0.1, 1.0  # s until a closing state is repeated, doubled up to
 DOUBT_AGAIN = 0.5  # s until a pusher is asked again whether it has ended a link
 LOCAL = b"local"  # begins the id of the link on which messages of a pusher that is gone are delivered again
-SETTLED_ROWS = 1_000  # ranges in one state; the rest follows when the floor has moved
+SETTLED_ROWS = 1_000  # ranges in one state; when there are more they take turns
+REFUSED_ROWS = 200  # the same of numbers with a reason, which may take 4 KB each; a mailbox frame has room for 1 MiB
 
 
 class Settled(NamedTuple):
@@ -76,6 +77,7 @@ class ReceivingLink:
     reminded: bool = False  # of credit that others wait for
     doubted: bool = False  # its pusher says that it pushes to this queue no more
     delayed: set[int] = field(default_factory=set)  # numbers delivered here after a while
+    turn: int = 0  # states sent
     news: bool = True  # the pusher does not know the present state
 
     @property
@@ -113,15 +115,22 @@ class ReceivingLink:
                 del self.refused[number]
 
     def state(self, limit_bytes: int, *, closed: bool) -> State:
-        rows = [[low, high, ACKED] for low, high in self.acked][:SETTLED_ROWS]
-        rows += [[low, high, RETURNED] for low, high in self.given_back][:SETTLED_ROWS]
-        refused = [[item.number, item.outcome, item.delay, item.reason] for item in self.refused.values()][
-            :SETTLED_ROWS
-        ]
+        """As it is; `closed` is said only with everything that was settled, as it is the last word."""
+        rows = [[low, high, ACKED] for low, high in self.acked]
+        rows += [[low, high, RETURNED] for low, high in self.given_back]
+        refused = [[item.number, item.outcome, item.delay, item.reason] for item in self.refused.values()]
+        closed = closed and len(rows) <= SETTLED_ROWS and len(refused) <= REFUSED_ROWS
+        rows, refused = self._turn(rows, SETTLED_ROWS), self._turn(refused, REFUSED_ROWS)
+        self.turn += 1
         heard = self.sent + self.returned
         return State(
             self.id, 0, self.expected, rows, refused, self.limit, limit_bytes, self.keep, self.handed, closed, heard
         )
+
+    def _turn(self, rows: list[list[Any]], most: int) -> list[list[Any]]:
+        """Those whose turn it is, for one state."""
+        start = self.turn * most % len(rows) if len(rows) > most else 0
+        return (rows[start:] + rows[:start])[:most]
 
 
 @dataclass(eq=False, slots=True)

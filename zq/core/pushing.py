@@ -289,6 +289,7 @@ class Pushing:
         self.dispatch(outbox, now)
         if outbox.outgoing.items:
             self.released.add(outbox)
+        outbox.outgoing.wake()  # last: a caller that goes on at once would compete for the interpreter
 
     def _merge(self, link: SendingLink, state: State, now: float) -> None:
         if state.expected > link.next:

@@ -49,7 +49,8 @@ from zq.wire.frames import Parts
 log = logging.getLogger("zq.engine")
 
 EXIT_DRAIN = 1.0  # s that a process which did not close its peer waits at exit: unexpected, so short
-BUSY = 32  # messages taken or settled in one turn from which callers are taken to be busy
+BUSY = 8  # messages taken or settled in one turn from which callers are taken to be busy
+RINGS, RINGS_WITHIN = 8, 60e-6  # so are they when they ring so often in a row, each so soon (s) after the last turn
 PILE_UP = 0.001  # s that the engine then lets more pile up, and callers need not ring; epoll counts in ms
 SWEEP = 1.0  # s between looks at all piles, for a caller that was interrupted before it could mark its stream
 LINGER = 0.5  # s that ZeroMQ may spend on sending the last frames (goodbyes)
@@ -89,6 +90,8 @@ class Engine(Events):
         self.idle = _AWAKE
         self.failed: BaseException | None = None
         self.closed = False
+        self.urgent = False  # a caller has no room and waits: no time to let more pile up
+        self._heard = False  # whether frames came in since the last turn
         self.forked = False
         self.events: list[Callable[[PeerEvent], None]] = []  # of those who watch
         self.piles: set[Outgoing] = set()  # all that are open, to shut them at once
@@ -244,6 +247,8 @@ class Engine(Events):
     def _loop(self, sockets: Sockets) -> None:
         node, dirty, calls = self.node, self.dirty, self._calls
         swept = time.monotonic()
+        piling_until = 0.0  # callers are busy: what they leave is let pile up until then
+        rings, rang, slept_at = 0, False, swept
         while self._stopping is None:
             now = node.now = time.monotonic()
             while calls:
@@ -253,21 +258,36 @@ class Engine(Events):
                 swept = now
                 self._sweep()
             streams: list[Stream] = []
-            while dirty:
-                streams.append(dirty.pop())
+            if self.urgent or now >= piling_until:
+                self.urgent = False
+                while dirty:
+                    streams.append(dirty.pop())
             deadline = node.turn(now, time.time(), streams)
             if self._conditions:
                 self._look_at_conditions()
-            if node.moved >= BUSY and not calls and self._stopping is None:
-                sockets.wait(PILE_UP)
-                continue
-            if sockets.has_more() or dirty or calls:
-                sockets.wait(0)
-                continue
-            self.idle = [True]
-            if not (dirty or calls or self._stopping is not None):
-                now = time.monotonic()
-                sockets.wait(None if deadline is None else max(deadline - now, 0.0))
+            ended = time.monotonic()
+            # A message a turn, in a hurry, and nothing came in that it could be an answer to: more will follow.
+            rings = rings + 1 if rang and node.moved and not self._heard and now - slept_at < RINGS_WITHIN else 0
+            if node.moved >= BUSY or rings >= RINGS:
+                piling_until = ended + PILE_UP
+            self._heard = False
+            slept_at = ended
+            rang = self._sleep(sockets, deadline, piling_until)
+
+    def _sleep(self, sockets: Sockets, deadline: float | None, piling_until: float) -> bool:
+        """Until something has to be done; True if somebody rang. Sets `idle` first, then looks once more."""
+        now = time.monotonic()
+        if self._calls or sockets.has_more():
+            return sockets.wait(0)
+        if now < piling_until:
+            until = piling_until if deadline is None else min(piling_until, deadline)
+            return sockets.wait(max(until - now, 0.0))
+        self.idle = [True]
+        try:
+            if self.dirty or self._calls or self._stopping is not None:
+                return sockets.wait(0)
+            return sockets.wait(None if deadline is None else max(deadline - now, 0.0))
+        finally:
             self.idle = _AWAKE
 
     def _look_at_conditions(self) -> None:
@@ -327,6 +347,7 @@ class Engine(Events):
         self.node.refused(connection, self.node.now)
 
     def received(self, kind: Kind, parts: Parts, connection: int | None) -> None:
+        self._heard = True
         # Not the turn's time: a fence may be younger, and would then make a subscription look younger than it is.
         self.node.received(kind, parts, time.monotonic(), connection)
 

@@ -235,13 +235,16 @@ class Sockets:
 
     # --- receiving
 
-    def wait(self, timeout: float | None) -> None:
-        """Sleeps until a socket or the bell is signalled, or for `timeout` seconds; then the bell is silent again."""
+    def wait(self, timeout: float | None) -> bool:
+        """Sleeps until a socket or the bell is signalled, or for `timeout` seconds; True if the bell rang."""
+        rang = False
         for fd, _ in self._poll.poll(None if timeout is None else timeout * self._second):
             if fd in self._readers:
                 self._again.add(fd)
             else:
                 self._bell.silence()
+                rang = True
+        return rang
 
     def has_more(self) -> bool:
         """Whether a socket has something although nothing is signalled: using it may have eaten the signal."""

@@ -131,7 +131,8 @@ class Sender:
         self._check_open()
         while not stream.append_large(item):
             self._engine.dirty.add(self._core)
-            self._engine.wake()  # in any case: it may be letting things pile up
+            self._engine.urgent = True
+            self._engine.wake()
             woken = yield Wait(stream.room, lambda: stream.has_room_for(size), deadline)
             self._check_open()
             if not woken and not stream.has_room_for(size):

@@ -1,0 +1,82 @@
+"""The receiving end of a link: what one state tells, and that everything settled is told in the end."""
+
+from __future__ import annotations
+
+import pytest
+
+from zq.core import pulling
+from zq.core.credit import Prefetch
+from zq.core.inbox import Inbox
+from zq.core.pulling import Puller, ReceivingLink, Settled
+from zq.wire.frames import ACKED, NACKED, REJECTED, RETURNED, Batch, Run, State
+from zq.wire.limits import MAILBOX_FRAME
+
+PEER = b"p" * 16
+BATCH = Batch(sender=PEER, first=1, count=1, runs=[Run(PEER, 1, 1, 0.0)], body=b"x")
+
+
+def link_with(received: int) -> ReceivingLink:
+    puller = Puller(id=bytes(16), queue="jobs", inbox=Inbox(lambda: None), prefetch=Prefetch(9), prefetch_bytes=1)
+    return ReceivingLink(id=b"l" * 16, peer=PEER, session=0, puller=puller, expected=received + 1)
+
+
+def refuse(link: ReceivingLink, number: int, outcome: int, reason: str = "") -> None:
+    link.settle(number, number, pulling.Ranges())
+    link.refused[number] = Settled(number, outcome, 0.0, reason, BATCH, 0)
+
+
+def told(states: list[State]) -> set[tuple[int, int]]:
+    """Numbers with their outcomes."""
+    numbers = {(n, outcome) for state in states for low, high, outcome in state.settled for n in range(low, high + 1)}
+    return numbers | {(number, outcome) for state in states for number, outcome, _, _ in state.refused}
+
+
+def test_numbers_are_settled_once_and_only_if_they_were_received() -> None:
+    link = link_with(5)
+    assert link.settle(2, 3, link.acked) == 2
+    assert link.settle(1, 9, link.given_back) == 3
+    assert told([link.state(0, closed=False)]) == {(2, ACKED), (3, ACKED), (1, RETURNED), (4, RETURNED), (5, RETURNED)}
+    assert link.all_settled
+
+
+def test_what_the_pusher_knows_is_forgotten() -> None:
+    link = link_with(6)
+    link.settle(1, 2, link.acked)
+    refuse(link, 3, REJECTED)
+    link.settle(4, 5, link.given_back)
+    link.forget_below(5)
+    assert told([link.state(0, closed=False)]) == {(5, RETURNED)}
+    assert link.refused == {}
+    assert link.settle(1, 5, link.acked) == 0, "they stay settled"
+
+
+def test_more_than_one_state_holds_is_told_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulling, "SETTLED_ROWS", 3)
+    monkeypatch.setattr(pulling, "REFUSED_ROWS", 2)
+    link = link_with(60)  # number 1 is a long job: the floor does not move
+    for number in range(3, 30, 2):
+        link.settle(number, number, link.acked)
+    for number in range(40, 50):
+        refuse(link, number, NACKED)
+    states = [link.state(0, closed=False) for _ in range(8)]
+    assert all(len(state.settled) <= 3 and len(state.refused) <= 2 for state in states)
+    assert told(states) == {(n, ACKED) for n in range(3, 30, 2)} | {(n, NACKED) for n in range(40, 50)}
+
+
+def test_a_state_says_closed_only_with_everything_that_was_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulling, "SETTLED_ROWS", 3)
+    link = link_with(9)
+    for number in range(1, 10, 2):
+        link.settle(number, number, link.acked)
+    assert not link.state(0, closed=True).closed, "what it does not tell would be done again"
+    link.forget_below(6)
+    assert link.state(0, closed=True).closed
+
+
+def test_a_state_fits_into_a_mailbox_frame_whatever_the_reasons() -> None:
+    link = link_with(20_000)
+    for number in range(1, 2_000):
+        refuse(link, number, REJECTED, "\N{SNAKE}" * 1_000)
+    for number in range(5_000, 9_000, 2):
+        link.settle(number, number, link.acked)
+    assert len(link.state(1 << 40, closed=True).encode(PEER, PEER)) <= MAILBOX_FRAME
