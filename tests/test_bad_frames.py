@@ -23,21 +23,9 @@ import zmq
 import zq
 from tests.waiting import PATIENCE, eventually
 from zq.wire import frames
-from zq.wire.frames import (
-    End,
-    Entry,
-    Goodbye,
-    Hello,
-    LedgerReply,
-    Noted,
-    Probe,
-    Refilled,
-    Repair,
-    Run,
-    Seen,
-    State,
-    Welcome,
-)
+from zq.wire.batch import BatchHeader, Run, encode_batch, encode_topic, topic_prefix
+from zq.wire.body import address, decode_addressed
+from zq.wire.frames import End, Entry, Goodbye, Hello, LedgerReply, Noted, Probe, Refilled, Repair, Seen, State, Welcome
 
 TCP: dict[str, Any] = {"insecure": True, "interfaces": ["127.0.0.1"], "discovery": ["host"]}
 
@@ -71,10 +59,10 @@ class Stranger:
             row.append(bound.get_string(zmq.LAST_ENDPOINT))
         self._rows.append(row)
         self._to = []
-        for kind, address in zip((zmq.PUSH, zmq.XSUB, zmq.PUSH), self._card.endpoints[0], strict=True):
+        for kind, endpoint in zip((zmq.PUSH, zmq.XSUB, zmq.PUSH), self._card.endpoints[0], strict=True):
             socket = self._context.socket(kind)
             socket.setsockopt(zmq.LINGER, 0)
-            socket.connect(address)
+            socket.connect(endpoint)
             self._to.append(socket)
         self.to_mailbox, self.to_feed, self.to_work = self._to
 
@@ -95,7 +83,7 @@ class Stranger:
         """The body of the next frame of this kind in its mailbox."""
         deadline = time.monotonic() + PATIENCE
         while self.mailbox.poll(max(int((deadline - time.monotonic()) * 1000), 0)):
-            frame = frames.decode_addressed(self.mailbox.recv())
+            frame = decode_addressed(self.mailbox.recv())
             if frame.kind == kind:
                 return memoryview(frame.body)
         raise AssertionError(f"no frame of kind {kind!r} has come")
@@ -239,7 +227,7 @@ def test_a_version_of_the_future_with_other_fields_is_understood_as_far_as_neede
     victim: zq.Peer, stranger: Stranger
 ) -> None:
     body = frames.msgpack.packb([7, 9, {"all": "new"}, [[1, 2], 3]])
-    stranger.to_mailbox.send(frames.address(frames.HELLO, bytes(16), stranger.id) + body)
+    stranger.to_mailbox.send(address(frames.HELLO, bytes(16), stranger.id) + body)
     (info,) = eventually(victim.peers)
     assert info.state == "incompatible"
     still_works(victim)
@@ -324,7 +312,7 @@ def test_a_topic_that_cannot_be_called_so_is_refused_even_if_everything_is_wante
         pass
     for topic in (name, "good"):
         run = Run(stranger.id, 1, 1, time.time())
-        stranger.feed.send(frames.encode_topic(frames.topic_prefix(topic), 0, run, 1, 0.0, [b"\x91\x01"]))
+        stranger.feed.send(encode_topic(topic_prefix(topic), 0, run, 1, 0.0, [b"\x91\x01"]))
     while not (fence := stranger.feed.recv()).startswith(b"\1\xff"):
         pass
     answer = frames.Fence(victim.id, fence[18:], stranger.id, 0.0, [])
@@ -426,14 +414,14 @@ class Liar:
     def topic_frame(self, origin: bytes) -> bytes:
         chance = self._chance
         run = Run(origin, number(chance), chance.choice([0, 1, 2, 512, 1 << 20, 1 << 31]), seconds(chance))
-        prefix = frames.topic_prefix(chance.choice(["news", "x", ""]))
+        prefix = topic_prefix(chance.choice(["news", "x", ""]))
         items = [b"\x91\x01"] * chance.randrange(3)
-        return frames.encode_topic(prefix, chance.randrange(16), run, number(chance), seconds(chance), items)
+        return encode_topic(prefix, chance.randrange(16), run, number(chance), seconds(chance), items)
 
     def batch(self, addressee: bytes, sender: bytes) -> bytes:
         chance = self._chance
         length = chance.choice([1, 2, 3, 1 << 20])
-        header = frames.BatchHeader(
+        header = BatchHeader(
             addressee,
             sender,
             self._id(),
@@ -446,7 +434,7 @@ class Liar:
             number(chance),
             chance.randrange(1 << 32),
         )
-        return frames.encode_batch(header, [Run(sender, number(chance), length, seconds(chance))], [b"\x91\x01"])
+        return encode_batch(header, [Run(sender, number(chance), length, seconds(chance))], [b"\x91\x01"])
 
 
 @pytest.mark.parametrize("seed", range(6))

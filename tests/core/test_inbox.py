@@ -7,7 +7,7 @@ import pytest
 from zq.core import inbox as module
 from zq.core.inbox import Handing, Slow, SubscriptionInbox
 from zq.info import Gap
-from zq.wire.frames import Batch, Run
+from zq.wire.batch import Batch, Run
 
 SENDER = b"s" * 16
 GAP = Gap(publisher=SENDER, topic="a", first=1, last=2)

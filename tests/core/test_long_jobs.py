@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from zq.core.inbox import Inbox
 from zq.testing import SimulatedNetwork
+from zq.wire.batch import Batch
 from zq.wire.data import pack
-from zq.wire.frames import Batch
 
 HOURS = 3_600.0  # s
 

@@ -17,8 +17,10 @@ from zq.core.reception import INHERIT_PATIENCE
 from zq.info import EventKind, Gap, PeerInfo
 from zq.testing import Connection, SimulatedNetwork, SimulatedPeer, Weather
 from zq.wire import frames
+from zq.wire.batch import Batch
+from zq.wire.body import address
 from zq.wire.data import Malformed
-from zq.wire.frames import NACKED, Batch
+from zq.wire.frames import NACKED
 from zq.wire.names import Filter
 
 
@@ -197,8 +199,8 @@ def test_a_peer_of_another_version_is_shown_and_not_met() -> None:
 def test_garbage_is_counted_and_reported_once_a_sender() -> None:
     realm = Realm(2)
     peer, other = realm.peers
-    addressed = frames.address(frames.STATE, peer.id, other.id)
-    garbage = [b"", b"x", addressed, addressed + b"\xc1", frames.address(b"?", peer.id, other.id) + b"\x90"]
+    addressed = address(frames.STATE, peer.id, other.id)
+    garbage = [b"", b"x", addressed, addressed + b"\xc1", address(b"?", peer.id, other.id) + b"\x90"]
     for kind in ("mailbox", "work", Kind.FEED):
         for frame in garbage:
             peer.node.received(kind, (frame,), peer.clock(), peer.node.meeting.roster.up()[0].feed)

@@ -8,7 +8,8 @@ from zq.core import pulling
 from zq.core.credit import Prefetch
 from zq.core.inbox import Inbox
 from zq.core.pulling import Puller, ReceivingLink, Settled
-from zq.wire.frames import ACKED, NACKED, REJECTED, RETURNED, Batch, Run, State
+from zq.wire.batch import Batch, Run
+from zq.wire.frames import ACKED, NACKED, REJECTED, RETURNED, State
 from zq.wire.limits import MAILBOX_FRAME
 
 PEER = b"p" * 16

@@ -9,19 +9,8 @@ import pytest
 from zq.core.pushing import PROBE_AFTER, PROBE_MOST, Pushing
 from zq.core.timers import Timers
 from zq.core.topics import Origin
-from zq.wire.frames import (
-    ACKED,
-    NACKED,
-    REJECTED,
-    RETURNED,
-    Batch,
-    BatchHeader,
-    Entry,
-    Parts,
-    Probe,
-    State,
-    decode_batch,
-)
+from zq.wire.batch import Batch, BatchHeader, Parts, decode_batch
+from zq.wire.frames import ACKED, NACKED, REJECTED, RETURNED, Entry, Probe, State
 
 ME = b"m" * 16
 QUEUE = "jobs"

@@ -12,8 +12,9 @@ from zq.core.pulling import Settled
 from zq.core.reception import INHERIT_PATIENCE
 from zq.info import Gap
 from zq.testing import SimulatedPeer
+from zq.wire.batch import Batch
 from zq.wire.data import Packed
-from zq.wire.frames import NACKED, REJECTED, RETURNED, Batch
+from zq.wire.frames import NACKED, REJECTED, RETURNED
 from zq.wire.names import Filter
 
 if TYPE_CHECKING:

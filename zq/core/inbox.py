@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from zq.info import Gap
-from zq.wire.frames import Batch
+from zq.wire.batch import Batch
 
 Slow = Literal["wait", "drop-oldest", "latest"]
 

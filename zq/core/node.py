@@ -29,8 +29,10 @@ from zq.core.topics import Origin, Topic, Topics
 from zq.errors import Refused
 from zq.info import EventKind, Ledger, PeerInfo
 from zq.wire import frames
+from zq.wire.batch import BATCH, TOPIC, BatchHeader, Parts, decode_batch, decode_topic
+from zq.wire.body import ID_BYTES, NONCE_BYTES, Addressed, Body, decode_addressed
 from zq.wire.data import Malformed
-from zq.wire.frames import Addressed, BatchHeader, Body, Entry, Parts
+from zq.wire.frames import Entry
 from zq.wire.names import Filter
 
 ENTRY_REFRESH = 2.0  # s; counts in the roster entry are at most this old
@@ -83,7 +85,7 @@ class Node:
         self.pulling = Pulling(self.timers, self._send, self._session_of)
         self.meeting = Meeting(card, self.timers, port, draw, self._new_connection, self)
         self.receptions.connect(card.id, None, 0.0)
-        self.receptions.nonce = draw(frames.NONCE_BYTES)
+        self.receptions.nonce = draw(NONCE_BYTES)
 
     def _new_connection(self) -> int:
         self._connections += 1
@@ -109,10 +111,10 @@ class Node:
         self, filters: Iterable[Filter], inbox: SubscriptionInbox, patience: float, now: float
     ) -> Subscription:
         self._entry_dirty = True
-        return self.receptions.open(filters, inbox, patience, self._draw(frames.NONCE_BYTES), now)
+        return self.receptions.open(filters, inbox, patience, self._draw(NONCE_BYTES), now)
 
     def unsubscribe(self, subscription: Subscription, now: float) -> None:
-        self.receptions.close(subscription, self._draw(frames.NONCE_BYTES), now)
+        self.receptions.close(subscription, self._draw(NONCE_BYTES), now)
         self._entry_dirty = True
 
     def push(self, queue: str, *, window: int, window_bytes: int, now: float) -> Outbox:
@@ -226,7 +228,7 @@ class Node:
 
     def fenced(self, frame: bytes, now: float) -> None:
         """A subscription as the publishing socket got it: 0 or 1, then the prefix."""
-        if frame[1:2] != frames.FENCE or len(frame) != 2 + frames.ID_BYTES + frames.NONCE_BYTES:
+        if frame[1:2] != frames.FENCE or len(frame) != 2 + ID_BYTES + NONCE_BYTES:
             return
         if frame[0]:
             self.topics.on_fence(frame[2:18], frame[18:], now)
@@ -243,8 +245,8 @@ class Node:
 
     def _on_feed(self, publisher: bytes, parts: Parts, now: float) -> None:
         kind = bytes(parts[0][:1])
-        if kind == frames.TOPIC:
-            self.receptions.on_batch(publisher, frames.decode_topic(parts), now)
+        if kind == TOPIC:
+            self.receptions.on_batch(publisher, decode_topic(parts), now)
         elif kind == frames.FENCE:
             fence = frames.decode_fence(parts[0])
             if fence.subscriber == self.card.id and fence.publisher == publisher:
@@ -267,18 +269,18 @@ class Node:
         return False
 
     def _on_work(self, parts: Parts, now: float) -> None:
-        if bytes(parts[0][:1]) == frames.BATCH:
-            header, batch = frames.decode_batch(parts)
+        if bytes(parts[0][:1]) == BATCH:
+            header, batch = decode_batch(parts)
             if self._known(header) and not self.pulling.on_batch(header, batch, now):
                 self._refuse(header.sender, "a batch that we gave no credit for")
             return
-        frame = frames.decode_addressed(parts[0])
+        frame = decode_addressed(parts[0])
         if not self._known(frame):
             return
         if frame.kind == frames.REFILL:
             if len(frame.body) != 8 or len(parts) < 2:
                 raise Malformed("a refill without its frame")
-            batch = frames.decode_topic(parts[1:])
+            batch = decode_topic(parts[1:])
             self.receptions.on_refill(frame.sender, int.from_bytes(frame.body, "big"), batch, now)
         elif frame.kind == frames.REFILLED:
             self.receptions.on_refilled(frame.sender, frames.Refilled.decode(frame.body), now)
@@ -286,7 +288,7 @@ class Node:
             raise Malformed(f"a work frame of unknown kind {frame.kind!r}")
 
     def _on_mailbox(self, parts: Parts, now: float) -> None:
-        frame = frames.decode_addressed(parts[0])
+        frame = decode_addressed(parts[0])
         sender, body = frame.sender, frame.body
         if frame.kind == frames.HELLO:
             self.meeting.on_hello(sender, frame.addressee, frames.Hello.decode(body), now)

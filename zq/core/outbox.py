@@ -21,7 +21,7 @@ from zq.core.ranges import Ranges
 from zq.core.topics import Origin
 from zq.errors import IDS_KEPT
 from zq.info import HeldQueue
-from zq.wire.frames import Parts, Run
+from zq.wire.batch import Parts, Run
 from zq.wire.limits import BATCH_BYTES, BATCH_MESSAGES
 
 

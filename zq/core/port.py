@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Protocol
 
-from zq.wire.frames import Parts
+from zq.wire.batch import Parts
 
 
 class Kind(Enum):

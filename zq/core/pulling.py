@@ -25,7 +25,8 @@ from zq.core.inbox import Inbox
 from zq.core.ranges import Ranges, runs_of
 from zq.core.timers import Timers
 from zq.info import PulledQueue
-from zq.wire.frames import ACKED, NACKED, REDELIVERED, RETURNED, Batch, BatchHeader, Entry, Probe, State
+from zq.wire.batch import REDELIVERED, Batch, BatchHeader
+from zq.wire.frames import ACKED, NACKED, RETURNED, Entry, Probe, State
 
 SAMPLE_AFTER, SAMPLE_MOST = 0.05, 1.0  # s until the hand-out is reported, doubled up to while nothing moves
 CLOSING_AFTER, CLOSING_MOST = 0.1, 1.0  # s until a closing state is repeated, doubled up to

@@ -21,21 +21,8 @@ from zq.core.outbox import Outbox, Piece
 from zq.core.timers import Timers
 from zq.core.topics import Origin
 from zq.info import HeldQueue
-from zq.wire.frames import (
-    ACKED,
-    NACKED,
-    PARTS,
-    REDELIVERED,
-    REJECTED,
-    STORED,
-    BatchHeader,
-    End,
-    Entry,
-    Parts,
-    Probe,
-    State,
-    encode_batch,
-)
+from zq.wire.batch import PARTS, REDELIVERED, BatchHeader, Parts, encode_batch
+from zq.wire.frames import ACKED, NACKED, REJECTED, STORED, End, Entry, Probe, State
 
 PROBE_AFTER, PROBE_MOST = 0.2, 2.0  # s without news until a link is probed, doubled up to
 STALLED = 0.05  # s until a full connection is tried again

@@ -24,7 +24,8 @@ from zq.core.inbox import SubscriptionInbox
 from zq.core.timers import Timers
 from zq.core.topics import WINDOW, WINDOW_BYTES
 from zq.info import Gap, SubscribedTopic
-from zq.wire.frames import INHERIT_PATIENCE, NO_PATIENCE, REPORT, Batch, Head, Refilled, Repair, Seen
+from zq.wire.batch import REPORT, Batch
+from zq.wire.frames import INHERIT_PATIENCE, NO_PATIENCE, Head, Refilled, Repair, Seen
 from zq.wire.names import Filter, check_name
 
 REPAIR_AFTER, REPAIR_MOST = 0.2, 2.0  # s until a repair is asked for again, doubled up to

@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from typing import NamedTuple
 
-from zq.wire.frames import Parts
+from zq.wire.batch import Parts
 
 RING_BYTES = 64 << 20  # what a peer spends on repairs; as much as a window
 INDEX_MOST = 2_048  # remembered (clock, number) pairs of frames that have left, a topic; thinned by half beyond

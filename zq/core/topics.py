@@ -25,23 +25,18 @@ from zq.core.outgoing import Outgoing, cut
 from zq.core.ring import RING_BYTES, Published, Ring, Track
 from zq.core.timers import Timers
 from zq.info import PublishedTopic
+from zq.wire.batch import PARTS, REPORT, Parts, Run, encode_topic, topic_prefix
 from zq.wire.frames import (
     INHERIT_PATIENCE,
     NO_PATIENCE,
-    PARTS,
-    REPORT,
     Entry,
     Fence,
     Head,
-    Parts,
     Refilled,
     Repair,
-    Run,
     Seen,
     encode_fence,
-    encode_topic,
     refill_frame,
-    topic_prefix,
 )
 from zq.wire.names import Filter
 

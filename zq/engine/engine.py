@@ -44,7 +44,7 @@ from zq.engine.wake import Bell, ThreadToken, Waiters
 from zq.errors import Closed, EngineFailed, Error, Forked
 from zq.info import EventKind, PeerEvent, PeerInfo
 from zq.options import Settings
-from zq.wire.frames import Parts
+from zq.wire.batch import Parts
 
 log = logging.getLogger("zq.engine")
 

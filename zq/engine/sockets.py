@@ -21,7 +21,7 @@ import zmq
 
 from zq.core.port import Kind
 from zq.engine.wake import Bell
-from zq.wire.frames import Parts
+from zq.wire.batch import Parts
 from zq.wire.limits import MAILBOX_FRAME, PAYLOAD
 
 log = logging.getLogger("zq.engine")

@@ -24,8 +24,9 @@ from zq.errors import Closed, Refused, Timeout
 from zq.handles.steps import Steps, Wait, deadline_after, until
 from zq.info import Gap
 from zq.message import Message
+from zq.wire.batch import Batch
 from zq.wire.data import Malformed, unpack
-from zq.wire.frames import NACKED, REJECTED, RETURNED, Batch
+from zq.wire.frames import NACKED, REJECTED, RETURNED
 
 log = logging.getLogger("zq.handles")
 

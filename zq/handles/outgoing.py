@@ -14,8 +14,8 @@ from zq.engine.engine import Engine
 from zq.engine.wake import Waiters
 from zq.errors import IDS_KEPT, Closed, Refused, Timeout, Undelivered
 from zq.handles.steps import Steps, Wait, deadline_after, until
+from zq.wire.batch import decode_topic
 from zq.wire.data import pack
-from zq.wire.frames import decode_topic
 
 CHUNK = 256  # messages of a sequence packed at once by send_many
 

@@ -11,7 +11,7 @@ from functools import partial
 
 from zq.core.port import Kind
 from zq.testing.peer import RECONNECT, Action, Connection, OnPeer, SimulatedPeer, Transit
-from zq.wire.frames import Parts
+from zq.wire.batch import Parts
 
 START = 1_000.0  # s; where the clock begins
 RECONNECT_MOST = 1.0  # s; up to this the pause between two attempts to connect is doubled

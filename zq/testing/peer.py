@@ -10,7 +10,7 @@ from zq.core.meeting import Card
 from zq.core.node import Node, Stream
 from zq.core.port import Kind
 from zq.info import EventKind, PeerInfo
-from zq.wire.frames import Parts
+from zq.wire.batch import Parts
 
 if TYPE_CHECKING:
     from zq.testing.network import Carrier

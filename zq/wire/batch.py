@@ -1,0 +1,208 @@
+"""Batches of messages: the unit of everything hot. One fixed header a frame, so that it costs one `struct` call.
+
+    feed   T topic 0 | flags 1, origin 16, origin number 8, topic number 8, count 4, wall clock 8, own clock 8 |
+               messages
+    work   B | addressee 16, sender 16, link 16, lane 1, attempt 2, flags 1, number 8, count 4, floor 8, returned 8,
+               wanted 4, runs 2 | runs of 36 each | messages
+
+Numbers are big-endian. Messages are as data.py packs them, one behind the other; parts follow as frames of their own.
+Decoders raise `Malformed` and nothing else.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from zq.wire.data import Malformed
+from zq.wire.limits import NAME
+
+TOPIC, BATCH = b"T", b"B"  # kinds
+REPORT, PARTS, REDELIVERED = 1, 2, 4  # flags
+COUNT_MOST = 1 << 20  # messages in one batch that a receiver accepts; senders join 512
+
+Buffer = bytes | memoryview
+Parts = Sequence[Buffer]
+
+_TOPIC = struct.Struct(">B16sQQIdd")
+_BATCH = struct.Struct(">c16s16s16sBHBQIQQIH")
+_RUN = struct.Struct(">16sQId")  # origin, first origin number, count, wall clock at take
+
+
+class Run(NamedTuple):
+    """Messages with consecutive origin numbers, taken at one time (seconds since 1970 of the sender's clock)."""
+
+    origin: bytes
+    first: int
+    length: int
+    time: float
+
+
+class Batch:
+    """Messages of one topic or link with consecutive numbers, as they arrived: the unit of everything hot."""
+
+    __slots__ = (
+        "attempt",
+        "body",
+        "count",
+        "first",
+        "flags",
+        "link",
+        "parts",
+        "queue",
+        "runs",
+        "sender",
+        "size",
+        "skip",
+        "stop",
+        "topic",
+    )
+
+    def __init__(
+        self,
+        *,
+        sender: bytes,
+        first: int,
+        count: int,
+        runs: Sequence[Run],
+        body: Buffer,
+        parts: Parts = (),
+        topic: str | None = None,
+        queue: str | None = None,
+        attempt: int = 1,
+        flags: int = 0,
+    ) -> None:
+        self.sender = sender
+        self.first = first
+        self.count = count
+        self.runs = runs
+        self.body = body
+        self.parts = parts
+        self.topic = topic
+        self.queue = queue
+        self.attempt = attempt
+        self.flags = flags
+        self.skip = 0  # leading messages that this receiver has had already
+        self.stop = count  # messages from here on are not for it
+        self.link: Any = None  # the receiving link of a queue's batch
+        self.size = len(body) + sum(map(len, parts)) if parts else len(body)
+
+    @property
+    def last(self) -> int:
+        return self.first + self.count - 1
+
+    @property
+    def live(self) -> int:
+        """How many of its messages are for this receiver."""
+        return self.stop - self.skip
+
+    def view(self, skip: int, stop: int) -> Batch:
+        """The same batch, of which only the messages skip..stop count."""
+        part = Batch.__new__(Batch)
+        for slot in Batch.__slots__:
+            setattr(part, slot, getattr(self, slot))
+        part.skip, part.stop = skip, stop
+        return part
+
+    def after(self, number: int) -> Batch:
+        """The same batch for a receiver that has had everything below `number`."""
+        return self if number <= self.first else self.view(number - self.first, self.stop)
+
+    def _run_of(self, index: int) -> tuple[Run, int]:
+        for run in self.runs:
+            if index < run.length:
+                return run, index
+            index -= run.length
+        raise IndexError(index)
+
+    def identify(self, index: int) -> str:
+        run, offset = self._run_of(index)
+        return f"{run.origin.hex()}-{run.first + offset}"
+
+    def sent_at(self, index: int) -> float:
+        return self._run_of(index)[0].time
+
+    @property
+    def redelivered(self) -> bool:
+        return bool(self.flags & REDELIVERED)
+
+
+def topic_prefix(topic: str) -> bytes:
+    return TOPIC + topic.encode() + b"\0"
+
+
+def encode_topic(prefix: bytes, flags: int, run: Run, first: int, clock: float, items: Sequence[bytes]) -> bytes:
+    """One frame of the feed. A frame without items is a *head*: `first` is the newest number there is."""
+    header = _TOPIC.pack(flags, run.origin, run.first, first, run.length, run.time, clock)
+    return b"".join((prefix, header, *items))
+
+
+def decode_topic(parts: Parts) -> Batch:
+    frame = bytes(parts[0]) if not isinstance(parts[0], bytes) else parts[0]
+    end = frame.find(b"\0", 1, NAME + 2)
+    if end < 0 or len(frame) < end + 1 + _TOPIC.size:
+        raise Malformed("a topic frame is cut short")
+    flags, origin, number, first, count, time, _clock = _TOPIC.unpack_from(frame, end + 1)
+    if count > COUNT_MOST or (first == 0 and count) or (bool(flags & PARTS) != (len(parts) > 1)):
+        raise Malformed("a topic frame has impossible numbers")
+    try:
+        topic = frame[1:end].decode("ascii")
+    except UnicodeDecodeError:
+        raise Malformed("a topic name is not ASCII") from None
+    body = memoryview(frame)[end + 1 + _TOPIC.size :]
+    if len(body) < count:
+        raise Malformed("a topic frame claims more messages than it has bytes for")
+    runs = (Run(origin, number, count, time),)
+    return Batch(
+        sender=origin, first=first, count=count, runs=runs, body=body, parts=parts[1:], topic=topic, flags=flags
+    )
+
+
+class BatchHeader(NamedTuple):
+    """What a queue's batch says beside its messages. `returned` and `wanted` are the pusher's demand (see Probe)."""
+
+    addressee: bytes
+    sender: bytes
+    link: bytes
+    lane: int
+    attempt: int
+    flags: int
+    first: int
+    length: int
+    floor: int
+    returned: int
+    wanted: int
+
+
+def encode_batch(header: BatchHeader, runs: Sequence[Run], items: Sequence[bytes]) -> bytes:
+    packed = _BATCH.pack(BATCH, *header, len(runs))
+    return b"".join((packed, *[_RUN.pack(*run) for run in runs], *items))
+
+
+def decode_batch(parts: Parts) -> tuple[BatchHeader, Batch]:
+    frame = parts[0]
+    if len(frame) < _BATCH.size:
+        raise Malformed("a batch is cut short")
+    _, *fields, run_count = _BATCH.unpack_from(frame)
+    header = BatchHeader(*fields)
+    start = _BATCH.size + run_count * _RUN.size
+    if len(frame) < start or not 0 < header.length <= COUNT_MOST or header.first == 0:
+        raise Malformed("a batch has impossible numbers")
+    runs = [Run(*_RUN.unpack_from(frame, _BATCH.size + index * _RUN.size)) for index in range(run_count)]
+    if sum(run.length for run in runs) != header.length or (bool(header.flags & PARTS) != (len(parts) > 1)):
+        raise Malformed("a batch has runs that do not add up")
+    body = memoryview(frame)[start:]
+    if len(body) < header.length:
+        raise Malformed("a batch claims more messages than it has bytes for")
+    batch = Batch(
+        sender=header.sender,
+        first=header.first,
+        count=header.length,
+        runs=runs,
+        body=body,
+        parts=parts[1:],
+        attempt=header.attempt,
+        flags=header.flags,
+    )
+    return header, batch
