@@ -51,11 +51,11 @@ APART = {
 }  # what has a suite of its own; everything else under tests/ is "unit"
 
 SUITES = (
-    Suite(name="check", command=("make", "--no-print-directory", "check"), budget=60),
-    pytest("unit", "tests", *(f"--ignore={path}" for paths in APART.values() for path in paths), budget=100),
-    pytest("simulation", *APART["simulation"], budget=80),
+    Suite(name="check", command=("make", "--no-print-directory", "check"), budget=30),
+    pytest("unit", "tests", *(f"--ignore={path}" for paths in APART.values() for path in paths), budget=125),
+    pytest("simulation", *APART["simulation"], budget=75),
     pytest("processes", *APART["processes"], budget=110),
-    pytest("cli", *APART["cli"], budget=45),
+    pytest("cli", *APART["cli"], budget=55),
     pytest("packaging", *APART["packaging"], budget=30),
     pytest("programs", *APART["programs"], budget=40),
     pytest("patterns", *APART["patterns"], budget=15),
