@@ -1,7 +1,8 @@
 """KeyboardInterrupt at every step of send and receive at which the interpreter delivers one.
 
 CPython looks for signals when a function begins, when a loop goes back and when a call has returned. A tracer counts
-these places in zq's own frames and raises at the n-th; n goes on until the call ends without having got that far.
+these places in zq's own frames and calls SIGINT's handler at the n-th, as CPython would; n goes on until the call ends
+without having got that far.
 After each interrupt everything must be accounted for and nothing may be stuck.
 """
 
@@ -52,7 +53,7 @@ class Interrupter:
                 if self._left == 0:
                     self.raised = True
                     self._left = -1
-                    raise KeyboardInterrupt
+                    signal.getsignal(signal.SIGINT)(signal.SIGINT, frame)  # type: ignore[operator,misc]
                 self._left -= 1
         return self
 

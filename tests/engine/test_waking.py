@@ -110,9 +110,10 @@ def test_a_waiter_that_gives_up_does_not_swallow_a_wake() -> None:
         for number in range(300):
             pusher.send(number)
         pusher.flush()
-        eventually(lambda: len(got) == 300)
+        for future in working:
+            future.result(PATIENCE)
         puller.close()
-        for future in (*working, *waiting):
+        for future in waiting:
             future.result(PATIENCE)
         assert sorted(got) == list(range(300))
 

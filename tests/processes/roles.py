@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -209,14 +209,16 @@ def member(options: dict[str, Any], others: int) -> None:
     """Says when it is there, when it has met `others`, and who leaves after that; told to, it leaves."""
     with zq.Peer(**options) as peer:
         say(peer.id.hex())
-        peer.wait_for_peers(others, timeout=20.0)
+        events = peer.watch()
+        while others:
+            others -= next(events).kind == "joined"
         say(time.monotonic())
-        threading.Thread(target=_say_who_leaves, args=(peer,), daemon=True).start()
+        threading.Thread(target=_say_who_leaves, args=(events,), daemon=True).start()
         listen()
 
 
-def _say_who_leaves(peer: zq.Peer) -> None:
-    for event in peer.watch():
+def _say_who_leaves(events: Iterator[zq.PeerEvent]) -> None:
+    for event in events:
         if event.kind == "left":
             say(event.peer.id.hex())
 

@@ -151,8 +151,7 @@ class Node:
     def turn(self, now: float, wall: float, streams: Iterable[Stream] = ()) -> float | None:
         """Does what is due: `streams` are those with something new. Returns when to come again, None: on an event."""
         self.moved = 0
-        for stream in streams:
-            self.moved += self._serve(stream, now, wall)
+        self.serve(streams, now, wall)
         for due in self.timers.due(now):
             due(now)
         self._settle(now)
@@ -168,6 +167,11 @@ class Node:
             self.pulling.report()
             if not (self._loop or self.topics.released or self._entry_dirty):
                 return self.timers.next()
+
+    def serve(self, streams: Iterable[Stream], now: float, wall: float) -> None:
+        """Only what is new with these; a turn is due."""
+        for stream in streams:
+            self.moved += self._serve(stream, now, wall)
 
     def _serve(self, stream: Stream, now: float, wall: float) -> int:
         """How many messages that was about."""

@@ -165,6 +165,7 @@ class Topics:
         first = topic.head + 1
         frame = (encode_topic(topic.prefix, PARTS if parts else 0, run, first, now, bodies), *parts)
         topic.head += len(bodies)
+        self._emit(topic, frame)  # first: what follows need not be waited for
         if first == 1:
             topic.first_clock = now
         topic.last_clock = now
@@ -172,7 +173,6 @@ class Topics:
         if topic.followers:
             topic.marks.append((topic.head, topic.size))
         self._ring.add(topic.track, Published(first, len(bodies), now, frame, size))
-        self._emit(topic, frame)
 
     def _emit(self, topic: Topic, frame: Parts) -> None:
         self._publish(frame)

@@ -38,6 +38,7 @@ from zq.core.outgoing import Outgoing
 from zq.core.port import Kind
 from zq.core.topics import Topic
 from zq.engine.doors import open_doors, realm_tag
+from zq.engine.leader import CallerToken, Leader
 from zq.engine.lookout import Lookout
 from zq.engine.sockets import Events, Sockets
 from zq.engine.wake import Bell, ThreadToken, Waiters
@@ -52,7 +53,9 @@ EXIT_DRAIN = 1.0  # s that a process which did not close its peer waits at exit:
 BUSY = 8  # messages taken or settled in one turn from which callers are taken to be busy
 RINGS, RINGS_WITHIN = 8, 60e-6  # so are they when they ring so often in a row, each so soon (s) after the last turn
 PILE_UP = 0.001  # s that the engine then lets more pile up, and callers need not ring; epoll counts in ms
+LOOK_AT_TAKEN = 0.002  # s between looks at what callers have taken, unless it is much
 SWEEP = 1.0  # s between looks at all piles, for a caller that was interrupted before it could mark its stream
+MANY = 16  # groups of waiters; with more nobody looks whether one of them waits
 LINGER = 0.5  # s that ZeroMQ may spend on sending the last frames (goodbyes)
 _AWAKE: list[bool] = []  # the flag of an engine that does not sleep; always empty
 T = TypeVar("T")
@@ -87,11 +90,21 @@ class Engine(Events):
         self.id = id
         self.node: Node
         self.dirty: set[Stream] = set()
+        self.taken: set[Stream] = (
+            set()
+        )  # subscriptions from which callers took something: the next turn is early enough
         self.idle = _AWAKE
         self.failed: BaseException | None = None
         self.closed = False
         self.urgent = False  # a caller has no room and waits: no time to let more pile up
         self._heard = False  # whether frames came in since the last turn
+        self._rang = False  # whether somebody ended the last sleep by ringing
+        self._rings = 0  # how often in a row so
+        self._turned = 0.0  # when the last turn ended
+        self._swept = self._look_at_taken = 0.0
+        self._due = False  # a turn is due, whatever else happens
+        self._deadline: float | None = None  # of the node
+        self._piling_until = 0.0  # callers are busy: what they leave is let pile up until then
         self.forked = False
         self.events: list[Callable[[PeerEvent], None]] = []  # of those who watch
         self.piles: set[Outgoing] = set()  # all that are open, to shut them at once
@@ -99,6 +112,7 @@ class Engine(Events):
         self._calls: deque[Callable[[], None]] = deque()
         self._conditions: list[Condition[Any]] = []
         self._bell = Bell()
+        self.leader = Leader(self, self._bell.ring)
         self._started = ThreadToken()
         self._start_error: BaseException | None = None
         self._stopping: float | None = None  # linger
@@ -121,13 +135,17 @@ class Engine(Events):
         _engines.add(self)
 
     def wake(self) -> None:
-        """Rings, then clears the flag: an interrupt between the two rings twice, never not at all.
+        """Somebody is to look: who leads, or if nobody does this thread or the engine's.
 
-        Each sleep has a flag of its own, so that a caller who is late clears that of the sleep it has ended, and
-        never that of the next one, into which nobody has rung.
+        Rings, then clears the flag: an interrupt between the two rings twice, never not at all. Each sleep has a
+        flag of its own, so that a caller who is late clears that of the sleep it has ended, and never that of the
+        next one, into which nobody has rung.
         """
         sleep = self.idle
-        self._bell.ring()
+        if not self.leader.nobody:
+            self._bell.ring()
+        elif not self.leader.act():
+            self.leader.call()
         sleep.clear()
 
     def mark(self, stream: Stream) -> None:
@@ -153,7 +171,7 @@ class Engine(Events):
     def call(self, what: Callable[[], T]) -> T:
         """Does it in the engine's thread and returns what it returns; a few milliseconds at the most."""
         self.check()
-        if threading.current_thread() is self._thread:
+        if self.leader.is_me():
             return what()
         done = ThreadToken()
         result: list[T] = []
@@ -197,6 +215,7 @@ class Engine(Events):
         if self._stopping is None:
             self._stopping = linger
         self._bell.ring()
+        self.leader.call()
         if self._thread.ident is not None and threading.current_thread() is not self._thread:
             self._thread.join()
         _engines.discard(self)
@@ -216,12 +235,14 @@ class Engine(Events):
             self._started.wake()
             return
         self._started.wake()
-        assert self._sockets is not None
         try:
-            self._loop(self._sockets)
-            self._end(self._sockets)
+            self.leader.run()
+            if self.failed is None:
+                self._end()
         except BaseException as error:  # noqa: BLE001 - whatever it is, nobody else will hear of it
-            self._fail(error)
+            self.fail(error)
+        finally:
+            self.leader.lock.release()
 
     def _open(self) -> None:
         settings = self.settings
@@ -244,51 +265,86 @@ class Engine(Events):
         self._lookout.start(self.node, doors, now)
         self.node.turn(now, time.time())
 
-    def _loop(self, sockets: Sockets) -> None:
-        node, dirty, calls = self.node, self.dirty, self._calls
-        swept = time.monotonic()
-        piling_until = 0.0  # callers are busy: what they leave is let pile up until then
-        rings, rang, slept_at = 0, False, swept
-        while self._stopping is None:
-            now = node.now = time.monotonic()
-            while calls:
-                calls.popleft()()
-            sockets.read()
-            if now - swept >= SWEEP:
-                swept = now
-                self._sweep()
-            streams: list[Stream] = []
-            if self.urgent or now >= piling_until:
-                self.urgent = False
-                while dirty:
-                    streams.append(dirty.pop())
-            deadline = node.turn(now, time.time(), streams)
-            if self._conditions:
-                self._look_at_conditions()
-            ended = time.monotonic()
-            # A message a turn, in a hurry, and nothing came in that it could be an answer to: more will follow.
-            rings = rings + 1 if rang and node.moved and not self._heard and now - slept_at < RINGS_WITHIN else 0
-            if node.moved >= BUSY or rings >= RINGS:
-                piling_until = ended + PILE_UP
-            self._heard = False
-            slept_at = ended
-            rang = self._sleep(sockets, deadline, piling_until)
+    # --- what there is to lead: see zq.engine.leader
 
-    def _sleep(self, sockets: Sockets, deadline: float | None, piling_until: float) -> bool:
-        """Until something has to be done; True if somebody rang. Sets `idle` first, then looks once more."""
+    def read(self, token: CallerToken | None) -> None:
+        assert self._sockets is not None
+        self.idle = _AWAKE
+        self.node.now = time.monotonic()
+        self._sockets.read(token)
+        self._due = True
+
+    def turn(self, *, briefly: bool = False) -> None:
+        node, dirty, calls = self.node, self.dirty, self._calls
+        self.idle = _AWAKE
+        now = node.now = time.monotonic()
+        streams: list[Stream] = []
+        if self.urgent or now >= self._piling_until:
+            self.urgent = False
+            while dirty:
+                streams.append(dirty.pop())
+        if briefly and not calls:
+            node.serve(streams, now, time.time())
+            self._due = True
+            return
+        while calls:
+            calls.popleft()()
+        if now - self._swept >= SWEEP:
+            self._swept = now
+            self._sweep()
+        if self.taken and now >= self._look_at_taken:
+            self._look_at_taken = now + LOOK_AT_TAKEN
+            while self.taken:
+                streams.append(self.taken.pop())
+        self._due = False
+        self._deadline = node.turn(now, time.time(), streams)
+        if self._conditions:
+            self._look_at_conditions()
+        self._pace()
+
+    def _pace(self) -> None:
+        """Whether callers are so busy that more will follow at once."""
         now = time.monotonic()
-        if self._calls or sockets.has_more():
-            return sockets.wait(0)
-        if now < piling_until:
-            until = piling_until if deadline is None else min(piling_until, deadline)
-            return sockets.wait(max(until - now, 0.0))
+        moved = self.node.moved
+        # A message a turn, in a hurry, and nothing came in that it could be an answer to: more will follow.
+        hurried = self._rang and moved and not self._heard and now - self._turned < RINGS_WITHIN
+        self._rings = self._rings + 1 if hurried else 0
+        if moved >= BUSY or self._rings >= RINGS:
+            self._piling_until = now + PILE_UP
+        self._heard = self._rang = False
+        self._turned = now
+
+    def sleep(self, until: float | None) -> None:
+        """Until something has to be done, or that time. Sets `idle` first, then looks once more."""
+        sockets = self._sockets
+        assert sockets is not None
+        if self._calls or self._due or sockets.has_more():
+            self._rang = sockets.wait(0)
+            return
+        now = time.monotonic()
+        if self._deadline is not None and (until is None or self._deadline < until):
+            until = self._deadline
+        if now < self._piling_until:
+            sockets.wait(max((self._piling_until if until is None else min(self._piling_until, until)) - now, 0.0))
+            return
         self.idle = [True]
-        try:
-            if self.dirty or self._calls or self._stopping is not None:
-                return sockets.wait(0)
-            return sockets.wait(None if deadline is None else max(deadline - now, 0.0))
-        finally:
-            self.idle = _AWAKE
+        if self.dirty or self._calls or self.is_over():
+            sockets.wait(0)
+        else:
+            self._rang = sockets.wait(None if until is None else max(until - now, 0.0))
+        self.idle = _AWAKE
+
+    def rest(self) -> bool:
+        self.idle = [True]
+        return not (self.dirty or self._calls or self.is_over() or self._somebody_waits())
+
+    def is_over(self) -> bool:
+        return self._stopping is not None or self.failed is not None
+
+    def _somebody_waits(self) -> bool:
+        """Perhaps, where there are many who might."""
+        everyone = list(self.everyone)
+        return len(everyone) > MANY or any(everyone)
 
     def _look_at_conditions(self) -> None:
         """Those that hold wake their waiters and are done with."""
@@ -303,7 +359,9 @@ class Engine(Events):
         self.dirty.update(subscription for subscription in node.receptions if subscription.inbox.taken)
         self.dirty.update(node.pulling)
 
-    def _end(self, sockets: Sockets) -> None:
+    def _end(self) -> None:
+        sockets = self._sockets
+        assert sockets is not None
         self.node.meeting.say_goodbye()
         self._close_discovery()
         sockets.close(self._stopping or 0.0)
@@ -325,7 +383,8 @@ class Engine(Events):
         while self._calls:
             self._calls.popleft()()
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
+        """Takes the peer out of its realm, and whoever uses it raises EngineFailed."""
         self.failed = error
         log.critical("the engine of peer %s has failed; it is out of its realm", self.settings.name, exc_info=error)
         with contextlib.suppress(Exception):  # the socket that failed may fail again

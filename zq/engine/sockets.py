@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable
 import zmq
 
 from zq.core.port import Kind
+from zq.engine.leader import CallerToken
 from zq.engine.wake import Bell
 from zq.wire.batch import Parts
 from zq.wire.limits import MAILBOX_FRAME, PAYLOAD
@@ -118,6 +119,7 @@ class Sockets:
         self._again: set[int] = set()  # descriptors of sockets that may have something although nothing was signalled
         self._poll.register(bell.fd, select.POLLIN)
         self._monitors = 0
+        self._token: CallerToken | None = None  # of who reads
         self.feed = self._listener(zmq.XPUB)
         self.feed.set(zmq.XPUB_VERBOSE, 1)
         self.mailbox = self._listener(zmq.PULL)
@@ -252,8 +254,12 @@ class Sockets:
             self._again = {fd for fd in self._again if _is_readable(self._readers[fd][0])}
         return bool(self._again)
 
-    def read(self) -> None:
-        """Reads every socket that may have something; those that may have more stay marked."""
+    def read(self, token: CallerToken | None = None) -> None:
+        """Reads every socket that may have something; those that may have more stay marked.
+
+        No more once `token` is woken, so that who waits for a message need not wait for those behind it.
+        """
+        self._token = token
         marked, self._again = self._again, set()
         for fd in marked:
             reader = self._readers.get(fd)
@@ -261,7 +267,7 @@ class Sockets:
                 self._again.add(fd)
 
     def _read(self, socket: zmq.Socket[bytes], kind: Kind, connection: int | None) -> bool:
-        received = self._events.received
+        received, token = self._events.received, self._token
         for _ in range(MOST_FRAMES):
             try:
                 frame = socket.recv(_NOBLOCK, copy=False)
@@ -272,6 +278,8 @@ class Sockets:
                 received(kind, (frame.bytes, *rest), connection)
             else:
                 received(kind, (frame.bytes,), connection)
+            if token is not None and token.woken:
+                return True
             if socket.closed or not _is_readable(socket):
                 return False
         return True

@@ -150,11 +150,10 @@ class Receiver:
             else:
                 inbox.handing = Handing(claimed, ())
                 gap = claimed
-        self._engine.dirty.add(self._core)
+        self._engine.taken.add(self._core)
         if self._unreported >= NOTE_AFTER or (inbox.refused and not inbox.arrived):
             self._unreported = 0
-            if self._engine.idle:
-                self._engine.wake()
+            self._engine.mark(self._core)
         if gap is not None and self._on_gap is not None:
             self._on_gap(gap)
         return True
@@ -191,7 +190,7 @@ class Receiver:
                 if self._inbox.handing.ready or self._inbox.arrived:
                     self._waiters.wake()  # there is more: the next waiter's turn
                 return message
-            woken = yield Wait(self._waiters, self._has_something, deadline)
+            woken = yield Wait(self._waiters, self._has_something, deadline, self._engine)
             if not woken:
                 raise Timeout(f"nothing on {self.name} within {timeout} s")
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from typing import Literal, TypedDict, TypeVar
+from typing import Literal, NamedTuple, TypedDict, TypeVar
 
 from zq.engine.engine import Condition, Engine
+from zq.engine.leader import CallerToken
 from zq.engine.wake import ThreadToken, Waiters
 from zq.errors import Refused
 from zq.message import Headers
@@ -31,13 +31,16 @@ class SendOptions(TypedDict, total=False):
     timeout: Timeout
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Sleep until woken through `waiters`, unless `ready` already; `deadline` is monotonic seconds, None for never."""
+class Wait(NamedTuple):
+    """Sleep until woken through `waiters`, unless `ready` already; `deadline` is monotonic seconds, None for never.
+
+    A thread may do the work of `engine` meanwhile, if it is given.
+    """
 
     waiters: Waiters
     ready: Callable[[], object]
     deadline: float | None
+    engine: Engine | None = None
 
 
 Steps = Generator[Wait, bool, T]
@@ -55,7 +58,7 @@ def finish(steps: Steps[T]) -> T:
 
 
 def _sleep(wait: Wait) -> bool:
-    token = ThreadToken()
+    token = ThreadToken() if wait.engine is None else CallerToken(wait.engine.leader)
     try:
         wait.waiters.add(token)  # within: an interrupt right behind it must not leave a token that swallows a wake
         if wait.ready():

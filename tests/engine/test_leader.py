@@ -1,0 +1,255 @@
+"""A caller that waits does the engine's work meanwhile: who leads when, and what signals do then."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import zq
+from tests.waiting import PATIENCE, eventually
+from zq.engine.engine import Engine
+from zq.engine.leader import PARK
+from zq.engine.signals import Deferral
+
+
+@pytest.fixture
+def peer(clean_environment: None) -> Iterator[zq.Peer]:
+    with zq.Peer("alone") as peer:
+        yield peer
+
+
+def engine_of(peer: zq.Peer) -> Engine:
+    assert peer._engine is not None
+    return peer._engine
+
+
+def caller_leads(engine: Engine) -> bool:
+    return engine.leader._leading is not None and bool(engine.idle)
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Handlers of SIGUSR1 and SIGALRM are put back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGALRM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_waiting_receive_leads_and_reads_what_comes_itself(peer: zq.Peer) -> None:
+    publisher, subscriber = peer.publisher("a"), peer.subscriber("a")
+    engine = engine_of(peer)
+    publisher.wait_for_subscribers()
+    readers: list[int] = []
+    on_batch = engine.node.receptions.on_batch
+
+    def note(*arguments: Any) -> None:
+        readers.append(threading.get_ident())
+        on_batch(*arguments)
+
+    engine.node.receptions.on_batch = note  # type: ignore[method-assign]
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(lambda: (threading.get_ident(), subscriber.receive(timeout=PATIENCE).data))
+        eventually(lambda: caller_leads(engine))
+        publisher.send("hello")
+        leader, data = waiting.result(PATIENCE)
+    assert data == "hello"
+    assert readers == [leader]
+
+
+def test_the_thread_leads_again_when_no_caller_does(peer: zq.Peer) -> None:
+    subscriber, engine = peer.subscriber("a"), engine_of(peer)
+    with pytest.raises(zq.Timeout):
+        subscriber.receive(timeout=0.01)
+    eventually(lambda: not engine.leader.nobody, timeout=PARK * 100)
+    assert engine.leader._leading is None
+
+
+def test_the_first_answer_to_what_was_received_goes_out_from_the_callers_thread(peer: zq.Peer) -> None:
+    there, back = peer.publisher("there"), peer.publisher("back")
+    asked, answered = peer.subscriber("there"), peer.subscriber("back")
+    engine = engine_of(peer)
+    for publisher in (there, back):
+        publisher.wait_for_subscribers()
+    senders: list[int] = []
+    publish = engine._sockets.publish  # type: ignore[union-attr]
+
+    def note(parts: Any) -> None:
+        senders.append(threading.get_ident())
+        publish(parts)
+
+    engine.node.topics._publish = note
+
+    def answer() -> int:
+        back.send(asked.receive(timeout=PATIENCE).data + 1)
+        return threading.get_ident()
+
+    direct = 0
+    with ThreadPoolExecutor(1) as threads:
+        for number in range(20):  # the thread may lead again before the answer, on a busy machine
+            answering = threads.submit(answer)
+            eventually(lambda: caller_leads(engine))
+            there.send(number)
+            direct += answering.result(PATIENCE) in senders
+            assert answered.receive(timeout=PATIENCE).data == number + 1
+            senders.clear()
+    assert direct
+
+
+def test_many_threads_wait_and_everybody_gets_what_is_for_him(peer: zq.Peer) -> None:
+    """One leads at a time; whoever got his message and stops leading leaves nobody else without a reader."""
+    publishers = [peer.publisher(f"topic/{number}") for number in range(6)]
+    subscribers = [peer.subscriber(f"topic/{number}") for number in range(6)]
+    for publisher in publishers:
+        publisher.wait_for_subscribers()
+
+    def echo(number: int) -> list[Any]:
+        got: list[Any] = []
+        while len(got) < 50:
+            got.append(subscribers[number].receive(timeout=PATIENCE).data)
+            publishers[(number + 1) % 6].send(got[-1] + 1)
+        return got
+
+    with ThreadPoolExecutor(6) as threads:
+        echoing = [threads.submit(echo, number) for number in range(6)]
+        publishers[0].send(0)
+        got = [future.result(PATIENCE) for future in echoing]
+    assert sorted(number for numbers in got for number in numbers) == list(range(300))
+
+
+def test_closing_the_handle_ends_a_receive_that_leads(peer: zq.Peer) -> None:
+    for receiver in (peer.subscriber("a"), peer.puller("a")):
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(receiver.receive)
+            eventually(lambda: caller_leads(engine_of(peer)))
+            receiver.close()
+            with pytest.raises(zq.Closed):
+                waiting.result(PATIENCE)
+
+
+def test_closing_the_peer_ends_a_receive_that_leads() -> None:
+    peer = zq.Peer("alone").open()
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(peer.subscriber("a").receive)
+        eventually(lambda: caller_leads(engine_of(peer)))
+        peer.close()
+        with pytest.raises(zq.Closed):
+            waiting.result(PATIENCE)
+    assert not engine_of(peer)._thread.is_alive()
+
+
+def test_a_bug_met_by_the_caller_who_leads_is_the_engines_failure() -> None:
+    peer = zq.Peer("broken").open()
+    engine = engine_of(peer)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(peer.subscriber("a").receive)
+        eventually(lambda: caller_leads(engine))
+
+        def turn(*_: object) -> None:
+            raise LookupError("on purpose")
+
+        engine.node.turn = turn  # type: ignore[assignment,method-assign]
+        engine.wake()
+        with pytest.raises(zq.EngineFailed):
+            waiting.result(PATIENCE)
+    eventually(lambda: not engine._thread.is_alive())
+    peer.close()
+
+
+# --- signals
+
+
+def waiting_main(peer: zq.Peer, then: Callable[[], object], receive: Callable[[], Any]) -> Any:
+    """What `receive` returns in this thread, the main one, while another does `then` as soon as it leads."""
+
+    def other() -> None:
+        eventually(lambda: caller_leads(engine_of(peer)))
+        then()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    try:
+        return receive()
+    finally:
+        thread.join()
+
+
+def kill(number: int) -> None:
+    signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+
+def test_a_handler_runs_at_once_and_the_wait_goes_on(peer: zq.Peer, handlers: None) -> None:
+    publisher, subscriber = peer.publisher("a"), peer.subscriber("a")
+    publisher.wait_for_subscribers()
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        publisher.send(signal.Signals(number).name)  # a handler may use the peer
+
+    signal.signal(signal.SIGUSR1, handler)
+    message = waiting_main(peer, lambda: kill(signal.SIGUSR1), lambda: subscriber.receive(timeout=PATIENCE))
+    assert message.data == "SIGUSR1"
+    assert signal.getsignal(signal.SIGUSR1) is handler
+
+
+def test_a_handler_may_call_what_needs_the_engine(peer: zq.Peer, handlers: None) -> None:
+    subscriber = peer.subscriber("a")
+    ledgers: list[zq.Ledger] = []
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        ledgers.append(peer.ledger())
+        subscriber.close()
+
+    signal.signal(signal.SIGUSR1, handler)
+    with pytest.raises(zq.Closed):
+        waiting_main(peer, lambda: kill(signal.SIGUSR1), subscriber.receive)
+    assert ledgers[0].balanced
+
+
+class Alarm(Exception):
+    """What a handler raises to end a wait."""
+
+
+def test_what_a_handler_raises_comes_out_of_the_wait_and_every_handler_is_back(peer: zq.Peer, handlers: None) -> None:
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise Alarm
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.signal(signal.SIGUSR1, ring)
+    subscriber, started = peer.subscriber("a"), time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, 0.02)
+    with pytest.raises(Alarm):
+        subscriber.receive(timeout=PATIENCE)
+    assert time.monotonic() - started < PATIENCE / 2
+    assert [signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGUSR1)] == [ring, ring]
+    peer.publisher("a").send("after")
+    assert subscriber.receive(timeout=PATIENCE).data == "after"
+
+
+def test_every_signal_that_comes_meanwhile_is_heard_even_if_the_first_handler_raises(handlers: None) -> None:
+    heard: list[int] = []
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
+        raise Alarm
+
+    numbers = [signal.SIGUSR1, signal.SIGALRM]
+    for number in numbers:
+        signal.signal(number, handler)
+    rung: list[bool] = []
+    deferral = Deferral(lambda: rung.append(True))
+    deferral.begin()
+    for number in numbers:
+        signal.raise_signal(number)
+    assert (heard, len(rung), deferral.noted) == ([], 2, True)
+    with pytest.raises(Alarm):
+        deferral.end()
+    assert heard == numbers
+    assert not deferral.noted
+    assert [signal.getsignal(number) for number in numbers] == [handler, handler]
