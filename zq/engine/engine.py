@@ -314,7 +314,7 @@ class Engine(Events):
         self._heard = self._rang = False
         self._turned = now
 
-    def sleep(self, until: float | None) -> None:
+    def sleep(self, until: float | None, *, awake: bool = False) -> None:
         """Until something has to be done, or that time. Sets `idle` first, then looks once more."""
         sockets = self._sockets
         assert sockets is not None
@@ -331,7 +331,7 @@ class Engine(Events):
         if self.dirty or self._calls or self.is_over():
             sockets.wait(0)
         else:
-            self._rang = sockets.wait(None if until is None else max(until - now, 0.0))
+            self._rang = sockets.wait(None if until is None else max(until - now, 0.0), awake=awake)
         self.idle = _AWAKE
 
     def rest(self) -> bool:

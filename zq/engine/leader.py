@@ -19,6 +19,7 @@ there `signals.Deferral` keeps handlers waiting from before the lock is asked fo
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from zq.engine.signals import Deferral
 from zq.engine.wake import ThreadToken
 
 WORTH_IT = 0.001  # s; who waits less does not lead, since changing the leader takes a tenth of that
+SOON = 300e-6  # s; after a wait no longer than that the next one is not expected to be longer
+SEVERAL = (os.cpu_count() or 1) > 1  # with one processor nobody else works while we stay awake
 PARK = 0.002  # s without a leader until the engine's thread leads again: how late what comes meanwhile may be
 
 
@@ -40,8 +43,11 @@ class Work(Protocol):
     def turn(self, *, briefly: bool = False) -> None:
         """Everything that is to be done now. Briefly: what callers have left; the rest is due at the next turn."""
 
-    def sleep(self, until: float | None) -> None:
-        """Until there is something to do, or that time (monotonic seconds) at the latest."""
+    def sleep(self, until: float | None, *, awake: bool = False) -> None:
+        """Until there is something to do, or that time (monotonic seconds) at the latest.
+
+        `awake`: that will be soon, and the processor should not go to sleep.
+        """
 
     def rest(self) -> bool:
         """Nobody leads for now, and whoever leaves something has to call; False if it cannot be left alone."""
@@ -94,6 +100,8 @@ class Leader:
         self._parked = False  # without a limit
         self._park = ThreadToken()
         self.nobody = False  # nobody leads, and the thread is parked
+        self._answered = False  # the last leader has acted since, so that it may expect an answer
+        self._quick = False  # the last wait was short
         self._last = 0  # the thread that has just led, and may act
         self._owner = 0  # the thread that is in a turn
         self._deferral = Deferral(ring)
@@ -160,6 +168,7 @@ class Leader:
             except BaseException as error:  # noqa: BLE001 - everybody hears of it, this caller too
                 self._work.fail(error)
             self._owner = 0
+            self._answered = True
             self._let_go()
         finally:
             if deferral is not None:
@@ -194,6 +203,8 @@ class Leader:
             self._wanted = True
             self.ring()
             self.lock.acquire()  # after the turn that is under way at the latest
+        started = time.monotonic()
+        awake_until = started + SOON if self._answered and self._quick and SEVERAL else 0.0
         self._leading = token
         self._wanted = self.nobody = False
         self._led += 1
@@ -204,7 +215,7 @@ class Leader:
                     break
                 if deadline is not None and time.monotonic() >= deadline:
                     break
-                work.sleep(deadline)
+                work.sleep(deadline, awake=time.monotonic() < awake_until)
                 self._owner = me
                 work.read(token)
                 if not token.woken:  # else the rest comes when the program has what it waits for
@@ -215,6 +226,8 @@ class Leader:
         finally:
             self._owner = 0
             self._last = me
+            self._answered = False
+            self._quick = token.woken and time.monotonic() - started < SOON
             self._leading = None
             self._let_go()
             self._chair.release()

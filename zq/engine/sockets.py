@@ -12,6 +12,7 @@ carry nothing away from us, reconnect as ZeroMQ does it.
 from __future__ import annotations
 
 import logging
+import os
 import select
 import struct
 import time
@@ -45,6 +46,7 @@ MAX_SOCKETS = 16_384  # three and two monitors a remote peer
 ZERO_COPY = 128 << 10  # bytes; below it copying a frame costs less than tracking it
 REFUSED_WITHIN = 0.5  # s; a failed attempt sooner than this was refused, later it timed out
 DESCRIPTORS = 65_536  # wanted: ten and more a remote peer, and a thousand of them; the usual soft limit is 1,024
+AWAKE = 150e-6  # s that who expects an answer stays awake for it: what a peer on this machine takes, measured
 PORT_TRIES = 200  # ports of the range that are tried
 
 _EVENTS = (
@@ -237,10 +239,19 @@ class Sockets:
 
     # --- receiving
 
-    def wait(self, timeout: float | None) -> bool:
-        """Sleeps until a socket or the bell is signalled, or for `timeout` seconds; True if the bell rang."""
+    def wait(self, timeout: float | None, *, awake: bool = False) -> bool:
+        """Sleeps until a socket or the bell is signalled, or for `timeout` seconds; True if the bell rang.
+
+        `awake` looks again and again for a while first: a processor that sleeps takes long to come back.
+        """
+        poll = self._poll.poll
+        ready: list[tuple[int, int]] = []
+        if awake and (timeout is None or timeout > AWAKE):
+            until = time.monotonic() + AWAKE
+            while not (ready := poll(0)) and time.monotonic() < until:
+                os.sched_yield()
         rang = False
-        for fd, _ in self._poll.poll(None if timeout is None else timeout * self._second):
+        for fd, _ in ready or poll(None if timeout is None else timeout * self._second):
             if fd in self._readers:
                 self._again.add(fd)
             else:
