@@ -9,7 +9,7 @@ import click
 
 import zq
 from zq.cli import connection, parameters
-from zq.cli.notes import OK, note
+from zq.cli.notes import OK, counted, note
 from zq.cli.render import line, timestamp, to_json
 from zq.cli.table import Column, emit, print_table, record, seconds
 
@@ -61,6 +61,9 @@ def peers(as_json: bool, watch: bool, timeout: float | None, peer: zq.Peer) -> i
         if not watch:
             connection.settle(peer)
             show_listing(peer.peers(), PEERS, as_json=as_json, nothing=f"no other peer in realm {peer.realm}")
+            if count := peer.strangers():
+                why = "that this key does not open" if peer.key_file else "of another realm"
+                note(f"{counted(count, 'zq peer')} near {why}")
             return OK
         try:
             for event in peer.watch(timeout=timeout):

@@ -15,12 +15,18 @@ import logging
 import select
 import struct
 import time
-from collections.abc import Callable, Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 
 import zmq
 
 from zq.core.port import Kind
 from zq.engine.wake import Bell
+from zq.security.guard import Guard
+from zq.security.knocks import Knocks
+from zq.security.lock import Lock
+from zq.security.trial import stand_trial
+from zq.security.zap import Zap
 from zq.wire.batch import Parts
 from zq.wire.limits import MAILBOX_FRAME, PAYLOAD
 
@@ -44,6 +50,7 @@ MAX_SOCKETS = 16_384  # three and two monitors a remote peer
 ZERO_COPY = 128 << 10  # bytes; below it copying a frame costs less than tracking it
 REFUSED_WITHIN = 0.5  # s; a failed attempt sooner than this was refused, later it timed out
 DESCRIPTORS = 65_536  # wanted: ten and more a remote peer, and a thousand of them; the usual soft limit is 1,024
+ENDPOINTS = 4_096  # of which it is remembered which of two keys fits
 PORT_TRIES = 200  # ports of the range that are tried
 
 _EVENTS = (
@@ -55,6 +62,7 @@ _EVENTS = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 )
 _MONITOR_EVENT = struct.Struct("=H")  # begins a monitor's frame; pyzmq's own parser would bring asyncio
+_CALLERS = (zmq.PUSH, zmq.SUB, zmq.PUSH)  # who connects to mailbox, feed and work
 _TYPES = {Kind.MAILBOX: zmq.PUSH, Kind.WORK: zmq.PUSH, Kind.FEED: zmq.SUB}
 
 
@@ -69,11 +77,14 @@ def _is_readable(socket: zmq.Socket[bytes]) -> bool:
 class Connection:
     """One connecting socket, its monitor, and what is known of its state."""
 
-    __slots__ = ("dialled", "established", "id", "kind", "monitor", "socket")
+    __slots__ = ("dialled", "endpoint", "established", "id", "kind", "monitor", "socket")
 
-    def __init__(self, id: int, kind: Kind, socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes] | None) -> None:
+    def __init__(
+        self, id: int, kind: Kind, endpoint: str, socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes] | None
+    ) -> None:
         self.id = id
         self.kind = kind
+        self.endpoint = endpoint
         self.socket = socket
         self.monitor = monitor
         self.established = False
@@ -103,9 +114,12 @@ def raise_descriptor_limit() -> None:
 
 
 class Sockets:
-    """The port of the engine's node. Every method belongs to the engine's thread."""
+    """The port of the engine's node. Every method belongs to the engine's thread.
 
-    def __init__(self, events: Events, bell: Bell) -> None:
+    With a `lock` every socket gets it: nobody without the key of the realm is connected, in either direction.
+    """
+
+    def __init__(self, events: Events, bell: Bell, lock: Lock | None = None) -> None:
         raise_descriptor_limit()
         self._events = events
         self._bell = bell
@@ -118,6 +132,11 @@ class Sockets:
         self._again: set[int] = set()  # descriptors of sockets that may have something although nothing was signalled
         self._poll.register(bell.fd, select.POLLIN)
         self._monitors = 0
+        self.guard = Guard(quiet=True)  # of the trial, where we are the strangers ourselves
+        self._lock = lock
+        self._zap = None if lock is None else Zap(self._context, lock, self.guard)  # before any door is bound
+        self._knocks: list[Knocks] = []
+        self._fitting: OrderedDict[str, int] = OrderedDict()  # endpoint: which key to dial it with
         self.feed = self._listener(zmq.XPUB)
         self.feed.set(zmq.XPUB_VERBOSE, 1)
         self.mailbox = self._listener(zmq.PULL)
@@ -148,7 +167,24 @@ class Sockets:
     def _listener(self, kind: int) -> zmq.Socket[bytes]:
         socket = self._socket(kind)
         socket.set(zmq.BACKLOG, BACKLOG)
+        if self._lock is not None:
+            self._lock.shut(socket)
         return socket
+
+    def prove_closed(self, rows: Sequence[Sequence[str]]) -> None:
+        """Tries the doors (mailbox, feed, work; a row an address), then opens them to whoever has the key.
+
+        Raises AccessDenied if a stranger gets in. Without a lock there is nothing to prove.
+        """
+        if self._lock is None or self._zap is None:
+            return
+        stand_trial([door for row in rows for door in zip(row, _CALLERS, strict=True)], self._lock, self._zap)
+        self.guard = self._zap.guard = Guard()
+        self._watch(self._zap.socket, self._zap.answer)
+        for socket in (self.mailbox, self.feed, self.work):
+            knocks = Knocks(self._context, socket, self.guard)
+            self._knocks.append(knocks)
+            self._watch(knocks.socket, knocks.read)
 
     def bind(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
         """Raises zmq.ZMQError when the endpoint cannot be had."""
@@ -175,21 +211,23 @@ class Sockets:
         socket.set(zmq.RECONNECT_IVL, RECONNECT)
         socket.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MOST)
         socket.set(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT)
+        if self._lock is not None:
+            self._lock.fit(socket, self._fitting.get(endpoint, 0))
         monitor = None
         if kind is Kind.MAILBOX:
             socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT)
             socket.set(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT)
-        if kind is not Kind.FEED:
+        if kind is not Kind.FEED or self._has_two_keys():
             self._monitors += 1
             address = f"inproc://monitor-{self._monitors}"
             socket.monitor(address, _EVENTS)
             monitor = self._context.socket(zmq.PAIR)
             monitor.set(zmq.LINGER, 0)
             monitor.connect(address)
-        made = self._connections[connection] = Connection(connection, kind, socket, monitor)
+        made = self._connections[connection] = Connection(connection, kind, endpoint, socket, monitor)
         if monitor is not None:
             self._watch(monitor, lambda: self._read_monitor(made))
-        else:
+        if kind is Kind.FEED:
             self._watch(socket, lambda: self._read(socket, kind, connection))
         try:
             socket.connect(endpoint)
@@ -219,7 +257,7 @@ class Sockets:
             self._unwatch(made.monitor)
             made.socket.disable_monitor()
             made.monitor.close(0)
-        else:
+        if made.kind is Kind.FEED:
             self._unwatch(made.socket)
         made.socket.close(0)
 
@@ -293,6 +331,10 @@ class Sockets:
 
     def _on_event(self, made: Connection, kind: int) -> None:
         now = time.monotonic()
+        if kind != zmq.EVENT_CONNECT_RETRIED and self._has_two_keys():
+            self._choose_key(made, kind == zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        if made.kind is Kind.FEED:
+            return  # it connects anew by itself
         if kind == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             made.established = True
             self._events.connected(made.id)
@@ -302,6 +344,26 @@ class Sockets:
             made.dialled = now
         else:  # ended, or it spoke no ZMTP: libzmq may not try again, so it is made anew
             self._events.broken(made.id)
+
+    # --- two keys, while one is being replaced: each endpoint is dialled with the one and the other until one fits
+
+    def _has_two_keys(self) -> bool:
+        return self._lock is not None and self._lock.keys > 1
+
+    def _choose_key(self, made: Connection, fits: bool) -> None:
+        assert self._lock is not None
+        index = self._fitting.pop(made.endpoint, 0)
+        if not fits and not made.established:
+            index = (index + 1) % self._lock.keys
+        self._fitting[made.endpoint] = index
+        while len(self._fitting) > ENDPOINTS:
+            self._fitting.popitem(last=False)
+        if made.kind is Kind.FEED:  # the others are made anew by the core
+            if not fits and not made.established:
+                made.socket.disconnect(made.endpoint)
+                self._lock.fit(made.socket, index)
+                made.socket.connect(made.endpoint)
+            made.established = fits
 
     # --- the end
 
@@ -313,6 +375,10 @@ class Sockets:
                 connection.monitor.close(0)
             connection.socket.close(int(linger * 1000))
         self._connections.clear()
+        for knocks in self._knocks:
+            knocks.close()
+        if self._zap is not None:
+            self._zap.stop()
         for socket in (self.mailbox, self.work):
             socket.close(0)
         self.feed.close(int(linger * 1000))
