@@ -43,6 +43,7 @@ KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = (
     3,
 )  # s, s, probes: for feed and work, which have no heartbeat
 RETRANSMIT = 3_000  # ms that written data may stay unacknowledged (TCP_MAXRT)
+CONTROL_FRAME = 64 << 10  # bytes; where no messages come in, only subscriptions, pings and the handshake do
 HIGH_WATER_MARK = 10_000  # frames; bounds a stalled pipe, back-pressure is credit and windows
 MOST_FRAMES = 64  # received of one socket before the others get their turn
 BACKLOG = 512  # connections waiting to be accepted
@@ -139,6 +140,7 @@ class Sockets:
         self._fitting: OrderedDict[str, int] = OrderedDict()  # endpoint: which key to dial it with
         self.feed = self._listener(zmq.XPUB)
         self.feed.set(zmq.XPUB_VERBOSE, 1)
+        self.feed.set(zmq.MAXMSGSIZE, CONTROL_FRAME)
         self.mailbox = self._listener(zmq.PULL)
         self.mailbox.set(zmq.MAXMSGSIZE, MAILBOX_FRAME)
         self.work = self._listener(zmq.PULL)
@@ -211,6 +213,7 @@ class Sockets:
         socket.set(zmq.RECONNECT_IVL, RECONNECT)
         socket.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MOST)
         socket.set(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT)
+        socket.set(zmq.MAXMSGSIZE, PAYLOAD + MAILBOX_FRAME if kind is Kind.FEED else CONTROL_FRAME)
         if self._lock is not None:
             self._lock.fit(socket, self._fitting.get(endpoint, 0))
         monitor = None
