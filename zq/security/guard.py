@@ -27,6 +27,7 @@ class Record:
     since: float  # beginning of the present while
     recent: int = 0  # in it
     total: int = 0
+    refused: int = 0  # with a wrong key, counted already, and not yet closed
 
 
 class Guard:
@@ -39,6 +40,24 @@ class Guard:
         self.let_in = 0
         self._records: OrderedDict[str, Record] = OrderedDict()
         self._friends: OrderedDict[str, None] = OrderedDict()
+
+    def refused(self, address: str, now: float) -> None:
+        """Counts somebody whose key was looked at. His connection is closed later."""
+        self.failed(address, now)
+        self._records[address].refused += 1
+
+    def closed(self, address: str, now: float, *, failed: bool) -> None:
+        """A connection has ended; counts it if it was never let in. `failed`: it is known to have failed.
+
+        Where somebody is let in it cannot be told whether it was his, so there only what is known is counted.
+        """
+        record = self._records.get(address)
+        if failed:
+            self.failed(address, now)
+        elif record is not None and record.refused:
+            record.refused -= 1
+        elif not (address in self._friends or address == UNKNOWN):
+            self.failed(address, now)
 
     def failed(self, address: str, now: float) -> None:
         """Counts it, and says so if it is the first of the address in a while."""

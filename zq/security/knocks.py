@@ -1,9 +1,9 @@
 """What happens at a bound socket before anybody is in, as its monitor tells: who came, and who failed.
 
-libzmq says of a failed handshake neither which connection it was nor where it came from. But it says with each
-connection taken its descriptor, with each one closed the same, and a failure always right before the closing: so the
-address is asked of the descriptor when it is taken. It may have been closed by then; that one is counted as of an
-unknown address. Keys that `Zap` refuses are counted there: it is told the address.
+libzmq says of a failed handshake neither which connection it was nor where it came from, and of some that they are
+closed and no more. But it says with each connection taken its descriptor, with each one closed the same, and a failure
+always right before the closing: so the address is asked of the descriptor when it is taken. It may have been closed by
+then; that one is of an unknown address.
 """
 
 from __future__ import annotations
@@ -56,9 +56,8 @@ class Knocks:
             self._failed = True
         elif event == zmq.EVENT_DISCONNECTED:
             address = self._addresses.pop(value, UNKNOWN)
-            if self._failed:
-                self._failed = False
-                self._guard.failed(address, time.monotonic())
+            self._guard.closed(address, time.monotonic(), failed=self._failed)
+            self._failed = False
 
     def _on_accepted(self, descriptor: int) -> None:
         connection = _duplicate(descriptor)

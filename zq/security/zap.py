@@ -49,7 +49,7 @@ class Zap:
                 self.guard.admitted(where)
                 reply = [b"200", b"", b"", b""]
             else:
-                self.guard.failed(where, time.monotonic())
+                self.guard.refused(where, time.monotonic())
                 reply = [b"400", b"", b"", b""]  # no reason is given, and libzmq does not try again
             self.socket.send_multipart([*route, b"1.0", request, *reply])
         return True
