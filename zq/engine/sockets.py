@@ -78,7 +78,7 @@ def _is_readable(socket: zmq.Socket[bytes]) -> bool:
 class Connection:
     """One connecting socket, its monitor, and what is known of its state."""
 
-    __slots__ = ("dialled", "endpoint", "established", "id", "kind", "monitor", "socket")
+    __slots__ = ("dialled", "endpoint", "established", "id", "key", "kind", "monitor", "socket")
 
     def __init__(
         self, id: int, kind: Kind, endpoint: str, socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes] | None
@@ -89,6 +89,7 @@ class Connection:
         self.socket = socket
         self.monitor = monitor
         self.established = False
+        self.key = 0  # which of the lock's it was dialled with
         self.dialled = time.monotonic()
 
 
@@ -214,8 +215,6 @@ class Sockets:
         socket.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MOST)
         socket.set(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT)
         socket.set(zmq.MAXMSGSIZE, PAYLOAD + MAILBOX_FRAME if kind is Kind.FEED else CONTROL_FRAME)
-        if self._lock is not None:
-            self._lock.fit(socket, self._fitting.get(endpoint, 0))
         monitor = None
         if kind is Kind.MAILBOX:
             socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT)
@@ -232,6 +231,9 @@ class Sockets:
             self._watch(monitor, lambda: self._read_monitor(made))
         if kind is Kind.FEED:
             self._watch(socket, lambda: self._read(socket, kind, connection))
+        if self._lock is not None:
+            made.key = self._likely_key(endpoint)
+            self._lock.fit(socket, made.key)
         try:
             socket.connect(endpoint)
         except zmq.ZMQError as error:
@@ -335,7 +337,7 @@ class Sockets:
     def _on_event(self, made: Connection, kind: int) -> None:
         now = time.monotonic()
         if kind != zmq.EVENT_CONNECT_RETRIED and self._has_two_keys():
-            self._choose_key(made, kind == zmq.EVENT_HANDSHAKE_SUCCEEDED)
+            self._choose_key(made, kind)
         if made.kind is Kind.FEED:
             return  # it connects anew by itself
         if kind == zmq.EVENT_HANDSHAKE_SUCCEEDED:
@@ -353,20 +355,35 @@ class Sockets:
     def _has_two_keys(self) -> bool:
         return self._lock is not None and self._lock.keys > 1
 
-    def _choose_key(self, made: Connection, fits: bool) -> None:
+    def _likely_key(self, endpoint: str) -> int:
+        """The one that fitted last, there or at least on that host; else the one that we listen with."""
         assert self._lock is not None
-        index = self._fitting.pop(made.endpoint, 0)
-        if not fits and not made.established:
-            index = (index + 1) % self._lock.keys
-        self._fitting[made.endpoint] = index
+        host = endpoint.rpartition(":")[0]
+        return self._fitting.get(endpoint, self._fitting.get(host, self._lock.own))
+
+    def _note_key(self, endpoint: str, index: int) -> None:
+        self._fitting[endpoint] = index
+        self._fitting.move_to_end(endpoint)
         while len(self._fitting) > ENDPOINTS:
             self._fitting.popitem(last=False)
-        if made.kind is Kind.FEED:  # the others are made anew by the core
-            if not fits and not made.established:
+
+    def _choose_key(self, made: Connection, kind: int) -> None:
+        """After what happened to a connection. A feed is connected anew here, the others by the core."""
+        assert self._lock is not None
+        if kind == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self._note_key(made.endpoint, made.key)
+            self._note_key(made.endpoint.rpartition(":")[0], made.key)
+            made.established = True
+        elif kind == zmq.EVENT_DISCONNECTED or made.kind is not Kind.FEED:  # a feed's failure has two events
+            if made.established:
+                made.established = False  # the same key once more
+                return
+            made.key = (made.key + 1) % self._lock.keys
+            self._note_key(made.endpoint, made.key)
+            if made.kind is Kind.FEED:
                 made.socket.disconnect(made.endpoint)
-                self._lock.fit(made.socket, index)
+                self._lock.fit(made.socket, made.key)
                 made.socket.connect(made.endpoint)
-            made.established = fits
 
     # --- the end
 

@@ -63,7 +63,8 @@ class Lock:
         if not zmq.has("curve"):
             raise Refused("this libzmq was built without CURVE; install pyzmq from its wheels to use a key")
         self._cuts = tuple(Cut(key, realm) for key in keys.keys)
-        self._own = self._cuts[keys.binding(today)]
+        self.own = keys.binding(today)  # the index of the one that we listen with
+        self._own = self._cuts[self.own]
         self.tag = self._own.tag  # of the key that we listen with
         self.keys = len(self._cuts)  # to dial with: two while one is being replaced
 
