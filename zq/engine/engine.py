@@ -363,7 +363,7 @@ class Engine(Events):
     # --- events of the node
 
     def _on_event(self, kind: EventKind, peer: PeerInfo) -> None:
-        log.info("%s: %s (%s)", kind, peer.name, peer.id.hex()[:8])
+        log.info("%s: %.200r (%s)", kind, peer.name, peer.id.hex()[:8])  # its name: it may be anything
         if self.events:
             event = PeerEvent(kind=kind, peer=peer, at=self.wall())
             for listener in self.events:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import date
 
 import zmq
@@ -29,12 +28,14 @@ Socket = zmq.Socket[bytes]
 Key = Callable[[Socket], None]  # what makes a connecting socket fit a lock
 
 
-@dataclass(frozen=True, slots=True, repr=False)
 class Pair:
-    """A CURVE25519 key pair."""
+    """A CURVE25519 key pair. No dataclass: those show their fields."""
 
-    public: bytes
-    secret: bytes
+    __slots__ = ("public", "secret")
+
+    def __init__(self, public: bytes, secret: bytes) -> None:
+        self.public = public
+        self.secret = secret
 
     @classmethod
     def of(cls, secret: bytes) -> Pair:
