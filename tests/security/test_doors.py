@@ -67,20 +67,33 @@ def test_a_stranger_gets_no_frame_in_or_out(who: str, keyed: Options, tmp_path: 
         assert len(friends.took) == friends.sent > 0  # meanwhile, those with the key went on
 
 
+@pytest.mark.parametrize("who", STRANGERS)
+def test_a_peer_that_is_alone_lets_nobody_in(who: str, keyed: Options, tmp_path: Path) -> None:
+    """With the sockets that belong at its doors."""
+    with zq.Peer(**keyed) as peer, Rogues() as rogues:
+        fit = STRANGERS[who](peer, keyed, tmp_path)
+        for kind, door in zip((zmq.PUSH, zmq.SUB, zmq.PUSH), doors_of(peer), strict=True):
+            rogues.knock(kind, door, fit)
+        rogues.wait_for_verdicts()
+        assert rogues.who_is_in() == []
+        assert sockets_of(peer).guard.let_in == 0
+
+
 def test_who_has_the_key_gets_in(keyed: Options) -> None:
     """Or the test above would pass with doors that are walled up."""
     with zq.Peer(**keyed) as peer, Rogues() as friends:
         mailbox, feed, work = doors_of(peer)
         for kind, door in ((zmq.PUSH, mailbox), (zmq.SUB, feed), (zmq.PUSH, work)):
             friends.knock(kind, door, lock_of(peer).fit_own)
-        friends.wait_for_verdicts()
+        for _ in range(3):
+            friends.wait_for_verdicts()
         assert len(friends.who_is_in()) == 3
         eventually(lambda: peer.ledger().refused_frames >= 2)  # what they say makes no sense, but it is heard
 
 
 def test_random_keys_do_not_fit(keyed: Options) -> None:
     with Friends(keyed) as friends:
-        assert try_random_keys(friends.sender, 200) == []
+        assert try_random_keys(lock_of(friends.sender), doors_of(friends.sender), 200) == []
         friends.rest()
         assert len(friends.took) == friends.sent > 0
         assert friends.sender.ledger().refused_frames == 0
@@ -90,7 +103,7 @@ def test_random_keys_do_not_fit(keyed: Options) -> None:
 
 def test_failures_are_counted_and_said_once_a_while(keyed: Options, caplog: pytest.LogCaptureFixture) -> None:
     with zq.Peer(**keyed) as peer:
-        assert try_random_keys(peer, 30) == []
+        assert try_random_keys(lock_of(peer), doors_of(peer), 30) == []
         guard = sockets_of(peer).guard
         eventually(lambda: guard.failures == 30)
         assert sum(guard.by_address().values()) == 30

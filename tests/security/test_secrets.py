@@ -14,7 +14,7 @@ from zmq.utils import z85
 
 import zq
 from tests.processes.conftest import Options
-from tests.security.rogues import Friends, lock_of, sockets_of, try_random_keys
+from tests.security.rogues import Friends, doors_of, lock_of, sockets_of, try_random_keys
 from tests.security.test_records import lookout_of, over_mdns
 from tests.waiting import eventually
 from zq.security.keys import read_keys
@@ -61,7 +61,7 @@ def test_nothing_that_is_shown_shows_a_key(
     caplog.set_level(logging.DEBUG)
     said: list[str] = []
     with Friends(keyed) as friends, zq.Peer("announced", **over_mdns(keyed)) as peer:
-        assert try_random_keys(friends.sender, 20) == []
+        assert try_random_keys(lock_of(friends.sender), doors_of(friends.sender), 20) == []
         friends.rest()
         lock, engine = lock_of(friends.sender), friends.sender._engine
         assert engine is not None
