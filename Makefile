@@ -5,12 +5,13 @@
 PYTHON ?= python3
 DURATION ?= 15
 SEEDS ?= 100000
+N ?= 10000
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo check test bench proof-sim
+.PHONY: setup demo check test bench proof-sim proof-door proof-planted-holes
 .DELETE_ON_ERROR:
 
 setup: $(INSTALLED)
@@ -40,3 +41,11 @@ bench: setup
 # The simulator over many more schedules than `make test` takes: make proof-sim SEEDS=1000000
 proof-sim: setup
 	@$(BIN)/python -m tests.simulation --seeds 0-$(SEEDS)
+
+# Strangers at the doors of a peer, each with keys of his own: make proof-door N=100000
+proof-door: setup
+	@$(BIN)/python -m tests.security.proof_door $(N)
+
+# Holes planted into zq, one after another: the trial of the doors or a test has to find each
+proof-planted-holes: setup
+	@$(BIN)/python -m tests.security.holes

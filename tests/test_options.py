@@ -32,6 +32,7 @@ def write(path: Path, text: str) -> None:
 def test_nothing_set_gives_the_defaults() -> None:
     settings = load()
     assert settings.realm == "default"
+    assert settings.key_file is None
     assert settings.insecure is False
     assert settings.interfaces == ()
     assert settings.discovery == ("host", "mdns")
@@ -75,6 +76,7 @@ def test_every_kind_of_value_is_read_from_the_environment(monkeypatch: pytest.Mo
     values = {
         "ZQ_NAME": "kitchen/sensor:1",
         "ZQ_REALM": "lab.2",
+        "ZQ_KEY_FILE": "",
         "ZQ_INSECURE": "Yes",
         "ZQ_INTERFACES": "127.0.0.1, ::1,lo",
         "ZQ_DISCOVERY": "mdns",
@@ -96,7 +98,29 @@ def test_every_kind_of_value_is_read_from_the_environment(monkeypatch: pytest.Mo
         ports=(7000, 7010),
         host_dir=Path("/run/zq"),
     )
-    assert settings.origin == {option.name: option.environment for option in OPTIONS}
+    set_ones = [option for option in OPTIONS if option.name != "key_file"]  # it excludes insecure
+    assert {option.name: settings.origin[option.name] for option in set_ones} == {
+        option.name: option.environment for option in set_ones
+    }
+
+
+def test_a_key_file_is_a_path_wherever_it_is_set(monkeypatch: pytest.MonkeyPatch, empty_place: Path) -> None:
+    write(empty_place / "here" / "zq.toml", 'key_file = "lab.key"')
+    assert load().key_file == Path("lab.key")
+    monkeypatch.setenv("ZQ_KEY_FILE", "~/realm.key")
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert load().key_file == Path("/home/somebody/realm.key")
+    settings = load(key_file=Path("/etc/realm.key"), interfaces=["lo"], port=7000, discovery=["mdns"])
+    assert settings.key_file == Path("/etc/realm.key")
+    assert settings.networked
+    assert not Settings(name="x").networked
+
+
+def test_a_key_and_insecure_exclude_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZQ_KEY_FILE", "realm.key")
+    with pytest.raises(Refused, match=r"insecure from argument and key_file from ZQ_KEY_FILE: .*; leave one out"):
+        load(insecure=True)
+    assert load(insecure=False).networked
 
 
 def test_every_kind_of_value_is_read_from_a_file(empty_place: Path) -> None:
@@ -137,6 +161,8 @@ def test_false_as_argument_wins_over_the_environment(monkeypatch: pytest.MonkeyP
         ("name", "line\n"),
         ("realm", "/lab"),
         ("realm", 5),
+        ("key_file", ""),
+        ("key_file", 5),
         ("insecure", "maybe"),
         ("insecure", 1),
         ("interfaces", "lo,,eth0"),
@@ -161,7 +187,7 @@ def test_false_as_argument_wins_over_the_environment(monkeypatch: pytest.MonkeyP
 def test_a_bad_value_is_refused_with_its_origin_and_what_is_allowed(name: str, bad: object) -> None:
     (option,) = [option for option in OPTIONS if option.name == name]
     with pytest.raises(Refused) as caught:
-        load(**{"insecure": True, name: bad})
+        load(**{"insecure": name != "key_file", name: bad})
     assert str(caught.value).startswith(f"{name} from argument: {bad!r} is not possible")
     assert option.allowed in str(caught.value)
 
@@ -184,7 +210,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(monkeypatch: pytest.Mon
         load()
 
 
-@pytest.mark.parametrize("name", ["key_file", "seeds"])
+@pytest.mark.parametrize("name", ["seeds"])
 def test_what_comes_later_is_said_not_ignored(name: str, monkeypatch: pytest.MonkeyPatch, empty_place: Path) -> None:
     with pytest.raises(Refused, match=f"{name} in the arguments is not supported yet"):
         load(**{name: "x"})
@@ -205,7 +231,7 @@ def test_a_rung_that_comes_later_is_said_so() -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("interfaces", ["lo"]), ("port", 7000), ("discovery", ["mdns"])])
 def test_what_needs_a_network_is_refused_without_one(name: str, value: object) -> None:
-    with pytest.raises(Refused, match=f"{name} from argument: without insecure=True this peer uses no network"):
+    with pytest.raises(Refused, match=f"{name} from argument: without key_file this peer uses no network"):
         load(**{name: value})
     assert load(insecure=True, **{name: value})
 
@@ -253,6 +279,7 @@ def test_documentation_derives_from_the_table() -> None:
     assert [option.flag for option in OPTIONS if option.on_command_line] == [
         "--name",
         "--realm",
+        "--key-file",
         "--insecure",
         "--interfaces",
         "--discovery",

@@ -12,6 +12,7 @@ import logging
 import time
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -76,8 +77,9 @@ class Peer(PeerCore):
     """One member of a realm, for one event loop. `async with` opens and closes it.
 
     Arguments that are None are taken from the environment (`ZQ_*`), the settings file, the defaults, in this order.
-    Nothing configured, a peer meets those of the same user on the same machine; `insecure=True` opens TCP on
-    `interfaces` and finds others by mDNS. Raises Refused for settings that cannot be, and for use in another loop.
+    Nothing configured, a peer meets those of the same user on the same machine. `key_file` opens TCP on `interfaces`
+    to everyone who has the realm key in that file, and finds them by mDNS; `insecure=True` opens it to everybody.
+    Raises Refused for settings that cannot be, and for use in another loop.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Peer(PeerCore):
         name: str | None = None,
         *,
         realm: str | None = None,
+        key_file: Path | str | None = None,
         insecure: bool | None = None,
         interfaces: Sequence[str] | None = None,
         discovery: Sequence[str] | None = None,
@@ -94,6 +97,7 @@ class Peer(PeerCore):
             {
                 "name": name,
                 "realm": realm,
+                "key_file": key_file,
                 "insecure": insecure,
                 "interfaces": interfaces,
                 "discovery": discovery,
@@ -118,8 +122,8 @@ class Peer(PeerCore):
     # --- life
 
     async def open(self, *, timeout: Timeout = 10.0) -> Self:
-        """Returns when this peer can be found. Raises AccessDenied for a host directory that is not ours alone,
-        Refused for an interface that is not there or a port in use."""
+        """Returns when this peer can be found. Raises AccessDenied for a host directory or key file that is not
+        ours alone, Refused for a key file without a key, an interface that is not there, a port in use."""
         deadline_after(timeout)
         self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._new_engine().start, timeout)

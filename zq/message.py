@@ -137,6 +137,7 @@ class Message:
             self.give_back()
 
     def __repr__(self) -> str:
-        where = self.topic if self.topic is not None else self.queue
+        where = str(self.topic if self.topic is not None else self.queue)
+        where = where if where.isprintable() else repr(where)  # it came from elsewhere, and this ends up in logs
         attempt = f", attempt {self.attempt}" if self.attempt > 1 else ""
         return f"<{type(self).__name__.lstrip('_')} {where}: {self.data!r:.60}{attempt}>"

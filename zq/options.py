@@ -93,6 +93,12 @@ def _directory(value: object) -> Path:
     raise ValueError
 
 
+def _file(value: object) -> Path:
+    if isinstance(value, str | Path) and str(value) not in ("", "."):
+        return Path(value).expanduser()
+    raise ValueError
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
     """One thing that can be set: its name is the argument and the key in a settings file."""
@@ -136,6 +142,10 @@ OPTIONS = (
         default="default", otherwise="default", read=_name, allowed=NAMES,
     ),
     Option(
+        name="key_file", kind="path", unit="file", help="open TCP to everyone who has the realm key in this file",
+        default=None, otherwise="none: this user on this machine", read=_file, allowed="a path; `zq key new` makes one",
+    ),
+    Option(
         name="insecure", kind="flag", unit="", help="open TCP without a key: everybody on the network can take part",
         default=False, otherwise="off: this user on this machine", read=_flag,
         allowed=f"{', '.join(_TRUE)}; {', '.join(_FALSE)}",
@@ -167,7 +177,7 @@ OPTIONS = (
     ),
 )  # fmt: skip
 
-LATER = ("key_file", "seeds")  # named in the documents, not there yet: said so, never ignored
+LATER = ("seeds",)  # named in the documents, not there yet: said so, never ignored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,8 +186,9 @@ class Settings:
 
     name: str
     realm: str = "default"
+    key_file: Path | None = None  # of the realm key
     insecure: bool = False
-    interfaces: tuple[str, ...] = ()  # empty: all but loopback; has a meaning only with `insecure`
+    interfaces: tuple[str, ...] = ()  # empty: all but loopback; has a meaning only on a network
     discovery: tuple[str, ...] = RUNGS  # empty: no rung
     port: int | None = None  # of the mailbox; None: any of `ports`
     ports: tuple[int, int] = PORTS  # lowest and highest
@@ -189,18 +200,28 @@ class Settings:
             value = getattr(self, option.name)
             if value is not None:
                 option.value(value, self._origin(option.name))
-        if not self.insecure:
+        if self.insecure and self.key_file is not None:
+            raise Refused(
+                f"insecure from {self._origin('insecure')} and key_file from {self._origin('key_file')}: with a key "
+                f"nobody else is let in, without one everybody is; leave one out"
+            )
+        if not self.networked:
             if self.interfaces or self.port is not None:
                 what = "interfaces" if self.interfaces else "port"
                 raise Refused(
-                    f"{what} from {self._origin(what)}: without insecure=True this peer uses no network; "
-                    f"set insecure, or leave {what} out"
+                    f"{what} from {self._origin(what)}: without key_file this peer uses no network; "
+                    f"set key_file (or insecure=True), or leave {what} out"
                 )
             if self.discovery == ("mdns",):
                 raise Refused(
-                    f"discovery from {self._origin('discovery')}: without insecure=True this peer uses no network "
-                    f"and mdns alone finds nobody; set insecure, or add host"
+                    f"discovery from {self._origin('discovery')}: without key_file this peer uses no network "
+                    f"and mdns alone finds nobody; set key_file (or insecure=True), or add host"
                 )
+
+    @property
+    def networked(self) -> bool:
+        """Whether this peer opens TCP."""
+        return self.insecure or self.key_file is not None
 
     def _origin(self, name: str) -> str:
         return self.origin.get(name, "argument")

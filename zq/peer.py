@@ -7,6 +7,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self, Unpack
 
@@ -29,8 +30,9 @@ class Peer(PeerCore):
     """One member of a realm. Entering opens it, leaving closes it.
 
     Arguments that are None are taken from the environment (`ZQ_*`), the settings file, the defaults, in this order.
-    Nothing configured, a peer meets those of the same user on the same machine; `insecure=True` opens TCP on
-    `interfaces` and finds others by mDNS. Thread-safe. Raises Refused for settings that cannot be.
+    Nothing configured, a peer meets those of the same user on the same machine. `key_file` opens TCP on `interfaces`
+    to everyone who has the realm key in that file, and finds them by mDNS; `insecure=True` opens it to everybody.
+    Thread-safe. Raises Refused for settings that cannot be.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Peer(PeerCore):
         name: str | None = None,
         *,
         realm: str | None = None,
+        key_file: Path | str | None = None,
         insecure: bool | None = None,
         interfaces: Sequence[str] | None = None,
         discovery: Sequence[str] | None = None,
@@ -47,6 +50,7 @@ class Peer(PeerCore):
             {
                 "name": name,
                 "realm": realm,
+                "key_file": key_file,
                 "insecure": insecure,
                 "interfaces": interfaces,
                 "discovery": discovery,
@@ -57,8 +61,8 @@ class Peer(PeerCore):
     # --- life
 
     def open(self, *, timeout: Timeout = 10.0) -> Self:
-        """Returns when this peer can be found. Raises AccessDenied for a host directory that is not ours alone,
-        Refused for an interface that is not there or a port in use."""
+        """Returns when this peer can be found. Raises AccessDenied for a host directory or key file that is not
+        ours alone, Refused for a key file without a key, an interface that is not there, a port in use."""
         deadline_after(timeout)
         self._new_engine().start(timeout)
         return self

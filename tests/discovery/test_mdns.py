@@ -57,7 +57,8 @@ def test_two_peers_see_each_other_whoever_comes_first() -> None:
     with mdns(one, first, port=7001):
         assert one.asked.wait(DEADLINE)
         with mdns(two, second, port=7002, tag="another realm"):
-            assert two.next_of(first) == Sighting(id=first, tag="t", version=1, endpoints=("tcp://127.0.0.1:7001",))
+            seen = two.next_of(first)
+            assert seen == Sighting(id=first, tag="t", version=1, endpoints=("tcp://127.0.0.1:7001",), port=7001)
             seen = one.next_of(second)
             assert (seen.tag, seen.endpoints) == ("another realm", ("tcp://127.0.0.1:7002",))
             assert two.asked.wait(DEADLINE)
@@ -231,7 +232,8 @@ NAME = f"{ID.hex()}.{SERVICE}"
 
 def test_a_record_is_read_as_written() -> None:
     seen = sighting(NAME, {**GOOD, b"later": b"\xff", b"flag": None}, 7000, ["127.0.0.1", "::1"], loopback=True)
-    assert seen == Sighting(id=ID, tag="t", version=1, endpoints=("tcp://127.0.0.1:7000", "tcp://[::1]:7000"))
+    both = ("tcp://127.0.0.1:7000", "tcp://[::1]:7000")
+    assert seen == Sighting(id=ID, tag="t", version=1, endpoints=both, port=7000)
 
 
 def test_only_addresses_on_our_side_are_reported() -> None:

@@ -9,8 +9,8 @@ import click
 
 import zq
 from zq.cli import connection, parameters
-from zq.cli.notes import OK, note
-from zq.cli.render import line, timestamp, to_json
+from zq.cli.notes import OK, counted, note
+from zq.cli.render import CONTROLS, line, timestamp, to_json
 from zq.cli.table import Column, emit, print_table, record, seconds
 
 
@@ -61,6 +61,9 @@ def peers(as_json: bool, watch: bool, timeout: float | None, peer: zq.Peer) -> i
         if not watch:
             connection.settle(peer)
             show_listing(peer.peers(), PEERS, as_json=as_json, nothing=f"no other peer in realm {peer.realm}")
+            if count := peer.strangers():
+                why = "that this key does not open" if peer.key_file else "of another realm"
+                note(f"{counted(count, 'zq peer')} near {why}")
             return OK
         try:
             for event in peer.watch(timeout=timeout):
@@ -75,7 +78,7 @@ def told(event: zq.PeerEvent) -> str:
     peer = event.peer
     how = f" found by {', '.join(peer.found_by)} in {seconds(peer.found_in)}" if event.kind == "joined" else ""
     what = f" ({offers(peer)})" if event.kind in ("joined", "changed") and offers(peer) else ""
-    return f"{timestamp(event.at)} {event.kind:<7} {peer.name} on {peer.host}{how}{what}"
+    return f"{timestamp(event.at)} {event.kind:<7} {peer.name} on {peer.host}{how}{what}".translate(CONTROLS)
 
 
 @click.command()

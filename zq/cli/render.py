@@ -93,7 +93,7 @@ def line(text: str) -> bytes:
 
 def topic_and_data(message: Message) -> bytes:
     """The default of `zq sub`."""
-    return line(f"{message.topic} {readable(message.data)}")
+    return line(f"{str(message.topic).translate(CONTROLS)} {readable(message.data)}")
 
 
 def only_data(message: Message) -> bytes:

@@ -54,6 +54,19 @@ class Sighting:
     tag: str  # of its realm
     version: int  # of the protocol
     endpoints: tuple[str, ...]  # of its mailbox: those that we could reach, at least one
+    port: int = 0  # of its mailbox
+    proof: str = ""  # that its writer has the realm's key, for whoever has it too
+
+    @property
+    def proven_text(self) -> str:
+        """What `proof` is about."""
+        return proven_text(self.id, self.tag, self.version, self.port)
+
+
+def proven_text(id: bytes, tag: str, version: int, port: int) -> str:
+    """What a record says that must not be forged. Its addresses may change without a new record, and are left out:
+    a false one costs a dial."""
+    return f"zq mdns v={version} id={id.hex()} tag={tag} port={port}"
 
 
 def sighting(
@@ -72,10 +85,20 @@ def sighting(
         raise ValueError("no realm tag")
     if not re.fullmatch(r"[0-9]{1,5}", version) or port is None or port < 1 or said != str(port):
         raise ValueError("no version, or no port")
+    proof = (properties.get(b"proof") or b"").decode("ascii")
+    if not re.fullmatch(r"[0-9a-f]{0,64}", proof):
+        raise ValueError("no proof")
     meant = [endpoint(address, port) for address in addresses if is_loopback(address) == loopback]
     if not meant:
         return None
-    return Sighting(id=bytes.fromhex(id), tag=tag, version=int(version), endpoints=tuple(meant[:ENDPOINTS]))
+    return Sighting(
+        id=bytes.fromhex(id),
+        tag=tag,
+        version=int(version),
+        endpoints=tuple(meant[:ENDPOINTS]),
+        port=port,
+        proof=proof,
+    )
 
 
 class Mdns:
@@ -83,7 +106,8 @@ class Mdns:
 
     `addresses` are the local addresses to use, as `interface_addresses` gives them; if any is not loopback, loopback
     is not announced. `found` is called in the thread for every record of another peer each time it is heard, those of
-    other realms included. `asked` is called there once, when the first question has been sent or cannot be.
+    other realms included. `proof` writes what shows others that we have the realm's key. `asked` is called there
+    once, when the first question has been sent or cannot be.
     What goes wrong is logged, and tried again after `repeat` seconds; `error` says what it is at the moment.
     """
 
@@ -97,6 +121,7 @@ class Mdns:
         addresses: Sequence[str],
         found: Callable[[Sighting], None],
         asked: Callable[[], None] | None = None,
+        proof: Callable[[str], str] | None = None,
         repeat: float = REPEAT,
     ) -> None:
         if not 1 <= len(tag) <= TAG_BYTES:
@@ -108,6 +133,8 @@ class Mdns:
         self._loopback = all(map(is_loopback, addresses))  # then nothing of the LAN concerns us
         self.announced = tuple(address for address in addresses if is_loopback(address) == self._loopback)
         self._text = {"v": str(version), "id": id.hex(), "tag": tag, "port": str(port)}
+        if proof is not None:
+            self._text["proof"] = proof(proven_text(id, tag, version, port))
         self._found = found
         self._asked = asked
         self._repeat = repeat

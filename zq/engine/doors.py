@@ -1,7 +1,7 @@
 """Where a peer listens, by mode, and what it tells others of that.
 
-Nothing configured: ipc sockets in the host directory, which only this user can enter. `insecure`: TCP on the chosen
-interfaces, one port each for mailbox, feed and work, the same on every address.
+Nothing configured: ipc sockets in the host directory, which only this user can enter. A key, or `insecure`: TCP on the
+chosen interfaces, one port each for mailbox, feed and work, the same on every address.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from zq.discovery.place import SocketKind, socket_path
 from zq.engine.sockets import PORT_TRIES, Sockets
 from zq.errors import Refused
 from zq.options import Settings
+from zq.security.keys import read_keys, today
+from zq.security.lock import Lock
 
 TAG_BYTES = 8  # of a hash; enough to tell realms apart, and it says nothing about their names
 
@@ -34,14 +36,24 @@ class Doors:
 
 
 def realm_tag(settings: Settings) -> bytes:
-    """Peers with another tag are strangers: another realm, or another mode."""
-    mode = "insecure" if settings.insecure else "local"
+    """Peers with another tag are strangers: another realm, or another mode.
+
+    With a key it is told only to those who have shown the key; records that everybody can read carry `Lock.tag`.
+    """
+    mode = "insecure" if settings.insecure else "key" if settings.key_file is not None else "local"
     return hashlib.blake2b(f"{mode}\0{settings.realm}".encode(), digest_size=TAG_BYTES).digest()
+
+
+def realm_lock(settings: Settings) -> Lock | None:
+    """What the realm key in the settings makes; None without one. Raises what `read_keys` raises."""
+    if settings.key_file is None:
+        return None
+    return Lock(read_keys(settings.key_file), settings.realm, today())
 
 
 def open_doors(sockets: Sockets, settings: Settings, id: bytes, directory: Path) -> Doors:
     """Binds the three sockets. Raises Refused for an interface that is not there or a port that is taken."""
-    return _open_tcp(sockets, settings) if settings.insecure else _open_ipc(sockets, id, directory)
+    return _open_tcp(sockets, settings) if settings.networked else _open_ipc(sockets, id, directory)
 
 
 def _open_ipc(sockets: Sockets, id: bytes, directory: Path) -> Doors:

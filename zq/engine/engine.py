@@ -37,7 +37,7 @@ from zq.core.node import Node, Stream
 from zq.core.outgoing import Outgoing
 from zq.core.port import Kind
 from zq.core.topics import Topic
-from zq.engine.doors import open_doors, realm_tag
+from zq.engine.doors import open_doors, realm_lock, realm_tag
 from zq.engine.leader import CallerToken, Leader
 from zq.engine.lookout import Lookout
 from zq.engine.sockets import Events, Sockets
@@ -206,6 +206,10 @@ class Engine(Events):
         if self._lookout is not None:
             self._lookout.look_again(self.node.now)
 
+    def strangers(self) -> int:
+        """Engine's thread: peers of other realms that discovery has come across."""
+        return 0 if self._lookout is None else self._lookout.strangers
+
     def forget(self, condition: Condition[Any]) -> None:
         self.everyone.discard(condition.waiters)
         self.later(lambda: self._conditions.remove(condition) if condition in self._conditions else None)
@@ -246,11 +250,13 @@ class Engine(Events):
 
     def _open(self) -> None:
         settings = self.settings
-        self._lookout = Lookout(settings, self.later)
-        self._sockets = Sockets(self, self._bell)
+        lock = realm_lock(settings)
+        self._lookout = Lookout(settings, self.later, lock)
+        self._sockets = Sockets(self, self._bell, lock)
         directory = self._lookout.directory
-        assert directory is not None or settings.insecure
+        assert directory is not None or settings.networked
         doors = open_doors(self._sockets, settings, self.id, directory)  # type: ignore[arg-type]
+        self._sockets.prove_closed(doors.rows)
         card = Card(
             id=self.id,
             tag=realm_tag(settings),
@@ -416,7 +422,7 @@ class Engine(Events):
     # --- events of the node
 
     def _on_event(self, kind: EventKind, peer: PeerInfo) -> None:
-        log.info("%s: %s (%s)", kind, peer.name, peer.id.hex()[:8])
+        log.info("%s: %.200r (%s)", kind, peer.name, peer.id.hex()[:8])  # its name: it may be anything
         if self.events:
             event = PeerEvent(kind=kind, peer=peer, at=self.wall())
             for listener in self.events:

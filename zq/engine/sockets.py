@@ -16,13 +16,19 @@ import os
 import select
 import struct
 import time
-from collections.abc import Callable, Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 
 import zmq
 
 from zq.core.port import Kind
 from zq.engine.leader import CallerToken
 from zq.engine.wake import Bell
+from zq.security.guard import Guard
+from zq.security.knocks import Knocks
+from zq.security.lock import Lock
+from zq.security.trial import stand_trial
+from zq.security.zap import Zap
 from zq.wire.batch import Parts
 from zq.wire.limits import MAILBOX_FRAME, PAYLOAD
 
@@ -39,6 +45,7 @@ KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = (
     3,
 )  # s, s, probes: for feed and work, which have no heartbeat
 RETRANSMIT = 3_000  # ms that written data may stay unacknowledged (TCP_MAXRT)
+CONTROL_FRAME = 64 << 10  # bytes; where no messages come in, only subscriptions, pings and the handshake do
 HIGH_WATER_MARK = 10_000  # frames; bounds a stalled pipe, back-pressure is credit and windows
 MOST_FRAMES = 64  # received of one socket before the others get their turn
 BACKLOG = 512  # connections waiting to be accepted
@@ -47,6 +54,7 @@ ZERO_COPY = 128 << 10  # bytes; below it copying a frame costs less than trackin
 REFUSED_WITHIN = 0.5  # s; a failed attempt sooner than this was refused, later it timed out
 DESCRIPTORS = 65_536  # wanted: ten and more a remote peer, and a thousand of them; the usual soft limit is 1,024
 AWAKE = 150e-6  # s that who expects an answer stays awake for it: what a peer on this machine takes, measured
+ENDPOINTS = 4_096  # of which it is remembered which of two keys fits
 PORT_TRIES = 200  # ports of the range that are tried
 
 _EVENTS = (
@@ -58,6 +66,7 @@ _EVENTS = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 )
 _MONITOR_EVENT = struct.Struct("=H")  # begins a monitor's frame; pyzmq's own parser would bring asyncio
+_CALLERS = (zmq.PUSH, zmq.SUB, zmq.PUSH)  # who connects to mailbox, feed and work
 _TYPES = {Kind.MAILBOX: zmq.PUSH, Kind.WORK: zmq.PUSH, Kind.FEED: zmq.SUB}
 
 
@@ -72,14 +81,18 @@ def _is_readable(socket: zmq.Socket[bytes]) -> bool:
 class Connection:
     """One connecting socket, its monitor, and what is known of its state."""
 
-    __slots__ = ("dialled", "established", "id", "kind", "monitor", "socket")
+    __slots__ = ("dialled", "endpoint", "established", "id", "key", "kind", "monitor", "socket")
 
-    def __init__(self, id: int, kind: Kind, socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes] | None) -> None:
+    def __init__(
+        self, id: int, kind: Kind, endpoint: str, socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes] | None
+    ) -> None:
         self.id = id
         self.kind = kind
+        self.endpoint = endpoint
         self.socket = socket
         self.monitor = monitor
         self.established = False
+        self.key = 0  # which of the lock's it was dialled with
         self.dialled = time.monotonic()
 
 
@@ -106,9 +119,12 @@ def raise_descriptor_limit() -> None:
 
 
 class Sockets:
-    """The port of the engine's node. Every method belongs to the engine's thread."""
+    """The port of the engine's node. Every method belongs to the engine's thread.
 
-    def __init__(self, events: Events, bell: Bell) -> None:
+    With a `lock` every socket gets it: nobody without the key of the realm is connected, in either direction.
+    """
+
+    def __init__(self, events: Events, bell: Bell, lock: Lock | None = None) -> None:
         raise_descriptor_limit()
         self._events = events
         self._bell = bell
@@ -122,8 +138,14 @@ class Sockets:
         self._poll.register(bell.fd, select.POLLIN)
         self._monitors = 0
         self._token: CallerToken | None = None  # of who reads
+        self.guard = Guard(quiet=True)  # of the trial, where we are the strangers ourselves
+        self._lock = lock
+        self._zap = None if lock is None else Zap(self._context, lock, self.guard)  # before any door is bound
+        self._knocks: list[Knocks] = []
+        self._fitting: OrderedDict[str, int] = OrderedDict()  # endpoint: which key to dial it with
         self.feed = self._listener(zmq.XPUB)
         self.feed.set(zmq.XPUB_VERBOSE, 1)
+        self.feed.set(zmq.MAXMSGSIZE, CONTROL_FRAME)
         self.mailbox = self._listener(zmq.PULL)
         self.mailbox.set(zmq.MAXMSGSIZE, MAILBOX_FRAME)
         self.work = self._listener(zmq.PULL)
@@ -152,7 +174,24 @@ class Sockets:
     def _listener(self, kind: int) -> zmq.Socket[bytes]:
         socket = self._socket(kind)
         socket.set(zmq.BACKLOG, BACKLOG)
+        if self._lock is not None:
+            self._lock.shut(socket)
         return socket
+
+    def prove_closed(self, rows: Sequence[Sequence[str]]) -> None:
+        """Tries the doors (mailbox, feed, work; a row an address), then opens them to whoever has the key.
+
+        Raises AccessDenied if a stranger gets in. Without a lock there is nothing to prove.
+        """
+        if self._lock is None or self._zap is None:
+            return
+        stand_trial([door for row in rows for door in zip(row, _CALLERS, strict=True)], self._lock, self._zap)
+        self.guard = self._zap.guard = Guard()
+        self._watch(self._zap.socket, self._zap.answer)
+        for socket in (self.mailbox, self.feed, self.work):
+            knocks = Knocks(self._context, socket, self.guard)
+            self._knocks.append(knocks)
+            self._watch(knocks.socket, knocks.read)
 
     def bind(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
         """Raises zmq.ZMQError when the endpoint cannot be had."""
@@ -179,22 +218,26 @@ class Sockets:
         socket.set(zmq.RECONNECT_IVL, RECONNECT)
         socket.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MOST)
         socket.set(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT)
+        socket.set(zmq.MAXMSGSIZE, PAYLOAD + MAILBOX_FRAME if kind is Kind.FEED else CONTROL_FRAME)
         monitor = None
         if kind is Kind.MAILBOX:
             socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT)
             socket.set(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT)
-        if kind is not Kind.FEED:
+        if kind is not Kind.FEED or self._has_two_keys():
             self._monitors += 1
             address = f"inproc://monitor-{self._monitors}"
             socket.monitor(address, _EVENTS)
             monitor = self._context.socket(zmq.PAIR)
             monitor.set(zmq.LINGER, 0)
             monitor.connect(address)
-        made = self._connections[connection] = Connection(connection, kind, socket, monitor)
+        made = self._connections[connection] = Connection(connection, kind, endpoint, socket, monitor)
         if monitor is not None:
             self._watch(monitor, lambda: self._read_monitor(made))
-        else:
+        if kind is Kind.FEED:
             self._watch(socket, lambda: self._read(socket, kind, connection))
+        if self._lock is not None:
+            made.key = self._likely_key(endpoint)
+            self._lock.fit(socket, made.key)
         try:
             socket.connect(endpoint)
         except zmq.ZMQError as error:
@@ -223,7 +266,7 @@ class Sockets:
             self._unwatch(made.monitor)
             made.socket.disable_monitor()
             made.monitor.close(0)
-        else:
+        if made.kind is Kind.FEED:
             self._unwatch(made.socket)
         made.socket.close(0)
 
@@ -312,6 +355,10 @@ class Sockets:
 
     def _on_event(self, made: Connection, kind: int) -> None:
         now = time.monotonic()
+        if kind != zmq.EVENT_CONNECT_RETRIED and self._has_two_keys():
+            self._choose_key(made, kind)
+        if made.kind is Kind.FEED:
+            return  # it connects anew by itself
         if kind == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             made.established = True
             self._events.connected(made.id)
@@ -321,6 +368,41 @@ class Sockets:
             made.dialled = now
         else:  # ended, or it spoke no ZMTP: libzmq may not try again, so it is made anew
             self._events.broken(made.id)
+
+    # --- two keys, while one is being replaced: each endpoint is dialled with the one and the other until one fits
+
+    def _has_two_keys(self) -> bool:
+        return self._lock is not None and self._lock.keys > 1
+
+    def _likely_key(self, endpoint: str) -> int:
+        """The one that fitted last, there or at least on that host; else the one that we listen with."""
+        assert self._lock is not None
+        host = endpoint.rpartition(":")[0]
+        return self._fitting.get(endpoint, self._fitting.get(host, self._lock.own))
+
+    def _note_key(self, endpoint: str, index: int) -> None:
+        self._fitting[endpoint] = index
+        self._fitting.move_to_end(endpoint)
+        while len(self._fitting) > ENDPOINTS:
+            self._fitting.popitem(last=False)
+
+    def _choose_key(self, made: Connection, kind: int) -> None:
+        """After what happened to a connection. A feed is connected anew here, the others by the core."""
+        assert self._lock is not None
+        if kind == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self._note_key(made.endpoint, made.key)
+            self._note_key(made.endpoint.rpartition(":")[0], made.key)
+            made.established = True
+        elif kind == zmq.EVENT_DISCONNECTED or made.kind is not Kind.FEED:  # a feed's failure has two events
+            if made.established:
+                made.established = False  # the same key once more
+                return
+            made.key = (made.key + 1) % self._lock.keys
+            self._note_key(made.endpoint, made.key)
+            if made.kind is Kind.FEED:
+                made.socket.disconnect(made.endpoint)
+                self._lock.fit(made.socket, made.key)
+                made.socket.connect(made.endpoint)
 
     # --- the end
 
@@ -332,6 +414,10 @@ class Sockets:
                 connection.monitor.close(0)
             connection.socket.close(int(linger * 1000))
         self._connections.clear()
+        for knocks in self._knocks:
+            knocks.close()
+        if self._zap is not None:
+            self._zap.stop()
         for socket in (self.mailbox, self.work):
             socket.close(0)
         self.feed.close(int(linger * 1000))

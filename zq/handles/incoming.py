@@ -162,7 +162,7 @@ class Receiver:
         try:
             rows = unpack(batch.body, batch.count, batch.parts, batch.skip)
         except Malformed as error:
-            log.warning("dropped %d messages of %s that do not decode: %s", batch.live, self.name, error)
+            log.warning("dropped %d messages of %s that do not decode: %.200r", batch.live, self.name, str(error))
             self._drop(batch)
             return []
         if batch.stop != batch.count:

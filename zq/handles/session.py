@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from zq.core.inbox import Inbox, Slow, SubscriptionInbox
@@ -36,6 +37,7 @@ class PeerCore:
         self.id: bytes = secrets.token_bytes(16)
         self.name: str = self._settings.name
         self.realm: str = self._settings.realm
+        self.key_file: Path | None = self._settings.key_file
         self._engine: Engine | None = None
         self._lock = threading.RLock()  # guards the tables below
         self._topics: dict[str, Stream] = {}
@@ -292,6 +294,12 @@ class PeerCore:
             ]
 
         return engine.call(look)
+
+    def strangers(self) -> int:
+        """How many peers are near that this one cannot meet: of another realm, or with another key. They are known
+        by what they tell everybody, which is no name."""
+        engine = self._running()
+        return engine.call(engine.strangers)
 
     def _wait_for_peers_steps(self, count: int, timeout: float | None) -> Steps[None]:
         deadline = deadline_after(timeout)

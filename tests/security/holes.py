@@ -1,0 +1,275 @@
+"""Holes planted into zq, each of which the trial of the doors or a test has to find.
+
+python -m tests.security.holes            plants one after another, each in a process of its own, and says who finds it
+python -m tests.security.holes NAME TEST  plants one and runs the test
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+HERE = "tests/security"
+DEADLINE = 120  # s for a test that finds its hole; most take one
+FOUND, NOT_FOUND = 1, 0  # pytest's exit codes: tests failed, all passed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hole:
+    """What is wrong, and the test that finds it."""
+
+    plant: Callable[[], None]
+    found_by: str
+
+
+HOLES: dict[str, Hole] = {}
+
+
+def hole(found_by: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    def dig(plant: Callable[[], None]) -> Callable[[], None]:
+        HOLES[plant.__name__] = Hole(plant=plant, found_by=f"{HERE}/{found_by}")
+        return plant
+
+    return dig
+
+
+# --- found by the trial of the doors: with such a hole no peer starts
+
+
+def leave_open(*kinds: int) -> None:
+    from zq.security.lock import Lock
+
+    shut = Lock.shut
+    Lock.shut = lambda self, socket: None if socket.get(zmq.TYPE) in kinds else shut(self, socket)  # type: ignore[method-assign]
+
+
+def forget(*options: int) -> None:
+    """An option is not set on the doors."""
+    from zq.security.lock import Lock
+
+    shut = Lock.shut
+
+    class Forgetful:
+        def __init__(self, socket: Any) -> None:
+            self._socket = socket
+
+        def set(self, option: int, value: Any) -> None:
+            if option not in options:
+                self._socket.set(option, value)
+
+    Lock.shut = lambda self, socket: shut(self, Forgetful(socket))  # type: ignore[method-assign,arg-type]
+
+
+@hole("test_doors.py::test_who_has_the_key_gets_in")
+def no_curve_on_the_feed() -> None:
+    leave_open(zmq.XPUB)
+
+
+@hole("test_doors.py::test_who_has_the_key_gets_in")
+def no_domain() -> None:
+    forget(zmq.ZAP_DOMAIN)
+
+
+@hole("test_doors.py::test_who_has_the_key_gets_in")
+def domain_not_enforced() -> None:
+    forget(zmq.ZAP_ENFORCE_DOMAIN)
+
+
+@hole("test_doors.py::test_who_has_the_key_gets_in")
+def every_key_is_let_in() -> None:
+    from zq.security.lock import Lock
+
+    Lock.admits = lambda self, public: True  # type: ignore[method-assign]
+
+
+# --- found by tests
+
+
+def skip_the_trial() -> None:
+    import zq.engine.sockets
+
+    zq.engine.sockets.stand_trial = lambda doors, lock, zap: None
+
+
+@hole("test_trial.py::test_a_check_that_lets_in_every_key_is_found")
+def no_trial() -> None:
+    skip_the_trial()
+
+
+@hole("test_doors.py::test_a_peer_that_is_alone_lets_nobody_in[no key]")
+def no_trial_and_no_curve_on_the_mailbox_and_work() -> None:
+    skip_the_trial()
+    leave_open(zmq.PULL)
+
+
+@hole("test_doors.py::test_a_peer_that_is_alone_lets_nobody_in[no key]")
+def no_trial_and_no_curve_on_the_feed() -> None:
+    skip_the_trial()
+    leave_open(zmq.XPUB)
+
+
+@hole("test_doors.py::test_random_keys_do_not_fit")
+def no_trial_and_every_key_is_let_in() -> None:
+    skip_the_trial()
+    every_key_is_let_in()
+
+
+@hole("test_trial.py::test_every_door_on_every_address_is_tried")
+def the_trial_forgets_an_address() -> None:
+    from zq.engine.sockets import Sockets
+
+    prove = Sockets.prove_closed
+    Sockets.prove_closed = lambda self, rows: prove(self, rows[:-1])  # type: ignore[method-assign]
+
+
+@hole("test_listeners.py::test_a_false_listener_hears_no_frame[7-no key]")
+def calls_without_a_key() -> None:
+    from zq.security.lock import Lock
+
+    Lock.fit = lambda self, socket, index=0: None  # type: ignore[method-assign]
+
+
+@hole("test_doors.py::test_a_stranger_gets_no_frame_in_or_out[the key under another realm's name]")
+def keys_without_the_realms_name() -> None:
+    from zq.security.keys import RealmKey
+
+    derive = RealmKey.derive
+    RealmKey.derive = lambda self, purpose, realm, length=32: derive(self, purpose, "", length)  # type: ignore[method-assign]
+
+
+@hole("test_secrets.py::test_nothing_that_is_shown_shows_a_key")
+def key_in_a_log_line() -> None:
+    from zq.security.lock import Cut
+
+    make = Cut.__init__
+
+    def make_and_tell(self: Cut, key: Any, realm: str) -> None:
+        make(self, key, realm)
+        logging.getLogger("zq.security").debug("cut %s for %s", self.client.secret.hex(), realm)
+
+    Cut.__init__ = make_and_tell  # type: ignore[method-assign]
+
+
+@hole("test_secrets.py::test_nothing_that_is_shown_shows_a_key")
+def key_in_a_repr() -> None:
+    from zq.security.keys import RealmKey
+
+    RealmKey.__repr__ = lambda self: f"<RealmKey {self._secret!r}>"  # type: ignore[method-assign]
+
+
+@hole("test_secrets.py::test_nothing_that_is_shown_shows_a_key")
+def key_in_an_error() -> None:
+    import zq.security.keys
+
+    read = zq.security.keys._read_line
+
+    def read_and_tell(line: str, where: str) -> Any:
+        try:
+            return read(line, where)
+        except ValueError as error:
+            raise ValueError(f"{error}: {line}") from None
+
+    zq.security.keys._read_line = read_and_tell
+
+
+@hole("test_secrets.py::test_nothing_that_is_shown_shows_a_key")
+def key_in_the_record() -> None:
+    from zq.security.lock import Lock
+
+    Lock.proof = lambda self, text: self._own.server.public.hex()  # type: ignore[method-assign]
+
+
+@hole("test_records.py::test_a_forged_record_is_counted_and_not_dialled")
+def proof_not_checked() -> None:
+    from zq.security.lock import Lock
+
+    Lock.proves = lambda self, tag, text, proof: True  # type: ignore[method-assign]
+
+
+@hole("test_records.py::test_nothing_that_is_proven_can_be_changed")
+def proof_without_the_port() -> None:
+    import zq.discovery.mdns
+
+    proven = zq.discovery.mdns.proven_text
+    zq.discovery.mdns.proven_text = lambda id, tag, version, port: proven(id, tag, version, 0)
+
+
+@hole("test_keys.py::test_a_file_that_is_open_to_others_is_refused")
+def key_files_of_anybody() -> None:
+    import zq.security.keys
+
+    zq.security.keys._fault = lambda found: ""
+
+
+@hole("test_banners.py::test_who_does_not_speak_it_hears_a_greeting_and_is_cut_off[0.1]")
+def handshakes_without_end() -> None:
+    import zq.engine.sockets
+
+    zq.engine.sockets.HANDSHAKE = 60_000
+
+
+@hole("test_banners.py::test_an_address_that_fails_on_and_on_is_cut_off_at_once")
+def nobody_is_cut_off() -> None:
+    from zq.security.guard import Guard
+
+    Guard.cuts_off = lambda self, address, now: False  # type: ignore[method-assign]
+
+
+@hole("test_trial.py::test_the_check_is_there_before_the_first_door")
+def doors_before_the_check() -> None:
+    from zq.engine.sockets import Sockets
+    from zq.security.zap import Zap
+
+    make, start = Zap.__init__, Zap.start
+
+    def make_later(self: Zap, *arguments: Any) -> None:
+        Zap.start = lambda self: None  # type: ignore[method-assign]
+        make(self, *arguments)
+        Zap.start = start  # type: ignore[method-assign]
+        waiting.append(self)
+
+    waiting: list[Zap] = []
+    bind = Sockets.bind
+
+    def bind_first(self: Sockets, socket: Any, endpoint: str) -> None:
+        bind(self, socket, endpoint)
+        while waiting:
+            waiting.pop().start()
+
+    Zap.__init__, Sockets.bind = make_later, bind_first  # type: ignore[method-assign]
+
+
+def find(name: str) -> subprocess.CompletedProcess[str]:
+    """Plants it in a process of its own and runs the test that is to find it."""
+    command = [sys.executable, "-m", "tests.security.holes", name, HOLES[name].found_by]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE)
+
+
+def main(arguments: list[str]) -> int:
+    if arguments:
+        name, test = arguments
+        HOLES[name].plant()
+        return int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", test]))
+    missed = 0
+    for name, planted in HOLES.items():
+        began = time.monotonic()
+        code = find(name).returncode
+        missed += code != FOUND
+        verdict = "found" if code == FOUND else "NOT FOUND" if code == NOT_FOUND else f"NOT RUN ({code})"
+        print(f"{verdict:<10} {time.monotonic() - began:5.1f} s  {name}  by {planted.found_by}", flush=True)
+    print(f"{len(HOLES) - missed} of {len(HOLES)} planted holes found")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

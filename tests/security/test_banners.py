@@ -1,0 +1,146 @@
+"""Whatever connects to a door without speaking the protocol is cut off, gets nothing, and disturbs nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+import pytest
+
+import zq
+from tests.processes.conftest import Options
+from tests.security.rogues import DEADLINE, Friends, doors_of, percentile, sockets_of
+from tests.waiting import eventually
+from zq.security.guard import MOST_FAILURES
+
+GREETING = 64  # bytes that a door tells everybody: the protocol's version and that it wants CURVE; RFC 23
+CUT_OFF = 3.0 + 2.0  # s that a handshake may take, and slack
+STRANGER = "127.0.0.66"  # an address from which nobody of the realm comes
+SIGNATURE = b"\xff" + bytes(8) + b"\x7f"
+
+
+def greeting(mechanism: bytes, version: bytes = b"\x03\x01", as_server: bytes = b"\0") -> bytes:
+    return SIGNATURE + version + mechanism.ljust(20, b"\0") + as_server + bytes(31)
+
+
+def command(name: bytes, data: bytes) -> bytes:
+    body = bytes([len(name)]) + name + data
+    return (b"\x04" + bytes([len(body)]) if len(body) < 256 else b"\x06" + len(body).to_bytes(8, "big")) + body
+
+
+READY = command(b"READY", b"\x0bSocket-Type\x00\x00\x00\x04PUSH")
+BANNERS = {
+    "HTTP": b"GET / HTTP/1.1\r\nHost: zq\r\n\r\n",
+    "TLS": bytes.fromhex("16030100c8010000c40303") + bytes(189),
+    "SSH": b"SSH-2.0-OpenSSH_9.6\r\n",
+    "Redis": b"*1\r\n$4\r\nPING\r\n",
+    "zeros": bytes(4_096),
+    "ones": b"\xff" * 4_096,
+    "random": os.urandom(4_096),
+    "ZMTP 1.0": b"\x01\x00" + b"\x0a\x00forged..." * 8,
+    "ZMTP 2.0": SIGNATURE + b"\x01\x08\x00\x00" + b"\x00\x06forged" * 8,
+    "ZMTP 3.0 without CURVE": greeting(b"NULL", b"\x03\x00") + READY,
+    "NULL": greeting(b"NULL") + READY + b"\x00\x06forged" * 8,
+    "PLAIN": greeting(b"PLAIN") + command(b"HELLO", b"\x05admin\x05admin") + b"\x00\x06forged" * 8,
+    "no mechanism": greeting(b"") + READY,
+    "an unknown mechanism": greeting(b"GSSAPI") + READY,
+    "CURVE, then READY": greeting(b"CURVE") + READY + b"\x00\x06forged" * 8,
+    "CURVE, then frames": greeting(b"CURVE") + b"\x00\x06forged" * 8,
+    "CURVE, then a forged HELLO": greeting(b"CURVE") + command(b"HELLO", b"\x01\x00" + os.urandom(192)),
+    "CURVE, then a short HELLO": greeting(b"CURVE") + command(b"HELLO", b"\x01"),
+    "CURVE, then INITIATE": greeting(b"CURVE") + command(b"INITIATE", os.urandom(300)),
+    "a frame of 2^63 bytes": greeting(b"CURVE") + b"\x06" + (1 << 63).to_bytes(8, "big") + b"x" * 1_000,
+    "a frame of 2^64 - 1 bytes": greeting(b"CURVE") + b"\x06" + b"\xff" * 8 + b"x" * 1_000,
+    "a frame of 2^40 bytes": greeting(b"CURVE") + b"\x06" + (1 << 40).to_bytes(8, "big") + b"x" * 1_000,
+}
+SLOW = {
+    "silence": b"",
+    "one byte": b"\xff",
+    "half a signature": SIGNATURE[:6],
+    "half a greeting": greeting(b"CURVE")[:40],
+    "a greeting": greeting(b"CURVE"),
+    "half a HELLO": greeting(b"CURVE") + command(b"HELLO", bytes(194))[:100],
+}
+
+
+async def until_cut_off(endpoint: str, banner: bytes, *, drip: float = 0.0, source: str = "127.0.0.1") -> bytes:
+    """What the door says until it ends the connection; with `drip`, a byte more every so many seconds."""
+    host, port = endpoint.removeprefix("tcp://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port), local_addr=(source, 0))
+
+    async def go_on() -> None:
+        while drip:
+            await asyncio.sleep(drip)
+            writer.write(b"\x00")
+
+    writer.write(banner)
+    dripping = asyncio.ensure_future(go_on())
+    try:
+        async with asyncio.timeout(CUT_OFF):
+            return await read_all(reader)
+    except ConnectionError:
+        return b""  # reset: it had not read all that we wrote
+    finally:
+        dripping.cancel()
+        writer.close()
+
+
+async def read_all(reader: asyncio.StreamReader) -> bytes:
+    said = b""
+    while piece := await reader.read(1 << 16):
+        said += piece
+    return said
+
+
+async def knock_everywhere(doors: list[str], banners: list[bytes], drip: float = 0.0) -> list[bytes]:
+    return await asyncio.gather(
+        *(until_cut_off(door, banner, drip=drip, source=STRANGER) for door in doors for banner in banners)
+    )
+
+
+@pytest.mark.parametrize("drip", [0.0, 0.1])
+def test_who_does_not_speak_it_hears_a_greeting_and_is_cut_off(keyed: Options, drip: float) -> None:
+    with Friends(keyed) as friends:
+        doors = doors_of(friends.sender)
+        banners = list(SLOW.values()) if drip else [*BANNERS.values(), *SLOW.values()]
+        heard = asyncio.run(knock_everywhere(doors, banners, drip))
+        assert all(len(each) <= GREETING for each in heard), [each for each in heard if len(each) > GREETING]
+        assert all(b"CURVE" in each for each in heard if len(each) == GREETING)
+        friends.rest()
+        assert len(friends.took) == friends.sent > 100
+        assert friends.sender.ledger().refused_frames == 0
+        guard = sockets_of(friends.sender).guard
+        eventually(lambda: guard.by_address().get(STRANGER) == len(banners) * len(doors))
+
+
+def test_a_thousand_idle_connections_hold_nobody_up(keyed: Options) -> None:
+    async def idle(doors: list[str]) -> None:
+        await asyncio.gather(*(until_cut_off(doors[number % 3], b"\xff") for number in range(1_000)))
+
+    with Friends(keyed) as friends:
+        asyncio.run(idle(doors_of(friends.sender)))  # returns when each has been cut off
+        with zq.Peer("late", **keyed) as late:
+            late.wait_for_peers(2, timeout=DEADLINE)
+        friends.rest()
+        assert len(friends.took) == friends.sent > 100
+        assert percentile(friends.took, 0.99) < 0.25  # measured: 0.004; this is to notice a stall
+
+
+def test_an_address_that_fails_on_and_on_is_cut_off_at_once(keyed: Options) -> None:
+    async def knock(doors: list[str]) -> float:
+        """How long the last of many took to be cut off."""
+        many = [until_cut_off(doors[0], BANNERS["NULL"], source=STRANGER) for _ in range(MOST_FAILURES)]
+        await asyncio.gather(*many)
+        await asyncio.to_thread(eventually, lambda: guard.by_address().get(STRANGER, 0) >= MOST_FAILURES)
+        began = time.monotonic()
+        assert len(await until_cut_off(doors[1], b"\xff", source=STRANGER)) <= GREETING
+        return time.monotonic() - began
+
+    with zq.Peer(**keyed) as peer:
+        guard = sockets_of(peer).guard
+        assert asyncio.run(knock(doors_of(peer))) < 1.0  # not the 3 s that a handshake may take
+        assert guard.cut_off >= 1
+        with zq.Peer("friend", **keyed) as friend:  # from an address of better repute
+            friend.wait_for_peers(1, timeout=DEADLINE)
+        assert "127.0.0.1" not in guard.by_address()

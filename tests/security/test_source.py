@@ -1,0 +1,69 @@
+"""What no line of zq may do: run what came from the network, or put it into a log as it is."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent.parent / "zq"
+MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve", "yaml", "joblib", "code"}
+CALLS = {"eval", "exec", "compile", "__import__", "input"}
+METHODS = {"recv_pyobj", "send_pyobj", "recv_serialized", "getattr_static", "load_pickle"}
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def offences(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (f"import {alias.name}" for alias in node.names if alias.name.split(".")[0] in MODULES)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in MODULES:
+            yield f"from {node.module}"
+        elif isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Name) and node.func.id in CALLS:
+                yield f"{node.func.id}()"
+            elif isinstance(node.func, ast.Attribute) and node.func.attr in METHODS:
+                yield f".{node.func.attr}()"
+            for keyword in node.keywords:
+                value = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
+                if (keyword.arg, value) in (("allow_pickle", True), ("shell", True)):
+                    yield f"{keyword.arg}=True"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_nothing_from_the_network_is_ever_run(path: Path) -> None:
+    assert [f"{path.name}: {offence}" for offence in offences(ast.parse(path.read_text()))] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "import yaml",
+        "eval(text)",
+        "exec(text)",
+        "socket.recv_pyobj()",
+        "np.load(f, allow_pickle=True)",
+        "subprocess.run(text, shell=True)",
+    ],
+)
+def test_the_search_finds_what_it_looks_for(line: str) -> None:
+    assert list(offences(ast.parse(line)))
+
+
+def log_calls(tree: ast.AST) -> Iterator[ast.Call]:
+    names = {"debug", "info", "warning", "error", "exception", "critical", "log"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in names:
+            receiver = node.func.value
+            if isinstance(receiver, ast.Name) and receiver.id in ("log", "logger"):
+                yield node
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_log_lines_are_constants_with_places_never_built_from_what_came(path: Path) -> None:
+    for call in log_calls(ast.parse(path.read_text())):
+        assert isinstance(call.args[0], ast.Constant), f"{path.name}:{call.lineno}"

@@ -1,0 +1,96 @@
+"""Who failed at the doors, how often, and whose connections are cut off at once.
+
+A failed handshake is counted for the address it came from. An address with too many of them in a while is cut off:
+its connections are closed as soon as they are taken, before any cryptography, until the while is over. One that
+somebody with the key has come from is never cut off, so that a stranger cannot lock out his neighbours on that host,
+nor the ones behind the same gateway; they are only counted. Addresses are forgotten, the oldest first.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from dataclasses import dataclass
+
+log = logging.getLogger("zq.security")
+
+WHILE = 10.0  # s over which failures are counted; a peer that is dialled in vain is left alone after as long
+MOST_FAILURES = 100  # of one address in a while: a host of another realm that dials by mistake fails some 40 times
+ADDRESSES = 4_096  # remembered, of those that failed and of those let in
+UNKNOWN = "an unknown address"  # the connection was gone before it could be asked
+
+
+@dataclass(slots=True)
+class Record:
+    """The failures of one address."""
+
+    since: float  # beginning of the present while
+    recent: int = 0  # in it
+    total: int = 0
+    refused: int = 0  # with a wrong key, counted already, and not yet closed
+
+
+class Guard:
+    """The counters of one peer's doors, and the log line that an address gets once in a while."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self.failures = 0
+        self.cut_off = 0
+        self.let_in = 0
+        self._records: OrderedDict[str, Record] = OrderedDict()
+        self._friends: OrderedDict[str, None] = OrderedDict()
+
+    def refused(self, address: str, now: float) -> None:
+        """Counts somebody whose key was looked at. His connection is closed later."""
+        self.failed(address, now)
+        self._records[address].refused += 1
+
+    def closed(self, address: str, now: float, *, failed: bool) -> None:
+        """A connection has ended; counts it if it was never let in. `failed`: it is known to have failed.
+
+        Where somebody is let in it cannot be told whether it was his, so there only what is known is counted.
+        """
+        record = self._records.get(address)
+        if failed:
+            self.failed(address, now)
+        elif record is not None and record.refused:
+            record.refused -= 1
+        elif not (address in self._friends or address == UNKNOWN):
+            self.failed(address, now)
+
+    def failed(self, address: str, now: float) -> None:
+        """Counts it, and says so if it is the first of the address in a while."""
+        self.failures += 1
+        record = self._records.setdefault(address, Record(since=now))
+        self._records.move_to_end(address)
+        while len(self._records) > ADDRESSES:
+            self._records.popitem(last=False)
+        if now - record.since >= WHILE:
+            record.since, record.recent = now, 0
+        record.recent += 1
+        record.total += 1
+        if record.recent == 1 and not self._quiet:
+            log.warning("%.64r does not have the key: failed handshake %d", address, record.total)
+
+    def admitted(self, address: str) -> None:
+        """Somebody there has the key."""
+        self.let_in += 1
+        self._friends[address] = None
+        self._friends.move_to_end(address)
+        while len(self._friends) > ADDRESSES:
+            self._friends.popitem(last=False)
+
+    def cuts_off(self, address: str, now: float) -> bool:
+        """Whether a new connection from there is to be closed at once; counts it if so."""
+        record = self._records.get(address)
+        if record is None or address in self._friends or address == UNKNOWN:
+            return False
+        if record.recent < MOST_FAILURES or now - record.since >= WHILE:
+            return False
+        self.cut_off += 1
+        return True
+
+    def by_address(self) -> dict[str, int]:
+        """Failed handshakes of each address, those that came last last."""
+        return {address: record.total for address, record in self._records.items()}
