@@ -87,6 +87,7 @@ class Peer(PeerCore):
         realm: str | None = None,
         insecure: bool | None = None,
         interfaces: Sequence[str] | None = None,
+        seeds: Sequence[str] | None = None,
         discovery: Sequence[str] | None = None,
         port: int | None = None,
     ) -> None:
@@ -96,6 +97,7 @@ class Peer(PeerCore):
                 "realm": realm,
                 "insecure": insecure,
                 "interfaces": interfaces,
+                "seeds": seeds,
                 "discovery": discovery,
                 "port": port,
             }

@@ -40,6 +40,7 @@ class Peer(PeerCore):
         realm: str | None = None,
         insecure: bool | None = None,
         interfaces: Sequence[str] | None = None,
+        seeds: Sequence[str] | None = None,
         discovery: Sequence[str] | None = None,
         port: int | None = None,
     ) -> None:
@@ -49,6 +50,7 @@ class Peer(PeerCore):
                 "realm": realm,
                 "insecure": insecure,
                 "interfaces": interfaces,
+                "seeds": seeds,
                 "discovery": discovery,
                 "port": port,
             }

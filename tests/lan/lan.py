@@ -134,7 +134,6 @@ class Lan:
         namespace = self.namespace(host)
         disabled = "0" if not self._ipv4 else "1"
         keys = [f"net.ipv6.conf.{which}.disable_ipv6={disabled}" for which in ("all", "default")]
-        keys += [f"net.ipv6.conf.{which}.accept_dad=0" for which in ("all", "default")]  # no second of waiting
         run("ip", "netns", "exec", namespace, "sysctl", "-qw", *keys)
         lines = ["link set lo up"]
         for nic in range(self._nics):

@@ -9,7 +9,6 @@ from typing import Any
 
 import zq
 from tests.processes.roles import listen, main, role, say
-from tests.processes.watching import endpoints
 
 
 @role
@@ -18,7 +17,7 @@ def neighbour(options: dict[str, Any]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(relativeCreated)d %(name)s %(message)s")
     began = time.monotonic()
     with zq.Peer(**options) as peer, peer.subscriber("news") as subscriber:
-        say({"what": "open", "peer": peer.id.hex(), "at": began, "endpoints": endpoints(peer)})
+        say({"what": "open", "peer": peer.id.hex(), "at": began})
         threading.Thread(target=_say_events, args=(peer,), daemon=True).start()
         threading.Thread(target=_say_news, args=(subscriber,), daemon=True).start()
         publisher = peer.publisher("news")
