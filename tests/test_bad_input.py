@@ -417,7 +417,10 @@ def test_a_range_of_ports_that_is_full_says_so(monkeypatch: pytest.MonkeyPatch) 
         ({"port": 20_000}, "insecure"),
         ({"insecure": True, "port": 0}, "65535"),
         ({"discovery": ["pigeon"]}, "mdns"),
-        ({"discovery": ["dir:/mnt"]}, "not supported yet"),
+        ({"discovery": ["dir:/mnt"]}, "insecure"),
+        ({"insecure": True, "discovery": ["dir:mnt"]}, "absolute path"),
+        ({"seeds": ["gateway:20000"]}, "insecure"),
+        ({"insecure": True, "seeds": ["gateway"]}, "not host:port"),
     ],
     ids=repr,
 )

@@ -10,7 +10,7 @@ import pytest
 
 import zq.options
 from zq.errors import AccessDenied, Refused
-from zq.options import OPTIONS, PORTS, Settings, default_name, files, load, markdown
+from zq.options import OPTIONS, PORTS, Settings, default_name, files, host_and_port, load, markdown
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +79,8 @@ def test_every_kind_of_value_is_read_from_the_environment(monkeypatch: pytest.Mo
         "ZQ_KEY_FILE": "",
         "ZQ_INSECURE": "Yes",
         "ZQ_INTERFACES": "127.0.0.1, ::1,lo",
-        "ZQ_DISCOVERY": "mdns",
+        "ZQ_DISCOVERY": "mdns,dir:/shared/zq",
+        "ZQ_SEEDS": "gateway:20000, [fd00::7]:20001",
         "ZQ_PORT": "7000",
         "ZQ_PORTS": "7000-7010",
         "ZQ_HOST_DIR": "/run/zq",
@@ -93,7 +94,8 @@ def test_every_kind_of_value_is_read_from_the_environment(monkeypatch: pytest.Mo
         realm="lab.2",
         insecure=True,
         interfaces=("127.0.0.1", "::1", "lo"),
-        discovery=("mdns",),
+        discovery=("mdns", "dir:/shared/zq"),
+        seeds=("gateway:20000", "[fd00::7]:20001"),
         port=7000,
         ports=(7000, 7010),
         host_dir=Path("/run/zq"),
@@ -210,26 +212,43 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(monkeypatch: pytest.Mon
         load()
 
 
-@pytest.mark.parametrize("name", ["seeds"])
-def test_what_comes_later_is_said_not_ignored(name: str, monkeypatch: pytest.MonkeyPatch, empty_place: Path) -> None:
-    with pytest.raises(Refused, match=f"{name} in the arguments is not supported yet"):
-        load(**{name: "x"})
-    assert load(**{name: None})
-    write(empty_place / "here" / "zq.toml", f'{name} = "x"')
-    with pytest.raises(Refused, match=f"{name} in zq.toml is not supported yet"):
-        load()
-    (empty_place / "here" / "zq.toml").unlink()
-    monkeypatch.setenv(f"ZQ_{name.upper()}", "x")
-    with pytest.raises(Refused, match=f"ZQ_{name.upper()} in the environment is not supported yet"):
-        load()
+@pytest.mark.parametrize(
+    "seed",
+    ["gateway", "gateway:", ":20000", "gateway:0", "gateway:65536", "fd00::7:20000", "tcp://gateway:20000", "a b:1"],
+)
+def test_a_seed_that_is_not_host_and_port_is_refused_and_shown_how(seed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZQ_SEEDS", f"good:20000,{seed}")
+    with pytest.raises(Refused) as caught:
+        load(insecure=True)
+    assert str(caught.value).startswith(f"seeds from ZQ_SEEDS: {seed!r} is not host:port, such as gateway:20000")
 
 
-def test_a_rung_that_comes_later_is_said_so() -> None:
-    with pytest.raises(Refused, match=r"discovery from argument: dir:/shared is not supported yet"):
-        load(discovery=["host", "dir:/shared"])
+def test_a_seed_has_two_parts() -> None:
+    assert host_and_port("gateway.lan:20000") == ("gateway.lan", 20_000)
+    assert host_and_port("[fd00::7]:1") == ("fd00::7", 1)
+    assert host_and_port("[fe80::7%eth0]:1") == ("fe80::7%eth0", 1)
+    assert host_and_port("fd00::7") is None
 
 
-@pytest.mark.parametrize(("name", "value"), [("interfaces", ["lo"]), ("port", 7000), ("discovery", ["mdns"])])
+def test_a_shared_directory_has_an_absolute_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert load(insecure=True, discovery=["dir:~/zq"]).discovery == ("dir:~/zq",)
+    with pytest.raises(
+        Refused, match=r"discovery from argument: 'dir:shared' is no absolute path; write dir:/shared/zq"
+    ):
+        load(insecure=True, discovery=["host", "dir:shared"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("interfaces", ["lo"]),
+        ("port", 7000),
+        ("seeds", ["gateway:20000"]),
+        ("discovery", ["mdns"]),
+        ("discovery", ["host", "dir:/shared"]),
+    ],
+)
 def test_what_needs_a_network_is_refused_without_one(name: str, value: object) -> None:
     with pytest.raises(Refused, match=f"{name} from argument: without key_file this peer uses no network"):
         load(**{name: value})
@@ -283,4 +302,5 @@ def test_documentation_derives_from_the_table() -> None:
         "--insecure",
         "--interfaces",
         "--discovery",
+        "--seeds",
     ]

@@ -90,6 +90,7 @@ class Peer(PeerCore):
         key_file: Path | str | None = None,
         insecure: bool | None = None,
         interfaces: Sequence[str] | None = None,
+        seeds: Sequence[str] | None = None,
         discovery: Sequence[str] | None = None,
         port: int | None = None,
     ) -> None:
@@ -100,6 +101,7 @@ class Peer(PeerCore):
                 "key_file": key_file,
                 "insecure": insecure,
                 "interfaces": interfaces,
+                "seeds": seeds,
                 "discovery": discovery,
                 "port": port,
             }

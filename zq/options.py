@@ -21,12 +21,14 @@ NAME_BYTES = 255  # longest name; docs/protocol.md, "limits"
 PORT_HIGHEST = 65_535
 PORTS = (20_000, 32_767)  # below Linux's ephemeral ports: a dying peer's port must not be connected to itself
 RUNGS = ("host", "mdns")  # ways to find peers, in the order they are tried
+DIRECTORY_RUNG = "dir:"  # and a path: another one, which has no default
 
 SYSTEM_FILE = Path("/etc/zq/zq.toml")
 PREFIX = "ZQ_"
 
 _NAME = re.compile(r"[A-Za-z0-9._:-]+(?:/[A-Za-z0-9._:-]+)*")
 _INTERFACE = re.compile(r"[^\s/,]+")
+_SEED = re.compile(r"(?:\[([0-9A-Fa-f:.]+(?:%[^\s\]/]+)?)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})")
 NAMES = f"1 to {NAME_BYTES} of A-Z a-z 0-9 . _ : - in segments separated by /"
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
@@ -64,11 +66,28 @@ def _discovery(value: object) -> tuple[str, ...]:
     rungs = _several(value)
     if rungs == ("none",):
         return ()
-    if later := [rung for rung in rungs if rung.startswith("dir:")]:
-        raise Refused(f"{later[0]} is not supported yet")
-    if not all(rung in RUNGS for rung in rungs):
-        raise ValueError
+    for rung in rungs:
+        if rung.startswith(DIRECTORY_RUNG):
+            if not Path(rung.removeprefix(DIRECTORY_RUNG)).expanduser().is_absolute():
+                raise Refused(f"{rung!r} is no absolute path; write {DIRECTORY_RUNG}/shared/zq")
+        elif rung not in RUNGS:
+            raise ValueError
     return rungs
+
+
+def host_and_port(text: str) -> tuple[str, int] | None:
+    """The two parts of `host:port` or `[IPv6 address]:port`; None if it is neither."""
+    match = _SEED.fullmatch(text)
+    if match is None or not 1 <= (port := int(match[3])) <= PORT_HIGHEST:
+        return None
+    return match[1] or match[2], port
+
+
+def _seeds(value: object) -> tuple[str, ...]:
+    seeds = _several(value)
+    if wrong := [seed for seed in seeds if host_and_port(seed) is None]:
+        raise Refused(f"{wrong[0]!r} is not host:port, such as gateway:20000, 10.0.0.7:20000 or [fd00::7]:20000")
+    return seeds
 
 
 def _port(value: object) -> int:
@@ -158,7 +177,11 @@ OPTIONS = (
     Option(
         name="discovery", kind="list", unit="rung", help="how peers are found",
         default=RUNGS, otherwise=",".join(RUNGS), read=_discovery,
-        allowed=f"{', '.join(RUNGS)}, separated by commas, or none alone",
+        allowed=f"{', '.join(RUNGS)}, {DIRECTORY_RUNG}/PATH (a shared directory), separated by commas, or none alone",
+    ),
+    Option(
+        name="seeds", kind="list", unit="host:port", help="mailboxes of peers to meet; they tell of the others",
+        default=(), otherwise="none", read=_seeds, allowed="host:port, separated by commas",
     ),
     Option(
         name="port", kind="number", unit="TCP port", help="the port of this peer's mailbox",
@@ -177,8 +200,6 @@ OPTIONS = (
     ),
 )  # fmt: skip
 
-LATER = ("seeds",)  # named in the documents, not there yet: said so, never ignored
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -190,6 +211,7 @@ class Settings:
     insecure: bool = False
     interfaces: tuple[str, ...] = ()  # empty: all but loopback; has a meaning only on a network
     discovery: tuple[str, ...] = RUNGS  # empty: no rung
+    seeds: tuple[str, ...] = ()  # added to whatever rungs there are; have a meaning only on a network
     port: int | None = None  # of the mailbox; None: any of `ports`
     ports: tuple[int, int] = PORTS  # lowest and highest
     host_dir: Path | None = None  # None: the usual place
@@ -206,11 +228,16 @@ class Settings:
                 f"nobody else is let in, without one everybody is; leave one out"
             )
         if not self.networked:
-            if self.interfaces or self.port is not None:
-                what = "interfaces" if self.interfaces else "port"
+            for what in ("interfaces", "seeds", "port"):
+                if getattr(self, what):
+                    raise Refused(
+                        f"{what} from {self._origin(what)}: without key_file this peer uses no network; "
+                        f"set key_file (or insecure=True), or leave {what} out"
+                    )
+            if shared := [rung for rung in self.discovery if rung.startswith(DIRECTORY_RUNG)]:
                 raise Refused(
-                    f"{what} from {self._origin(what)}: without key_file this peer uses no network; "
-                    f"set key_file (or insecure=True), or leave {what} out"
+                    f"discovery from {self._origin('discovery')}: without key_file this peer uses no network "
+                    f"and {shared[0]} leads nowhere; set key_file (or insecure=True), or leave it out"
                 )
             if self.discovery == ("mdns",):
                 raise Refused(
@@ -312,8 +339,6 @@ def _check_names(names: Iterable[str], origin: str, spell: Callable[[str], str])
     for name in names:
         if name in known:
             continue
-        if name in [spell(later) for later in LATER]:
-            raise Refused(f"{name} in {origin} is not supported yet; remove it")
         import difflib  # only for a mistake
 
         near = difflib.get_close_matches(name, known, n=1) or difflib.get_close_matches(name.upper(), known, n=1)

@@ -162,7 +162,7 @@ def test_a_killed_process_is_gone_at_once_and_a_vanished_machine_within_five_sec
 
 def test_a_found_peer_that_never_answers_is_forgotten() -> None:
     realm = Realm(2)
-    realm.peers[0].node.meeting.found(b"nobody".ljust(16), ["sim://nowhere/mailbox"], "mdns", realm.peers[0].clock())
+    realm.peers[0].node.meeting.found(b"nobody".ljust(16), ["tcp://nowhere/mailbox"], "mdns", realm.peers[0].clock())
     realm.peers[0].touch()
     assert len(list(realm.peers[0].node.meeting.roster)) == 2
     assert not realm.peers[0].node.is_settled()
@@ -180,14 +180,14 @@ def test_a_peer_that_has_said_goodbye_is_gone_at_once_and_for_good() -> None:
     realm.network.kill(leaves, linger=True)
     assert realm.run(0.01, lambda: ("p0", "left", "p1") in realm.events)
     assert ("p0", "suspect", "p1") not in realm.events
-    stays.node.meeting.found(leaves.id, ["sim://p1/mailbox"], "mdns", stays.clock())
+    stays.node.meeting.found(leaves.id, ["tcp://p1/mailbox"], "mdns", stays.clock())
     assert stays.node.meeting.roster.get(leaves.id) is None, "a stale record says nothing"
 
 
 def test_a_peer_of_another_version_is_shown_and_not_met() -> None:
     realm = Realm(2)
     peer = realm.peers[0]
-    hello = frames.Hello(7, 9, b"simulate", bytes(8), 0, "future", "host", 1, [["sim://x/mailbox", "", ""]])
+    hello = frames.Hello(7, 9, b"simulate", bytes(8), 0, "future", "host", 1, [["tcp://x/mailbox", "", ""]])
     frame = hello.encode(peer.id, b"future".ljust(16))
     for _ in range(2):
         peer.node.received(Kind.MAILBOX, (frame,), peer.clock())

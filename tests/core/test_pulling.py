@@ -7,9 +7,11 @@ import pytest
 from zq.core import pulling
 from zq.core.credit import Prefetch
 from zq.core.inbox import Inbox
-from zq.core.pulling import Puller, ReceivingLink, Settled
+from zq.core.pulling import Puller, Pulling, ReceivingLink, Settled
+from zq.core.timers import Timers
 from zq.wire.batch import Batch, Run
-from zq.wire.frames import ACKED, NACKED, REJECTED, RETURNED, State
+from zq.wire.body import Body
+from zq.wire.frames import ACKED, NACKED, REJECTED, RETURNED, Entry, Probe, State
 from zq.wire.limits import MAILBOX_FRAME
 
 PEER = b"p" * 16
@@ -81,3 +83,35 @@ def test_a_state_fits_into_a_mailbox_frame_whatever_the_reasons() -> None:
     for number in range(5_000, 9_000, 2):
         link.settle(number, number, link.acked)
     assert len(link.state(1 << 40, closed=True).encode(PEER, PEER)) <= MAILBOX_FRAME
+
+
+def test_a_probe_that_its_link_has_overtaken_does_not_bring_it_back() -> None:
+    """The pusher has ended the link and said so; then an old probe of it arrives, and the answer to that is lost."""
+    timers, sent = Timers(), list[Body]()
+    pulling = Pulling(timers, lambda peer, body: sent.append(body), lambda peer: 0)
+    puller = pulling.open(b"q" * 16, "jobs", Inbox(lambda: None), prefetch=9, prefetch_bytes=100)
+    late = Probe(b"l" * 16, 0, 0, "jobs", puller.id, 1, 1, 0, 0, 0)
+    pulling.on_entry(PEER, Entry(1, bytes(8), [], [], [], []), 0.0)
+    pulling.on_probe(PEER, late, 0.0)
+    pulling.report()
+    sent.clear()
+    for due in timers.due(1.0):
+        due(1.0)
+    pulling.report()
+    assert [type(body) for body in sent] == [State], "asked again whether that link is over"
+    pulling.on_end(PEER, late.link)
+    assert not puller.links
+    assert timers.next() is None
+
+
+def test_the_first_link_of_a_queue_may_come_before_the_entry_that_names_it() -> None:
+    timers, sent = Timers(), list[Body]()
+    pulling = Pulling(timers, lambda peer, body: sent.append(body), lambda peer: 0)
+    puller = pulling.open(b"q" * 16, "jobs", Inbox(lambda: None), prefetch=9, prefetch_bytes=100)
+    pulling.on_entry(PEER, Entry(1, bytes(8), [], [], [], []), 0.0)
+    pulling.on_probe(PEER, Probe(b"l" * 16, 0, 0, "jobs", puller.id, 1, 0, 0, 1, 1), 0.0)
+    pulling.on_entry(PEER, Entry(2, bytes(8), [], [], [["jobs", 1, 0.0]], []), 0.1)
+    for due in timers.due(9.0):
+        due(9.0)
+    assert list(puller.links) == [b"l" * 16]
+    assert timers.next() is None

@@ -1,7 +1,7 @@
 """Other processes as the tests see them: started, spoken with line by line, and always ended.
 
-The child runs one function of `roles`; both sides speak JSON, a line each: `say` and `listen` there, `hear` and `tell`
-here. A child whose test has gone reads the end of its input, and ends.
+The child runs one function of `roles`, or of another module like it; both sides speak JSON, a line each: `say` and
+`listen` there, `hear` and `tell` here. A child whose test has gone reads the end of its input, and ends.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,20 @@ DEADLINE = 20.0  # s for whatever a child was asked for; many times what it take
 
 
 class Process:
-    """A child that runs `role(*arguments)` of `roles`."""
+    """A child that runs `role(*arguments)` of `module`, behind the words of `command`."""
 
-    def __init__(self, role: str, *arguments: Any, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        role: str,
+        *arguments: Any,
+        environment: dict[str, str] | None = None,
+        module: str = "tests.processes.roles",
+        command: Sequence[str] = (),
+    ) -> None:
         self.role = role
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115, closed by `end`
         self._popen = subprocess.Popen(
-            [sys.executable, "-m", "tests.processes.roles", role, json.dumps(arguments)],
+            [*command, sys.executable, "-m", module, role, json.dumps(arguments)],
             cwd=ROOT,
             env=os.environ | (environment or {}),
             stdin=subprocess.PIPE,

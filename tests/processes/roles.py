@@ -284,6 +284,10 @@ def intrude(user: int, directory: str, sockets: list[str], own: str, options: di
     say(found)
 
 
-if __name__ == "__main__":
+def main() -> None:
     threading.Thread(target=_hear, daemon=True).start()
     ROLES[sys.argv[1]](*json.loads(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from zq.core.endpoints import in_zones, tellable
 from zq.core.liveness import REFUSALS, SUSPECT_FOR, Life, Sign
 from zq.core.port import Kind, Port
 from zq.core.roster import REMEMBERED, Dial, Remote, Roster
@@ -43,7 +44,11 @@ class Card:
     name: str
     host: str
     pid: int
-    endpoints: list[list[str]]
+    endpoints: list[list[str]]  # one row an address; the owner changes the list when addresses come and go
+
+    def rows(self, endpoint: str) -> list[list[str]]:
+        """Of `endpoints` what is told to whom we dial at `endpoint`."""
+        return tellable(self.endpoints, endpoint)
 
 
 class Neighbours(Protocol):
@@ -86,6 +91,7 @@ class Meeting:
         self._dials: dict[int, Remote] = {}  # mailbox connections
         self._resting: dict[bytes, tuple[float, float]] = {}  # id: not dialled before, pause
         self._entry: Entry | None = None
+        self.zones: list[str] = []  # interfaces through which we reach link-local addresses
         self.strangers = 0  # hellos of other realms and versions
 
     # --- finding and dialling
@@ -103,8 +109,16 @@ class Meeting:
             remote.found_by.append(source)
             if remote.state is Life.UP:
                 self._neighbours.on_event("changed", remote, now)
-        if remote.mailbox is None and not remote.incompatible:
+        if not remote.incompatible:
             self._dial_new(remote, mailboxes, now)
+
+    def hurry(self, now: float, zones: Sequence[str]) -> None:
+        """Our addresses have changed, or we have slept: who did not answer may now, and all are told where we are."""
+        self.zones = list(zones)
+        self._resting.clear()
+        for remote in self.roster:
+            if remote.mailbox is not None:
+                self._say_hello(remote, remote.mailbox)
 
     def _welcome_new(self, id: bytes, now: float) -> Remote:
         remote = self.roster.add(id, now)
@@ -117,9 +131,18 @@ class Meeting:
             remote.failed = True
 
     def _dial_new(self, remote: Remote, mailboxes: Sequence[str], now: float) -> None:
-        for endpoint in mailboxes:
-            if endpoint not in remote.mailboxes and len(remote.mailboxes) < ADDRESSES:
-                remote.mailboxes.append(endpoint)
+        """Addresses that we have not heard of yet; of one who is reached they are only remembered."""
+        for endpoint in in_zones(mailboxes, self.zones):
+            if endpoint in remote.mailboxes:
+                continue
+            dialled = {dial.endpoint for dial in remote.dials.values()}
+            unused = [each for each in remote.mailboxes if each not in dialled]
+            if len(remote.mailboxes) >= ADDRESSES and not unused:
+                return
+            if len(remote.mailboxes) >= ADDRESSES:
+                remote.mailboxes.remove(unused[0])
+            remote.mailboxes.append(endpoint)
+            if remote.mailbox is None:
                 self._dial(remote, endpoint, now)
 
     def _dial(self, remote: Remote, endpoint: str, now: float) -> None:
@@ -136,12 +159,14 @@ class Meeting:
     def _hello(self, remote: Remote, dial: Dial, now: float) -> None:
         if dial.connection not in remote.dials or remote.mailbox is dial:
             return
-        card = self.card
-        hello = Hello(
-            VERSION, VERSION, card.tag, dial.nonce, remote.session, card.name, card.host, card.pid, card.endpoints
-        )
-        self._port.send(dial.connection, (hello.encode(remote.id, card.id),))
+        self._say_hello(remote, dial)
         self._timers.set((dial, "hello"), now + HELLO_AGAIN, lambda when: self._hello(remote, dial, when))
+
+    def _say_hello(self, remote: Remote, dial: Dial) -> None:
+        card = self.card
+        rows = card.rows(dial.endpoint)
+        hello = Hello(VERSION, VERSION, card.tag, dial.nonce, remote.session, card.name, card.host, card.pid, rows)
+        self._port.send(dial.connection, (hello.encode(remote.id, card.id),))
 
     def _hang_up(self, remote: Remote, dial: Dial) -> None:
         self._port.hang_up(dial.connection)
@@ -214,12 +239,11 @@ class Meeting:
                 remote.found_by.append("hello")
             if not remote.dials:
                 remote.mailboxes.clear()
-            self._dial_new(remote, [row[0] for row in remote.endpoints], now)
-        welcome = Welcome(hello.nonce, remote.session, card.name, card.host, card.pid, card.endpoints).encode(
-            sender, card.id
-        )
-        for connection in [remote.mailbox.connection] if remote.mailbox else list(remote.dials):
-            self._port.send(connection, (welcome,))
+        self._dial_new(remote, [row[0] for row in remote.endpoints], now)
+        for dial in [remote.mailbox] if remote.mailbox else list(remote.dials.values()):
+            rows = card.rows(dial.endpoint)
+            welcome = Welcome(hello.nonce, remote.session, card.name, card.host, card.pid, rows)
+            self._port.send(dial.connection, (welcome.encode(sender, card.id),))
 
     def _refuse_version(self, remote: Remote, hello: Hello, now: float) -> None:
         self.strangers += 1

@@ -1,8 +1,9 @@
 """One peer as a state machine: frames and the time go in, frames and deliveries come out.
 
-The node owns the parts (meeting, topics, receptions, pushing, pulling), hands each frame to the one it is for, and
-carries frames between this peer's own two ends, since a peer hears itself. It holds no socket, clock or thread; the
-engine and the simulated network drive it through the same few calls: `received`, `broken`, `refused`, `turn`.
+The node owns the parts (meeting, seeds, gossip, topics, receptions, pushing, pulling), hands each frame to the one it
+is for, and carries frames between this peer's own two ends, since a peer hears itself. It holds no socket, clock or
+thread; the engine and the simulated network drive it through the same few calls: `received`, `broken`, `refused`,
+`turn`.
 
 Frames that make no sense, or are for somebody else, are counted in `refused_frames` and reported once a sender;
 they never raise.
@@ -15,6 +16,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from zq.core import ledger as ledgers
+from zq.core.endpoints import at_host_of
+from zq.core.gossip import Gossip
 from zq.core.inbox import Inbox, SubscriptionInbox
 from zq.core.liveness import Life
 from zq.core.meeting import Card, Meeting
@@ -24,6 +27,7 @@ from zq.core.pulling import Puller, Pulling
 from zq.core.pushing import Pushing
 from zq.core.reception import Receptions, Subscription
 from zq.core.roster import Remote
+from zq.core.seeds import Seeds
 from zq.core.timers import Timers
 from zq.core.topics import Origin, Topic, Topics
 from zq.errors import Refused
@@ -84,6 +88,11 @@ class Node:
         )
         self.pulling = Pulling(self.timers, self._send, self._session_of)
         self.meeting = Meeting(card, self.timers, port, draw, self._new_connection, self)
+        roster, found = self.meeting.roster, self.meeting.found
+        self.seeds = Seeds(
+            card, self.timers, port, draw, self._new_connection, found, lambda id: id == card.id or id in roster
+        )
+        self.gossip = Gossip(card.id, roster, self.timers, draw, self._send, found)
         self.receptions.connect(card.id, None, 0.0)
         self.receptions.nonce = draw(NONCE_BYTES)
 
@@ -144,7 +153,7 @@ class Node:
 
     def is_settled(self) -> bool:
         """Everyone who can be found has been, or had its chance."""
-        return self.discovered and self.meeting.is_settled()
+        return self.discovered and self.seeds.is_settled() and self.meeting.is_settled()
 
     # --- events
 
@@ -205,6 +214,8 @@ class Node:
     def broken(self, connection: int, now: float) -> None:
         if self.meeting.is_mailbox(connection):
             self.meeting.on_broken(connection, now)
+        elif self.seeds.has(connection):
+            self.seeds.on_lost(connection, now)
         elif (remote := self._works.pop(connection, None)) is not None:
             # What is queued on it must not reach a stranger who takes over the address: a new one is made.
             self._port.hang_up(connection)
@@ -215,6 +226,8 @@ class Node:
     def refused(self, connection: int, now: float) -> None:
         if self.meeting.is_mailbox(connection):
             self.meeting.on_refused(connection, now)
+        elif self.seeds.has(connection):
+            self.seeds.on_lost(connection, now)
 
     def received(self, kind: Kind, parts: Parts, now: float, connection: int | None = None) -> None:
         """A frame from the socket of `kind`; of the feed, on `connection`."""
@@ -295,12 +308,18 @@ class Node:
         frame = decode_addressed(parts[0])
         sender, body = frame.sender, frame.body
         if frame.kind == frames.HELLO:
-            self.meeting.on_hello(sender, frame.addressee, frames.Hello.decode(body), now)
+            hello = frames.Hello.decode(body)
+            if sender == self.card.id:
+                self.seeds.on_own_hello(hello, now)
+            else:
+                self.meeting.on_hello(sender, frame.addressee, hello, now)
             return
         if not self._known(frame):
             return
         if frame.kind == frames.WELCOME:
-            self.meeting.on_welcome(sender, frames.Welcome.decode(body), now)
+            welcome = frames.Welcome.decode(body)
+            self.seeds.on_welcome(sender, welcome, now)
+            self.meeting.on_welcome(sender, welcome, now)
         elif frame.kind == frames.STATE:
             self.pushing.on_state(sender, frames.State.decode(body), now)
         elif frame.kind == frames.PROBE:
@@ -317,6 +336,8 @@ class Node:
             self.meeting.on_entry(sender, frames.Entry.decode(body), now)
         elif frame.kind == frames.NOTED:
             self.meeting.on_noted(sender, frames.Noted.decode(body))
+        elif frame.kind == frames.PEERS:
+            self.gossip.on_peers(sender, frames.Peers.decode(body), now)
         elif frame.kind == frames.END:
             self.pulling.on_end(sender, frames.End.decode(body).link)
         elif frame.kind == frames.GOODBYE:
@@ -361,12 +382,26 @@ class Node:
         self._works[remote.work] = remote
         self._port.dial(remote.work, Kind.WORK, endpoint)
 
+    def _open_feed(self, remote: Remote, now: float) -> None:
+        endpoint = self._endpoint(remote, 1)
+        if endpoint is None:
+            return
+        if remote.feed is not None:
+            del self._feeds[remote.feed]
+            self._port.hang_up(remote.feed)
+        remote.feed, remote.feed_at = self._new_connection(), endpoint
+        self._feeds[remote.feed] = remote
+        self._port.dial(remote.feed, Kind.FEED, endpoint)
+        self.receptions.connect(remote.id, remote.feed, now)
+
     @staticmethod
     def _endpoint(remote: Remote, column: int) -> str | None:
         """Of the address that won: its feed is column 1, its work column 2."""
         assert remote.mailbox is not None
-        rows = [row for row in remote.endpoints if row[0] == remote.mailbox.endpoint] or remote.endpoints
-        return rows[0][column] if rows else None
+        reached = remote.mailbox.endpoint
+        if rows := [row for row in remote.endpoints if row[0] == reached]:
+            return rows[0][column]
+        return at_host_of(reached, remote.endpoints[0][column]) if remote.endpoints else None
 
     def _generation_of(self, peer: bytes) -> int:
         remote = self.meeting.roster.get(peer)
@@ -427,13 +462,10 @@ class Node:
     # --- neighbours
 
     def on_up(self, remote: Remote, now: float, *, first: bool) -> None:
-        feed = self._endpoint(remote, 1)
-        if first and feed is not None:
-            remote.feed = self._new_connection()
-            self._feeds[remote.feed] = remote
-            self._port.dial(remote.feed, Kind.FEED, feed)
-            self.receptions.connect(remote.id, remote.feed, now)
+        if first or self._endpoint(remote, 1) != remote.feed_at:  # it is reached at another address than before
+            self._open_feed(remote, now)
         if first:
+            self.gossip.on_up(remote, now)
             self.pulling.on_back(remote.id)
         else:
             if remote.work is None and remote.generation:
@@ -456,6 +488,7 @@ class Node:
             if connection is not None:
                 del table[connection]
                 self._port.hang_up(connection)
+        self.gossip.on_gone(remote.id)
         self.topics.on_gone(remote.id)
         self.receptions.on_gone(remote.id, goodbye=remote.goodbye)
         self.pushing.on_gone(remote.id, now, crashed=not remote.goodbye)

@@ -185,6 +185,7 @@ class Pulling:
         self._session_of = session_of  # the session the peer announced
         self._pullers: dict[bytes, Puller] = {}
         self._links: dict[bytes, ReceivingLink] = {}
+        self._pushed: dict[bytes, set[str]] = {}  # peer: queues that it pushes to, by its newest entry
 
     def __iter__(self) -> Iterator[Puller]:
         return iter(self._pullers.values())
@@ -210,6 +211,9 @@ class Pulling:
                 return
             link = ReceivingLink(id=probe.link, peer=peer, session=probe.session, puller=puller)
             self._links[link.id] = puller.links[link.id] = link
+            if probe.queue not in self._pushed.get(peer, (probe.queue,)):
+                link.doubted = True  # a probe that was overtaken by the end of its link, or overtook the entry
+                self._ask_whether_over(link, now)
         if link.peer != peer or link.orphan:
             return
         self._demand(link, probe.sent, probe.returned, probe.wanted)
@@ -410,7 +414,7 @@ class Pulling:
 
     def on_entry(self, peer: bytes, entry: Entry, now: float) -> None:
         """Links of queues that it pushes to no more are over; if it has not told us, that was lost."""
-        pushed = {row[0] for row in entry.pushes}
+        pushed = self._pushed[peer] = {row[0] for row in entry.pushes}
         for link in self._links_of(peer):
             link.doubted = link.puller.queue not in pushed
             self._ask_whether_over(link, now)
@@ -421,6 +425,7 @@ class Pulling:
             self._timers.set((link, "doubt"), now + DOUBT_AGAIN, lambda when: self._ask_whether_over(link, when))
 
     def on_gone(self, peer: bytes) -> None:
+        self._pushed.pop(peer, None)
         for link in self._links_of(peer):
             link.orphan = True
             link.held.clear()

@@ -42,6 +42,7 @@ class Remote:
     mailbox: Dial | None = None  # the proven one
     dropped: int = 0  # connections that were taken there and ended unproven, since the last that was proven
     feed: int | None = None
+    feed_at: str | None = None  # the endpoint that it was dialled at
     work: int | None = None
     generation: int = 0  # work connections made
     session: int = 0  # times we declared it gone, as told in hello
@@ -97,6 +98,9 @@ class Roster:
 
     def __iter__(self) -> Iterator[Remote]:
         return iter(list(self._remotes.values()))
+
+    def __contains__(self, id: bytes) -> bool:
+        return id in self._remotes
 
     def get(self, id: bytes) -> Remote | None:
         return self._remotes.get(id)

@@ -19,6 +19,7 @@ import logging
 import random
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ SERVICE = "_zq._tcp.local."
 REPEAT = 10.0  # s between announcements; 18 kB in 40 s on a LAN of 30 peers
 JITTER = 0.2  # of REPEAT, either way: peers that start together do not stay together
 FIRST_QUESTION = 0.13  # s; the browser asks 20 to 120 ms after its start, RFC 6762 section 5.2
+HANGS = 3  # REPEATs without a turn of the loop after which the thread is given up
 RESOLVE = 3_000  # ms to ask for what an announcement left out
 RESOLVING = 64  # names asked about at once at most; a flood of forged ones ends here
 ENDPOINTS = 16  # of one peer that are worth dialling; a forged record may list hundreds
@@ -130,39 +132,56 @@ class Mdns:
         self.malformed = 0  # records under our type that made no sense
         self._id = id
         self._port = port
-        self._loopback = all(map(is_loopback, addresses))  # then nothing of the LAN concerns us
-        self.announced = tuple(address for address in addresses if is_loopback(address) == self._loopback)
+        self._use(addresses)
         self._text = {"v": str(version), "id": id.hex(), "tag": tag, "port": str(port)}
         if proof is not None:
             self._text["proof"] = proof(proven_text(id, tag, version, port))
         self._found = found
         self._asked = asked
         self._repeat = repeat
-        self._lock = threading.Lock()  # guards the next two
+        self._lock = threading.Lock()  # guards the next two, and what is announced
         self._closing = False
-        self._stop: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+        self._woken: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+        self._alive_at = time.monotonic()  # when the loop was last seen to turn
         self._touched: set[str] = set()  # names that the packet in hand speaks of
         self._resolving: dict[str, asyncio.Task[None]] = {}
         self._thread = threading.Thread(target=self._run, name=f"zq-mdns-{id.hex()[:8]}", daemon=True)
 
+    def _use(self, addresses: Sequence[str]) -> None:
+        self._loopback = all(map(is_loopback, addresses))  # then nothing of the LAN concerns us
+        self.announced = tuple(address for address in addresses if is_loopback(address) == self._loopback)
+
     def start(self) -> None:
+        self._alive_at = time.monotonic()
         self._thread.start()
+
+    def restart(self, addresses: Sequence[str]) -> None:
+        """Begins anew on these addresses: sockets, announcement, question. Returns at once."""
+        with self._lock:
+            self._use(addresses)
+            self._wake()
+
+    def is_alive(self) -> bool:
+        """Whether the thread is there and turns; if not, it will never again."""
+        return self._thread.is_alive() and time.monotonic() - self._alive_at < HANGS * self._repeat
 
     def close(self, timeout: float = 1.0) -> None:
         """Says goodbye and ends the thread, which takes a few milliseconds; waits for `timeout` seconds at most."""
         with self._lock:
             self._closing = True
-            stop = self._stop
-        if stop is not None:
-            loop, event = stop
-            try:
-                loop.call_soon_threadsafe(event.set)
-            except RuntimeError:
-                logger.debug("closed before: the loop has ended")
+            self._wake()
         if self._thread.ident is not None:
             self._thread.join(timeout)
             if self._thread.is_alive():
                 logger.warning("the mDNS thread did not end within %s s", timeout)
+
+    def _wake(self) -> None:
+        if self._woken is not None:
+            loop, woken = self._woken
+            try:
+                loop.call_soon_threadsafe(woken.set)
+            except RuntimeError:
+                logger.debug("closed before: the loop has ended")
 
     def _run(self) -> None:
         import asyncio  # here, in the thread: see the theory of operation
@@ -176,41 +195,49 @@ class Mdns:
     async def _live(self) -> None:
         import asyncio
 
-        stop = asyncio.Event()
+        woken = asyncio.Event()
         with self._lock:
-            if self._closing:
-                return
-            self._stop = (asyncio.get_running_loop(), stop)
-        while not stop.is_set():
+            self._woken = (asyncio.get_running_loop(), woken)
+        while True:
+            with self._lock:
+                woken.clear()  # within: whoever wakes us from here on is heard
+                if self._closing:
+                    return
+                addresses = self.announced
             try:
-                await self._serve(stop)
+                if addresses:
+                    await self._serve(addresses, woken)
+                else:
+                    await self._is_woken(woken)  # every address has gone; a new one comes with `restart`
             except Exception as error:  # noqa: BLE001 - whatever it is, this rung is tried again
                 self._fail(error)
-                await self._stopped(stop)
+                await self._is_woken(woken)
 
-    async def _stopped(self, stop: asyncio.Event) -> bool:
-        """Waits for the time between two announcements, or less: True when we are to end."""
+    async def _is_woken(self, woken: asyncio.Event) -> bool:
+        """Waits for the time between two announcements, or less: True when we are to end or to begin anew."""
         import asyncio
 
+        self._alive_at = time.monotonic()
         try:
-            await asyncio.wait_for(stop.wait(), self._repeat * random.uniform(1 - JITTER, 1 + JITTER))
+            await asyncio.wait_for(woken.wait(), self._repeat * random.uniform(1 - JITTER, 1 + JITTER))
         except TimeoutError:
             return False
         return True
 
-    async def _serve(self, stop: asyncio.Event) -> None:
+    async def _serve(self, announced: Sequence[str], woken: asyncio.Event) -> None:
         import asyncio
 
         from zeroconf import DNSQuestionType
         from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
         # Linux has no multicast on ::1; its address is announced all the same.
-        interfaces = [address for address in self.announced if address != "::1"] or self.announced
+        interfaces = [address for address in announced if address != "::1"] or announced
         responder = AsyncZeroconf(interfaces=list(interfaces))
         zeroconf = responder.zeroconf
         try:
             await zeroconf.async_wait_for_start()
-            instance, host, addresses = f"{self._id.hex()}.{SERVICE}", f"{self._id.hex()}.local.", list(self.announced)
+            instance, host = f"{self._id.hex()}.{SERVICE}", f"{self._id.hex()}.local."
+            addresses = [address.partition("%")[0] for address in announced]  # a scope means something here alone
             info = AsyncServiceInfo(
                 SERVICE, instance, port=self._port, properties=self._text, server=host, parsed_addresses=addresses
             )
@@ -224,7 +251,7 @@ class Mdns:
             )
             asking = asyncio.get_running_loop().call_later(FIRST_QUESTION, self._have_asked)
             self.error = None
-            while not await self._stopped(stop):
+            while not await self._is_woken(woken):
                 zeroconf.async_send(zeroconf.generate_service_broadcast(info, None))
             asking.cancel()
             announcing.cancel()
@@ -233,7 +260,7 @@ class Mdns:
             for task in self._resolving.values():
                 task.cancel()
             # One goodbye, not three in 250 ms: nobody counts on it.
-            if (goodbye := zeroconf.generate_unregister_all_services()) is not None:
+            if self._closing and (goodbye := zeroconf.generate_unregister_all_services()) is not None:
                 zeroconf.async_send(goodbye)
             await responder.async_close()
 
@@ -294,7 +321,7 @@ class Mdns:
         from zeroconf import IPVersion
 
         try:
-            addresses = info.parsed_addresses(IPVersion.All)
+            addresses = info.parsed_scoped_addresses(IPVersion.All)
             seen = sighting(info.name, info.properties, info.port, addresses, loopback=self._loopback)
         except ValueError as error:
             self._complain(info.name, str(error))

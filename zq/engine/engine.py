@@ -268,7 +268,7 @@ class Engine(Events):
         self.node = Node(card, self._sockets, secrets.token_bytes, self._on_event, self._on_trouble)
         self.node.topics.clock = time.monotonic
         now = self.node.now = time.monotonic()
-        self._lookout.start(self.node, doors, now)
+        self._lookout.start(self.node, doors, self._sockets, now)
         self.node.turn(now, time.time())
 
     # --- what there is to lead: see zq.engine.leader

@@ -81,7 +81,7 @@ class Carrier:
 
     def peer(self, name: str, *, tag: bytes = b"simulate", endpoint: str | None = None) -> SimulatedPeer:
         """Starts a peer; on the `endpoint` of one that was killed it is a stranger on an old port."""
-        peer = SimulatedPeer(self, name, tag, endpoint or f"sim://{name}", self._on_event)
+        peer = SimulatedPeer(self, name, tag, endpoint or f"tcp://{name}", self._on_event)
         self.peers.append(peer)
         self._listeners[peer.endpoint] = peer
         self.say(f"{name} starts, {peer.id.hex()[:8]}")

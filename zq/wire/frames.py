@@ -34,7 +34,7 @@ from zq.wire.data import Malformed
 VERSION = 1  # the only protocol version there is
 
 HELLO, WELCOME, GOODBYE = b"H", b"w", b"G"
-ENTRY, NOTED = b"E", b"N"
+ENTRY, NOTED, PEERS = b"E", b"N", b"p"
 SEEN, REPAIR = b"S", b"R"
 PROBE, STATE, END = b"P", b"s", b"e"
 ASK, LEDGER = b"A", b"L"
@@ -114,6 +114,14 @@ class Noted(Body):
     KIND = NOTED
     CHECKS = (is_number,)
     version: int
+
+
+class Peers(Body):
+    """Of whom the sender is connected to now; says nothing about whom it omits."""
+
+    KIND = PEERS
+    CHECKS = (list_of(is_id, list_of(is_text)),)
+    peers: list[list[Any]]  # id, endpoints of its mailbox
 
 
 class Seen(Body):
