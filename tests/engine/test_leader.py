@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -230,6 +231,21 @@ def test_what_a_handler_raises_comes_out_of_the_wait_and_every_handler_is_back(p
     assert [signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGUSR1)] == [ring, ring]
     peer.publisher("a").send("after")
     assert subscriber.receive(timeout=PATIENCE).data == "after"
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_child_forked_meanwhile_has_the_handlers_that_the_program_set(peer: zq.Peer) -> None:
+    subscriber, status = peer.subscriber("a"), []
+
+    def fork() -> None:
+        child = os.fork()
+        if not child:
+            os._exit(signal.getsignal(signal.SIGINT) is not signal.default_int_handler)
+        status.append(os.waitpid(child, 0)[1])
+        peer.publisher("a").send("done")
+
+    message = waiting_main(peer, fork, lambda: subscriber.receive(timeout=PATIENCE))
+    assert (message.data, status) == ("done", [0])
 
 
 def test_every_signal_that_comes_meanwhile_is_heard_even_if_the_first_handler_raises(handlers: None) -> None:

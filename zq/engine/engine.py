@@ -485,6 +485,7 @@ class Engine(Events):
     def abandon(self) -> None:
         """In a forked child: the thread is not here; what it held must not stay open."""
         self.forked = True
+        self.leader.abandon()
         for pile in list(self.piles):
             pile.limit = -1
         if self._lookout is not None:

@@ -241,6 +241,10 @@ class Leader:
         elif self._parked:
             self._park.wake()
 
+    def abandon(self) -> None:
+        """In a forked child. Another thread may have led."""
+        self._deferral.abandon()
+
     def _defer(self) -> Deferral | None:
         if threading.get_ident() != threading.main_thread().ident:
             return None

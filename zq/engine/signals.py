@@ -66,6 +66,11 @@ class Deferral:
             if self._replaced or self._noted:
                 self.end()
 
+    def abandon(self) -> None:
+        """In a forked child, whose main thread is the one that forked: the handlers are back, nothing is heard."""
+        self._noted.clear()
+        self.end()
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._noted.append(number)
         self._on_signal()
