@@ -1,32 +1,24 @@
 """The engine: one thread that owns every socket of a peer and runs its node.
 
-A turn: what other threads asked for is done (`call`), frames are read into the node, the node does what is due, and
+A turn: frames are read into the node, what other threads asked for is done (`call`), the node does what is due, and
 whoever waited for a condition is woken if it holds. Then the engine sleeps in its poller until a socket, a deadline
-or the bell wakes it. Callers on the hot path only append to a pile or a queue, mark the stream in `dirty`, and ring
+or the bell wakes it. All this is the thread's work, or that of a caller who waits: see `leader`. Callers on the hot path only append to a pile or a queue, mark the stream in `dirty`, and ring
 the bell if the engine is idle. The order matters: the engine sets `idle`, then looks once more; a caller marks, then
 looks at `idle`.
 
 An exception that leaves the loop is a bug: the context is destroyed (libzmq's own thread would go on answering
 heartbeats for a dead peer), every waiter is woken and every handle raises EngineFailed.
-
-After a fork the child holds descriptors of the parent's connections, which would keep a dead parent looking alive:
-they are closed there, and every use raises Forked. A process that exits without closing its peer drains for at most
-a second and says on stderr what nobody has confirmed.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import logging
 import os
 import secrets
 import socket
-import sys
 import threading
 import time
-import warnings
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -36,10 +28,11 @@ from zq.core.meeting import Card
 from zq.core.node import Node, Stream
 from zq.core.outgoing import Outgoing
 from zq.core.port import Kind
-from zq.core.topics import Topic
+from zq.engine import leaving
 from zq.engine.doors import open_doors, realm_tag
 from zq.engine.leader import CallerToken, Leader
 from zq.engine.lookout import Lookout
+from zq.engine.pace import Pace
 from zq.engine.sockets import Events, Sockets
 from zq.engine.wake import Bell, ThreadToken, Waiters
 from zq.errors import Closed, EngineFailed, Error, Forked
@@ -49,10 +42,6 @@ from zq.wire.batch import Parts
 
 log = logging.getLogger("zq.engine")
 
-EXIT_DRAIN = 1.0  # s that a process which did not close its peer waits at exit: unexpected, so short
-BUSY = 8  # messages taken or settled in one turn from which callers are taken to be busy
-RINGS, RINGS_WITHIN = 8, 60e-6  # so are they when they ring so often in a row, each so soon (s) after the last turn
-PILE_UP = 0.001  # s that the engine then lets more pile up, and callers need not ring; epoll counts in ms
 LOOK_AT_TAKEN = 0.002  # s between looks at what callers have taken, unless it is much
 SWEEP = 1.0  # s between looks at all piles, for a caller that was interrupted before it could mark its stream
 MANY = 16  # groups of waiters; with more nobody looks whether one of them waits
@@ -90,21 +79,15 @@ class Engine(Events):
         self.id = id
         self.node: Node
         self.dirty: set[Stream] = set()
-        self.taken: set[Stream] = (
-            set()
-        )  # subscriptions from which callers took something: the next turn is early enough
+        self.taken: set[Stream] = set()  # from which callers took something: some later turn is early enough
         self.idle = _AWAKE
         self.failed: BaseException | None = None
         self.closed = False
         self.urgent = False  # a caller has no room and waits: no time to let more pile up
-        self._heard = False  # whether frames came in since the last turn
-        self._rang = False  # whether somebody ended the last sleep by ringing
-        self._rings = 0  # how often in a row so
-        self._turned = 0.0  # when the last turn ended
         self._swept = self._look_at_taken = 0.0
         self._due = False  # a turn is due, whatever else happens
         self._deadline: float | None = None  # of the node
-        self._piling_until = 0.0  # callers are busy: what they leave is let pile up until then
+        self._pace = Pace()
         self.forked = False
         self.events: list[Callable[[PeerEvent], None]] = []  # of those who watch
         self.piles: set[Outgoing] = set()  # all that are open, to shut them at once
@@ -132,7 +115,7 @@ class Engine(Events):
         if self._start_error is not None:
             self._thread.join()
             raise self._start_error
-        _engines.add(self)
+        leaving.watch_over(self)
 
     def wake(self) -> None:
         """Somebody is to look: who leads, or if nobody does this thread or the engine's.
@@ -218,7 +201,7 @@ class Engine(Events):
         self.leader.call()
         if self._thread.ident is not None and threading.current_thread() is not self._thread:
             self._thread.join()
-        _engines.discard(self)
+        leaving.forget(self)
 
     # --- the thread
 
@@ -279,7 +262,7 @@ class Engine(Events):
         self.idle = _AWAKE
         now = node.now = time.monotonic()
         streams: list[Stream] = []
-        if self.urgent or now >= self._piling_until:
+        if self.urgent or now >= self._pace.piling_until:
             self.urgent = False
             while dirty:
                 streams.append(dirty.pop())
@@ -300,38 +283,27 @@ class Engine(Events):
         self._deadline = node.turn(now, time.time(), streams)
         if self._conditions:
             self._look_at_conditions()
-        self._pace()
-
-    def _pace(self) -> None:
-        """Whether callers are so busy that more will follow at once."""
-        now = time.monotonic()
-        moved = self.node.moved
-        # A message a turn, in a hurry, and nothing came in that it could be an answer to: more will follow.
-        hurried = self._rang and moved and not self._heard and now - self._turned < RINGS_WITHIN
-        self._rings = self._rings + 1 if hurried else 0
-        if moved >= BUSY or self._rings >= RINGS:
-            self._piling_until = now + PILE_UP
-        self._heard = self._rang = False
-        self._turned = now
+        self._pace.turned(node.moved, time.monotonic())
 
     def sleep(self, until: float | None, *, awake: bool = False) -> None:
         """Until something has to be done, or that time. Sets `idle` first, then looks once more."""
         sockets = self._sockets
         assert sockets is not None
         if self._calls or self._due or sockets.has_more():
-            self._rang = sockets.wait(0)
+            self._pace.rang = sockets.wait(0)
             return
         now = time.monotonic()
         if self._deadline is not None and (until is None or self._deadline < until):
             until = self._deadline
-        if now < self._piling_until:
-            sockets.wait(max((self._piling_until if until is None else min(self._piling_until, until)) - now, 0.0))
+        piling = self._pace.piling_until
+        if now < piling:
+            sockets.wait(max((piling if until is None else min(piling, until)) - now, 0.0))
             return
         self.idle = [True]
         if self.dirty or self._calls or self.is_over():
             sockets.wait(0)
         else:
-            self._rang = sockets.wait(None if until is None else max(until - now, 0.0), awake=awake)
+            self._pace.rang = sockets.wait(None if until is None else max(until - now, 0.0), awake=awake)
         self.idle = _AWAKE
 
     def rest(self) -> bool:
@@ -406,7 +378,7 @@ class Engine(Events):
         self.node.refused(connection, self.node.now)
 
     def received(self, kind: Kind, parts: Parts, connection: int | None) -> None:
-        self._heard = True
+        self._pace.heard = True
         # Not the turn's time: a fence may be younger, and would then make a subscription look younger than it is.
         self.node.received(kind, parts, time.monotonic(), connection)
 
@@ -435,46 +407,7 @@ class Engine(Events):
     def _on_trouble(what: str) -> None:
         log.warning("%s", what)
 
-    # --- exit and fork
-
-    def unconfirmed(self) -> int:
-        """Messages that nobody has confirmed, those in the piles included."""
-        count = sum(len(outbox.outgoing.items) + outbox.held for outbox in self.node.pushing)
-        for topic in self.node.topics:
-            count += len(topic.outgoing.items)
-            arrived = min((follower.arrived for follower in topic.followers.values()), default=topic.head)
-            count += topic.head - arrived
-        return count
-
-    def drain_at_exit(self) -> None:
-        """The program forgot to close: confirm what can be in a second, and say what was not."""
-        name = self.settings.name
-        warnings.warn(f"peer {name} was not closed", ResourceWarning, stacklevel=1)
-
-        node = self.node
-        asked: set[Topic] = set()
-
-        def confirmed() -> bool:
-            if any(topic.head or topic.outgoing.items for topic in node.topics) and not node.is_settled():
-                return False  # whoever wants it may still be on the way
-            for topic in node.topics:
-                if topic not in asked and not topic.arrived_everywhere(topic.head):
-                    asked.add(topic)
-                    node.topics.announce_head(topic, node.now)
-            return self.unconfirmed() == 0
-
-        try:
-            condition = self.when(confirmed)
-            token = ThreadToken()
-            condition.waiters.add(token)
-            if not condition.holds:
-                token.wait(EXIT_DRAIN)
-            left = 0 if condition.holds else self.call(self.unconfirmed)
-            self.stop(linger=0.1)
-        except (Closed, EngineFailed):
-            return
-        if left:
-            print(f"zq: peer {name} was not closed: {left} messages not confirmed", file=sys.stderr)  # noqa: T201
+    # --- fork
 
     def abandon(self) -> None:
         """In a forked child: the thread is not here; what it held must not stay open."""
@@ -484,65 +417,12 @@ class Engine(Events):
             pile.limit = -1
         if self._lookout is not None:
             self._lookout.abandon()
-        ours = {_plain(endpoint) for endpoint in self._all_endpoints()}
-        for fd, names in _open_sockets():
-            if names & ours:
-                os.close(fd)
 
-    def _all_endpoints(self) -> Iterator[str]:
+    def endpoints(self) -> Iterator[str]:
+        """Of every connection and listener."""
         if self._sockets is not None:
             yield from list(self._sockets.endpoints())
         for remote in self.node.meeting.roster:
             for row in remote.endpoints:
                 yield from row
             yield from remote.mailboxes
-
-
-def _plain(endpoint: str) -> str:
-    return endpoint.split("://", 1)[-1]
-
-
-def _open_sockets() -> Iterator[tuple[int, set[str]]]:
-    """The sockets among this process's descriptors with the names of both their ends."""
-    try:
-        fds = [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208 - names are all that is wanted
-    except OSError:
-        fds = list(range(3, 1024))  # no /proc: those that a program usually has
-    for fd in fds:
-        try:
-            duplicate = socket.socket(fileno=os.dup(fd))
-        except OSError:
-            continue  # no socket
-        with duplicate:
-            names: set[str] = set()
-            for ask in (duplicate.getsockname, duplicate.getpeername):
-                try:
-                    name = ask()
-                except OSError:
-                    continue  # not connected
-                if isinstance(name, str) and name:
-                    names.add(name)
-                elif isinstance(name, tuple) and len(name) >= 2:
-                    host = str(name[0]).removeprefix("::ffff:")
-                    names.add(f"[{host}]:{name[1]}" if ":" in host else f"{host}:{name[1]}")
-        if names:
-            yield fd, names
-
-
-_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
-
-
-def _at_exit() -> None:
-    for engine in list(_engines):
-        if not (engine.closed or engine.forked or engine.failed):
-            engine.drain_at_exit()
-
-
-def _after_fork_in_child() -> None:
-    for engine in list(_engines):
-        engine.abandon()
-
-
-atexit.register(_at_exit)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

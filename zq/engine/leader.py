@@ -235,8 +235,9 @@ class Leader:
 
     def _let_go(self) -> None:
         self.nobody = True
+        at_rest = self._work.rest()
         self.lock.release()
-        if not self._work.rest():
+        if not at_rest:
             self.call()
         elif self._parked:
             self._park.wake()
