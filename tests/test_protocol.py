@@ -95,7 +95,7 @@ def test_a_second_implementation_can_push(peer: zq.Peer, stranger: Stranger) -> 
         assert state[0] == link
     header = struct.pack(">c16s16s16sBHBQIQQIH", b"B", stranger.other, stranger.id, link, 0, 1, 0, 1, 2, 1, 0, 0, 1)
     run = struct.pack(">16sQId", stranger.id, 1, 2, time.time())
-    stranger.to_work.send(header + run + msgpack.packb([{"number": 1}]) + msgpack.packb([{"number": 2}]))
+    stranger.to_work.send(header + run + msgpack.packb({"number": 1}) + msgpack.packb({"number": 2}))
     for number in (1, 2):
         message = puller.receive(timeout=DEADLINE)
         assert (message.data, message.attempt, message.redelivered) == ({"number": number}, 1, False)
@@ -122,7 +122,7 @@ def test_a_second_implementation_can_publish_and_repair(peer: zq.Peer, stranger:
 
     def topic_frame(number: int, flags: int, *bodies: Any) -> bytes:
         header = struct.pack(">B16sQQIdd", flags, stranger.id, number, number, len(bodies), time.time(), 100.0)
-        return b"Tplant/press\0" + header + b"".join(msgpack.packb([body]) for body in bodies)
+        return b"Tplant/press\0" + header + b"".join(map(msgpack.packb, bodies))
 
     stranger.feed.send(topic_frame(2, 0, "second"))  # the first is lost on its way
     request, topic, first, last, _ = stranger.hear(b"R")

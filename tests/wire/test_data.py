@@ -23,7 +23,7 @@ from zq import errors
 from zq.wire import data as codec
 from zq.wire import incoming, outgoing
 from zq.wire.array import Array
-from zq.wire.data import Malformed, Packed, pack, unpack
+from zq.wire.data import Extended, Malformed, Packed, pack, unpack
 from zq.wire.limits import DEPTH, HEADER, HEADERS, NAME, PART_MINIMUM, PAYLOAD
 
 LARGE = PART_MINIMUM
@@ -34,7 +34,7 @@ def travel(data: Any, *, copy: bool = True) -> Any:
     """`data` as its receiver gets it."""
     packed = pack(data, copy=copy)
     body, parts = packed if isinstance(packed, Packed) else (packed, ())
-    [[arrived]] = unpack(body, 1, parts)
+    [arrived] = unpack(body, 1, parts)
     return arrived
 
 
@@ -55,28 +55,28 @@ def nested(levels: int) -> Any:
 # --- the bytes
 
 GOLDEN = [
-    (None, "91c0"),
-    (True, "91c3"),
-    (-1, "91ff"),
-    (2**64 - 1, "91cfffffffffffffffff"),
-    (21.5, "91cb4035800000000000"),
-    ("k\u00fcche", "91a66bc3bc636865"),
-    (b"\x00\xff", "91c40200ff"),
-    (bytearray(b"ab"), "91c4026162"),
-    ((1, [2]), "91920191" + "02"),
-    ({"id": 1, "t": 21.5}, "9182a2696401a174cb4035800000000000"),
-    (datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC), "91d6ff65937d25"),
-    (datetime(2024, 1, 2, 4, 4, 5, 250000, tzinfo=timezone(timedelta(hours=1))), "91d7ff3b9aca0065937d25"),
-    (memoryview(b"abc"), "91c70301616263"),
-    (np.array([1, 2], "<u2"), "91c70f0294a33c75329102a143c40401000200"),
-    (np.asfortranarray(np.array([[1, 2]] * 2, "u1")), "91d80294a37c7531920202a146c40401010202"),
+    (None, "c0"),
+    (True, "c3"),
+    (-1, "ff"),
+    (2**64 - 1, "cfffffffffffffffff"),
+    (21.5, "cb4035800000000000"),
+    ("k\u00fcche", "a66bc3bc636865"),
+    (b"\x00\xff", "c40200ff"),
+    (bytearray(b"ab"), "c4026162"),
+    ((1, [2]), "920191" + "02"),
+    ({"id": 1, "t": 21.5}, "82a2696401a174cb4035800000000000"),
+    (datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC), "d6ff65937d25"),
+    (datetime(2024, 1, 2, 4, 4, 5, 250000, tzinfo=timezone(timedelta(hours=1))), "d7ff3b9aca0065937d25"),
+    (memoryview(b"abc"), "c70301616263"),
+    (np.array([1, 2], "<u2"), "c70f0294a33c75329102a143c40401000200"),
+    (np.asfortranarray(np.array([[1, 2]] * 2, "u1")), "d80294a37c7531920202a146c40401010202"),
     (
         np.array([(1, 2)], [("a", "u1"), ("b", "<i2")]),
-        "91c71e0294930394a161a37c7531009094a162a33c6932019091" + "01a143c403010200",
+        "c71e0294930394a161a37c7531009094a162a33c6932019091" + "01a143c403010200",
     ),
     (
         Array(dtype="<M8[s]", shape=(), buffer=memoryview(bytes(8))),
-        "91c7150294a63c4d385b735d90a143c4080000000000000000",
+        "c7150294a63c4d385b735d90a143c4080000000000000000",
     ),
 ]
 
@@ -93,14 +93,15 @@ def test_bytes_of_extra_fields_do_not_change() -> None:
     packed = pack({"x": None}, extra)
     assert isinstance(packed, bytes)
     assert packed.hex() == "9281a178c096a469642d3192a161a162a36b657901cb400400000000000000"
-    assert unpack(packed, 1) == [[{"x": None}, extra]]
+    assert type(packed) is Extended
+    assert unpack(packed, 1, extended=True) == [[{"x": None}, extra]]
 
 
 def test_bytes_of_large_buffers_do_not_change() -> None:
     array = np.zeros((2, LARGE), "<f4")
     packed = pack([bytes(LARGE), {"m": memoryview(bytes(LARGE))}, array])
     assert isinstance(packed, Packed)
-    assert packed.body.hex() == "9193d503000081a16dd5040001c70d059402a33c66349202cd4000a143"
+    assert packed.body.hex() == "93d503000081a16dd5040001c70d059402a33c66349202cd4000a143"
     assert [len(part) for part in packed.parts] == [LARGE, LARGE, 8 * LARGE]
 
 
@@ -240,11 +241,11 @@ import sys
 sys.modules["numpy"] = None  # what an import then finds is a ModuleNotFoundError
 from zq.wire.array import Array
 from zq.wire.data import pack, unpack
-[[small]] = unpack({packed!r}, 1)
+[small] = unpack({packed!r}, 1)
 assert isinstance(small, Array), small
 assert (small.dtype, small.shape, small.order, small.buffer[4]) == ("<i4", (2, 3), "C", 1)
 assert pack(small) == {packed!r}
-[[large]] = unpack({large.body!r}, 1, (bytes({8 * LARGE}),))
+[large] = unpack({large.body!r}, 1, (bytes({8 * LARGE}),))
 assert (large.dtype, large.shape, large.order, large.buffer.nbytes) == (">f4", (2, {LARGE}), "F", {8 * LARGE})
 try:
     small.to_numpy()
@@ -275,9 +276,9 @@ import os
 os.environ["MSGPACK_PUREPYTHON"] = "1"
 from zq.wire.data import Malformed, pack, unpack
 body = pack({{"a": [1, b"x", memoryview(b"y")]}})
-assert unpack(body * 3, 3, skip=1) == [[{{"a": [1, b"x", b"y"]}}]] * 2
-assert unpack(b"\\x91" * {DEPTH + 1} + b"\\xc0", 1)
-for bad in (b"\\x91" * {DEPTH + 2} + b"\\xc0", b"\\x91" * 2000 + b"\\xc0", b"\\x91"):
+assert unpack(body * 3, 3, skip=1) == [{{"a": [1, b"x", b"y"]}}] * 2
+assert unpack(b"\\x91" * {DEPTH} + b"\\xc0", 1)
+for bad in (b"\\x91" * {DEPTH + 1} + b"\\xc0", b"\\x91" * 2000 + b"\\xc0", b"\\x91"):
     try:
         unpack(bad, 1)
     except Malformed:
@@ -324,8 +325,8 @@ def test_a_large_buffer_is_not_copied_on_its_way() -> None:
     tracemalloc.start()
     packed = pack(data)
     assert isinstance(packed, Packed)
-    [[arrived]] = unpack(packed.body, 1, packed.parts)
-    [[shown]] = unpack(pack(memoryview(data["frame"])).body, 1, packed.parts)  # type: ignore[union-attr, arg-type]
+    [arrived] = unpack(packed.body, 1, packed.parts)
+    [shown] = unpack(pack(memoryview(data["frame"])).body, 1, packed.parts)  # type: ignore[union-attr, arg-type]
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert arrived["frame"] is data["frame"]
@@ -337,8 +338,8 @@ def test_parts_that_are_other_buffers_than_bytes_arrive_alike() -> None:
     packed = pack([bytes(LARGE), np.zeros(LARGE)])
     assert isinstance(packed, Packed)
     for kind in (bytearray, memoryview, lambda part: memoryview(bytearray(part))):
-        [[[arrived, array]]] = unpack(memoryview(packed.body), 1, [kind(part) for part in packed.parts])
-        [[[_, shown]]] = unpack(b"\x91\x92\xd5\x03\0\0\xd5\x04\0\1", 1, [kind(part) for part in packed.parts])
+        [[arrived, array]] = unpack(memoryview(packed.body), 1, [kind(part) for part in packed.parts])
+        [[_, shown]] = unpack(b"\x92\xd5\x03\0\0\xd5\x04\0\1", 1, [kind(part) for part in packed.parts])
         assert isinstance(shown, memoryview)
         assert shown.readonly
         assert type(arrived) is bytes
@@ -401,7 +402,7 @@ def test_what_cannot_be_sent_is_refused_with_the_place(data: Any, complaint: str
         pack(data)
     with pytest.raises(errors.Refused, match="data"):
         pack({"big": bytes(LARGE), "x": data})
-    assert pack({"a": 1}) == b"\x91\x81\xa1a\x01"  # and the next message is not affected
+    assert pack({"a": 1}) == b"\x81\xa1a\x01"  # and the next message is not affected
 
 
 def test_a_released_memoryview_is_refused() -> None:
@@ -505,36 +506,41 @@ def test_bad_extra_fields_are_refused_by_sender_and_receiver(extra: Any, complai
         pack(1, extra)
     if "surrogate" not in complaint and type(extra) is list:
         with pytest.raises(Malformed, match=complaint):
-            unpack(msgpack.packb([1, extra]), 1)
+            unpack(msgpack.packb([1, extra]), 1, extended=True)
 
 
 # --- what comes from the network
 
 
 def test_batches_are_joined_bodies() -> None:
-    messages: list[Any] = [[n] for n in range(5)]
-    messages[3] = [3, ["id", *NO_EXTRA[1:]]]
-    body = b"".join(pack(*message) for message in messages)  # type: ignore[misc]
-    assert unpack(body, 5) == messages
-    assert unpack(memoryview(b"header" + body)[6:], 5) == messages
-    for skip in range(6):
-        assert unpack(body, 5, skip=skip) == messages[skip:]
-    with pytest.raises(Malformed):
-        unpack(body, 4)
-    with pytest.raises(Malformed):
-        unpack(body, 6)
-    with pytest.raises(Malformed):
-        unpack(body, 0)
-    for count, skip in ((4, 2), (6, 2)):
-        with pytest.raises(Malformed):
-            unpack(body, count, skip=skip)
+    extra = ["id", *NO_EXTRA[1:]]
+    plain = b"".join(pack([number]) for number in range(5))  # type: ignore[misc]
+    extended = b"".join(pack([number], extra) for number in range(5))  # type: ignore[misc]
+    for body, messages in (
+        (plain, [[number] for number in range(5)]),
+        (extended, [[[number], extra] for number in range(5)]),
+    ):
+        kind = body is extended
+        assert unpack(body, 5, extended=kind) == messages
+        assert unpack(memoryview(b"header" + body)[6:], 5, extended=kind) == messages
+        for skip in range(6):
+            assert unpack(body, 5, skip=skip, extended=kind) == messages[skip:]
+        for count, skip in ((4, 0), (6, 0), (0, 0), (4, 2), (6, 2)):
+            with pytest.raises(Malformed):
+                unpack(body, count, skip=skip, extended=kind)
+
+
+def test_messages_with_and_without_extra_fields_are_not_taken_for_each_other() -> None:
+    with pytest.raises(Malformed, match="an array of data and fields"):
+        unpack(pack({"a": 1}), 1, extended=True)  # type: ignore[arg-type]
+    assert unpack(pack(1, NO_EXTRA), 1) == [[1, NO_EXTRA]]  # type: ignore[arg-type] # data, if the frame says so
 
 
 def test_a_long_batch_of_ordinary_messages_is_not_too_deep() -> None:
     data = {"id": 1, "t": 21.5, "name": "sensor", "payload": b"\x91" * 50, "list": [[1], {"a": 2}]}
     body = pack(data)
     assert isinstance(body, bytes)
-    assert unpack(body * 512, 512) == [[data]] * 512
+    assert unpack(body * 512, 512) == [data] * 512
 
 
 FILLER = pack("x" * 600)
@@ -548,10 +554,17 @@ FILLER = pack("x" * 600)
 def test_depth_is_limited_exactly_wherever_the_message_is(inner: bytes, before: int) -> None:
     assert isinstance(FILLER, bytes)
     around = FILLER * before
-    assert len(unpack(around + b"\x91" + inner * DEPTH + b"\xc0", before + 1)) == before + 1
+    assert len(unpack(around + inner * DEPTH + b"\xc0", before + 1)) == before + 1
     for levels in (DEPTH + 1, 500, 990, 1023, 5000):
         with pytest.raises(Malformed):
-            unpack(around + b"\x91" + inner * levels + b"\xc0", before + 1)
+            unpack(around + inner * levels + b"\xc0", before + 1)
+
+
+def test_extra_fields_add_one_level() -> None:
+    fields = msgpack.packb(NO_EXTRA)
+    assert unpack(b"\x92" + b"\x91" * DEPTH + b"\xc0" + fields, 1, extended=True)
+    with pytest.raises(Malformed):
+        unpack(b"\x92" + b"\x91" * (DEPTH + 1) + b"\xc0" + fields, 1, extended=True)
 
 
 @pytest.mark.parametrize(
@@ -579,7 +592,7 @@ def test_a_bomb_allocates_nothing(bomb: bytes) -> None:
 
 
 def _ext(code: int, payload: bytes) -> bytes:
-    return b"\x91\xc8" + len(payload).to_bytes(2, "big") + code.to_bytes(1, "big", signed=True) + payload
+    return b"\xc8" + len(payload).to_bytes(2, "big") + code.to_bytes(1, "big", signed=True) + payload
 
 
 def _array_in_part(*fields: Any) -> bytes:
@@ -594,12 +607,8 @@ def _array_inline(*fields: Any) -> bytes:
     "body",
     [
         b"",
-        b"\xc0",
-        b"\x90",
-        b"\x81\xa1a\x01",
-        b"\x93\x01\xc0\xc0",
-        b"\x92\x01\xc0",
         b"\x91\x01\x00",
+        b"\xc1",
         b"\x91\xc1",
         b"\x91\xa1\xff",
         b"\x91\x81\x01\x02",
@@ -661,6 +670,18 @@ def test_what_pack_does_not_make_is_malformed(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "body", [b"\xc0", b"\x90", b"\x81\xa1a\x01", b"\x91\x01", b"\x93\x01\xc0\xc0", b"\x92\x01\xc0"]
+)
+def test_extra_fields_come_with_their_data_and_with_nothing_else(body: bytes) -> None:
+    with pytest.raises(Malformed):
+        unpack(body, 1, extended=True)
+    good = pack({"a": 1}, NO_EXTRA)
+    assert isinstance(good, bytes)
+    with pytest.raises(Malformed):
+        unpack(good + body + good, 3, extended=True)
+
+
+@pytest.mark.parametrize(
     ("body", "sizes"),
     [
         (pack(1), [LARGE]),
@@ -668,7 +689,7 @@ def test_what_pack_does_not_make_is_malformed(body: bytes) -> None:
         (_ext(3, b"\0"), [LARGE]),
         (_ext(4, b"\0\0\0"), [LARGE]),
         (_ext(3, b"\0\0"), [LARGE, LARGE]),
-        (bytes(msgpack.packb([[msgpack.ExtType(3, b"\0\0")] * 2])), [LARGE]),
+        (bytes(msgpack.packb([msgpack.ExtType(3, b"\0\0")] * 2)), [LARGE]),
         (_array_in_part(0, "<f8", [2], "C"), [LARGE]),
         (_array_in_part(1, "<f8", [LARGE // 8], "C"), [LARGE]),
         (_array_in_part(-1, "<f8", [LARGE // 8], "C"), [LARGE]),
@@ -685,13 +706,13 @@ def test_parts_belong_to_single_messages() -> None:
     packed = pack(bytes(LARGE))
     assert isinstance(packed, Packed)
     with pytest.raises(Malformed):
-        unpack(packed.body + b"\x91\x01", 2, packed.parts)
+        unpack(packed.body + b"\x01", 2, packed.parts)
     assert unpack(packed.body, 1, packed.parts, skip=1) == []
 
 
 def test_what_is_over_the_limit_is_malformed(low_limit: int) -> None:
-    body, half = b"\x91\x92\xd5\x03\0\0\xd5\x03\0\1", bytes(low_limit // 2)
-    assert unpack(body, 1, [half, half]) == [[[half, half]]]
+    body, half = b"\x92\xd5\x03\0\0\xd5\x03\0\1", bytes(low_limit // 2)
+    assert unpack(body, 1, [half, half]) == [[half, half]]
     with pytest.raises(Malformed, match="the limit"):
         unpack(body, 1, [half, half + b"x"])
     with pytest.raises(Malformed, match="the limit"):
@@ -749,7 +770,7 @@ import sys
 sys._is_gil_enabled = lambda: False
 from zq.wire import data, outgoing
 assert data._pack is outgoing.fresh_pack
-assert data.unpack(data.pack({"a": "x" * 2_000_000}) + data.pack([1]), 2)[1] == [[1]]
+assert data.unpack(data.pack({"a": "x" * 2_000_000}) + data.pack([1]), 2)[1] == [1]
 assert data._pack is outgoing.fresh_pack
 print("done")
 """

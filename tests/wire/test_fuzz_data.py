@@ -11,7 +11,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zq.wire.data import Malformed, Packed, pack, unpack
+from zq.wire.data import Extended, Malformed, Packed, pack, unpack
 from zq.wire.extra import extra_problem
 from zq.wire.limits import DEPTH, PART_MINIMUM
 
@@ -86,33 +86,40 @@ def split(packed: bytes | Packed) -> tuple[bytes, tuple[bytes | memoryview, ...]
 def test_everything_arrives_as_what_was_sent(data: Any, extra: list[Any] | None, copy: bool) -> None:
     body, parts = split(pack(data, extra, copy=copy))
     assert all(len(part) >= PART_MINIMUM for part in parts)
-    [message] = unpack(body, 1, parts)
-    assert arrives_as(data, message[0])
-    assert message[1:] == ([] if extra is None else [extra])
+    [message] = unpack(body, 1, parts, extended=extra is not None)
+    arrived, fields = (message, None) if extra is None else message
+    assert arrives_as(data, arrived)
+    assert fields == extra
 
 
 @given(st.lists(st.tuples(DATA, EXTRAS), min_size=1, max_size=8), st.integers(0, 9))
 @settings(deadline=None)
 def test_batches_arrive_in_order_without_what_is_skipped(sent: list[tuple[Any, Any]], skip: int) -> None:
-    bodies = [body for body, parts in (split(pack(data, extra)) for data, extra in sent) if not parts]
-    single = [unpack(body, 1)[0] for body in bodies]
-    if bodies:
-        arrived = unpack(b"".join(bodies), len(bodies), (), skip)
-        assert len(arrived) == len(single[skip:])
-        assert all(map(arrives_as, arrived, single[skip:]))
+    packed = [split(pack(data, extra)) for data, extra in sent]
+    for kind in (bytes, Extended):
+        bodies = [body for body, parts in packed if not parts and type(body) is kind]
+        extended = kind is Extended
+        single = [unpack(body, 1, extended=extended)[0] for body in bodies]
+        if bodies:
+            arrived = unpack(b"".join(bodies), len(bodies), (), skip, extended=extended)
+            assert len(arrived) == len(single[skip:])
+            assert all(map(arrives_as, arrived, single[skip:]))
 
 
 def accept_or_refuse(body: bytes, count: int, parts: Any = (), skip: int = 0) -> None:
     """What any bytes do: give exactly the messages asked for, in their shape, or raise Malformed."""
-    try:
-        messages = unpack(body, count, parts, skip)
-    except Malformed:
-        return
-    assert len(messages) == max(count - skip, 0)
-    for message in messages:
-        assert type(message) is list
-        assert len(message) == 1 or (len(message) == 2 and not extra_problem(message[1]))
-        assert height(message) <= DEPTH + 2  # the array around the data, and an empty container in the innermost
+    for extended in (False, True):
+        try:
+            messages = unpack(body, count, parts, skip, extended=extended)
+        except Malformed:
+            continue
+        assert len(messages) == max(count - skip, 0)
+        for message in messages:
+            if extended:
+                assert type(message) is list
+                assert len(message) == 2
+                assert not extra_problem(message[1])
+            assert height(message) <= DEPTH + extended + 1  # an empty container may be in the innermost
 
 
 def height(value: Any) -> int:
@@ -180,9 +187,9 @@ def test_damaged_messages_are_harmless(message: tuple[bytes, tuple[bytes | memor
 @settings(deadline=None)
 def test_messages_cut_short_are_malformed(data: Any, extra: list[Any] | None) -> None:
     body, parts = split(pack(data, extra))
-    for end in {0, 1, len(body) // 2, len(body) - 1}:
+    for end in {0, len(body) // 2, len(body) - 1}:
         try:
-            unpack(body[:end], 1, parts)
+            unpack(body[:end], 1, parts, extended=extra is not None)
         except Malformed:
             continue
         raise AssertionError(f"{end} of {len(body)} bytes were taken for a message")

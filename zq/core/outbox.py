@@ -33,6 +33,7 @@ class Chunk:
     items: list[bytes]
     parts: Parts
     size: int
+    flags: int  # EXTRA and PARTS
     run: Run
     taken_at: float  # this peer's clock
 
@@ -78,7 +79,8 @@ class Piece:
         return (
             self.attempt == other.attempt
             and self.redelivered == other.redelivered
-            and not (self.alone or other.alone or self.chunk.parts or other.chunk.parts)
+            and self.chunk.flags == other.chunk.flags
+            and not (self.alone or other.alone or self.chunk.parts)
         )
 
     def run(self) -> Run:
@@ -126,8 +128,8 @@ class Outbox:
         count = self._fitting(max(min(len(self.outgoing.items), room), 0))
         # The limit goes down before the pile does, so that no caller sees room that is not there.
         self.outgoing.limit = self._limit(room - count) if self.outgoing.limit >= 0 else -1
-        for bodies, parts, size in cut(self.outgoing.take(count)):
-            chunk = Chunk(self.taken + 1, bodies, parts, size, origin.run(len(bodies), wall), now)
+        for bodies, parts, size, flags in cut(self.outgoing.take(count)):
+            chunk = Chunk(self.taken + 1, bodies, parts, size, flags, origin.run(len(bodies), wall), now)
             self.taken += len(bodies)
             self.waiting += len(bodies)
             self.held_bytes += size

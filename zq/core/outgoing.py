@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import accumulate
+from typing import NamedTuple
 
-from zq.wire.data import Buffer, Packed
+from zq.wire.batch import EXTRA, PARTS
+from zq.wire.data import Buffer, Extended, Packed
 from zq.wire.limits import BATCH_BYTES, BATCH_MESSAGES
 
 Item = bytes | Packed
@@ -57,24 +59,34 @@ def is_small(item: Item) -> bool:
     return isinstance(item, bytes) and len(item) <= SMALL
 
 
-def cut(items: list[Item]) -> Iterator[tuple[list[bytes], tuple[Buffer, ...], int]]:
-    """What goes into one frame each: bodies, parts, bytes. A message with parts has a frame to itself."""
+class Cut(NamedTuple):
+    """What goes into one frame."""
+
+    bodies: list[bytes]
+    parts: tuple[Buffer, ...]
+    size: int  # bytes
+    flags: int  # EXTRA and PARTS
+
+
+def cut(items: list[Item]) -> Iterator[Cut]:
+    """What goes into one frame each. A message with parts has a frame to itself, one with extra fields shares it with
+    others that have some."""
     at = 0
     while at < len(items):
         chunk = items[at : at + BATCH_MESSAGES]
-        if set(map(type, chunk)) == {bytes}:
-            bodies: list[bytes] = chunk  # type: ignore[assignment]
-        elif isinstance(chunk[0], Packed):
-            yield [chunk[0].body], chunk[0].parts, size_of(chunk[0])
+        kind = type(chunk[0])
+        if isinstance(chunk[0], Packed):
+            body, parts = chunk[0]
+            yield Cut([body], parts, size_of(chunk[0]), PARTS | (EXTRA if type(body) is Extended else 0))
             at += 1
             continue
-        else:
-            plain = next(index for index, item in enumerate(chunk) if isinstance(item, Packed))
-            bodies = chunk[:plain]  # type: ignore[assignment]
+        bodies: list[bytes] = chunk  # type: ignore[assignment]
+        if set(map(type, chunk)) != {kind}:
+            bodies = bodies[: next(index for index, item in enumerate(chunk) if type(item) is not kind)]
         size = sum(map(len, bodies))
         if size > BATCH_BYTES:
             fits = sum(total <= BATCH_BYTES for total in accumulate(map(len, bodies)))
             bodies = bodies[: max(fits, 1)]
             size = sum(map(len, bodies))
-        yield bodies, (), size
+        yield Cut(bodies, (), size, EXTRA if kind is Extended else 0)
         at += len(bodies)

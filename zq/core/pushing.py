@@ -21,7 +21,7 @@ from zq.core.outbox import Outbox, Piece
 from zq.core.timers import Timers
 from zq.core.topics import Origin
 from zq.info import HeldQueue
-from zq.wire.batch import PARTS, REDELIVERED, BatchHeader, Parts, encode_batch
+from zq.wire.batch import REDELIVERED, BatchHeader, Parts, encode_batch
 from zq.wire.frames import ACKED, NACKED, REJECTED, STORED, End, Entry, Probe, State
 
 PROBE_AFTER, PROBE_MOST = 0.2, 2.0  # s without news until a link is probed, doubled up to
@@ -226,7 +226,7 @@ class Pushing:
             link=link.id,
             lane=0,
             attempt=first.attempt,
-            flags=(PARTS if parts else 0) | (REDELIVERED if first.redelivered else 0),
+            flags=first.chunk.flags | (REDELIVERED if first.redelivered else 0),
             first=flight.first,
             length=flight.count,
             floor=link.floor,

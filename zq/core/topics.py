@@ -21,11 +21,11 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from zq.core.outgoing import Outgoing, cut
+from zq.core.outgoing import Cut, Outgoing, cut
 from zq.core.ring import RING_BYTES, Published, Ring, Track
 from zq.core.timers import Timers
 from zq.info import PublishedTopic
-from zq.wire.batch import PARTS, REPORT, Parts, Run, encode_topic, topic_prefix
+from zq.wire.batch import REPORT, Parts, Run, encode_topic, topic_prefix
 from zq.wire.frames import (
     INHERIT_PATIENCE,
     NO_PATIENCE,
@@ -150,8 +150,8 @@ class Topics:
         # Some may have been left after this turn began: with its time they would look older than a subscription that
         # was there before them, which would then not get them. Too late a time only makes them look too young.
         clock = now if self.clock is None else self.clock()
-        for bodies, parts, size in cut(items):
-            self._send(topic, bodies, parts, size, clock, wall)
+        for piece in cut(items):
+            self._send(topic, piece, clock, wall)
         if items:
             outgoing.wake()  # only now: a caller that goes on at once would compete for the interpreter
             topic.quiet = QUIET
@@ -160,10 +160,11 @@ class Topics:
             self.released.add(topic)
         return len(items)
 
-    def _send(self, topic: Topic, bodies: list[bytes], parts: Parts, size: int, now: float, wall: float) -> None:
+    def _send(self, topic: Topic, piece: Cut, now: float, wall: float) -> None:
+        bodies, parts, size, flags = piece
         run = self._origin.run(len(bodies), wall)
         first = topic.head + 1
-        frame = (encode_topic(topic.prefix, PARTS if parts else 0, run, first, now, bodies), *parts)
+        frame = (encode_topic(topic.prefix, flags, run, first, now, bodies), *parts)
         topic.head += len(bodies)
         self._emit(topic, frame)  # first: what follows need not be waited for
         if first == 1:

@@ -2,9 +2,10 @@
 
 A turn: frames are read into the node, what other threads asked for is done (`call`), the node does what is due, and
 whoever waited for a condition is woken if it holds. Then the engine sleeps in its poller until a socket, a deadline
-or the bell wakes it. All this is the thread's work, or that of a caller who waits: see `leader`. Callers on the hot path only append to a pile or a queue, mark the stream in `dirty`, and ring
-the bell if the engine is idle. The order matters: the engine sets `idle`, then looks once more; a caller marks, then
-looks at `idle`.
+or the bell wakes it. All this is the thread's work, or that of a caller who waits: see `leader`.
+
+Callers on the hot path only append to a pile or a queue, mark the stream in `dirty`, and ring the bell if the engine
+is idle. The order matters: the engine sets `idle`, then looks once more; a caller marks, then looks at `idle`.
 
 An exception that leaves the loop is a bug: the context is destroyed (libzmq's own thread would go on answering
 heartbeats for a dead peer), every waiter is woken and every handle raises EngineFailed.

@@ -12,6 +12,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Callable
+from itertools import count, repeat
 from typing import Any
 
 from zq.core.inbox import Handing, Inbox
@@ -160,7 +161,7 @@ class Receiver:
 
     def _messages(self, batch: Batch) -> list[Message]:
         try:
-            rows = unpack(batch.body, batch.count, batch.parts, batch.skip)
+            rows = unpack(batch.body, batch.count, batch.parts, batch.skip, extended=batch.extended)
         except Malformed as error:
             log.warning("dropped %d messages of %s that do not decode: %s", batch.live, self.name, error)
             self._drop(batch)
@@ -168,12 +169,11 @@ class Receiver:
         if batch.stop != batch.count:
             del rows[batch.live :]
         make = self._message
-        if max(map(len, rows)) == 1:
-            return [make(data, batch, index) for index, (data,) in enumerate(rows, batch.skip)]
-        messages = [make(row[0], batch, index) for index, row in enumerate(rows, batch.skip)]
-        for message, row in zip(messages, rows, strict=True):
-            if len(row) > 1:
-                message._extra = row[1]
+        if not batch.extended:
+            return list(map(make, rows, repeat(batch), count(batch.skip)))
+        messages = [make(data, batch, index) for index, (data, _) in enumerate(rows, batch.skip)]
+        for message, (_, extra) in zip(messages, rows, strict=True):
+            message._extra = extra
         return messages
 
     def _drop(self, batch: Batch) -> None:

@@ -15,7 +15,7 @@ from zq.engine.wake import Waiters
 from zq.errors import IDS_KEPT, Closed, Refused, Timeout, Undelivered
 from zq.handles.steps import Steps, Wait, deadline_after, until
 from zq.wire.batch import decode_topic
-from zq.wire.data import pack
+from zq.wire.data import Extended, Packed, pack
 
 CHUNK = 256  # messages of a sequence packed at once by send_many
 
@@ -116,7 +116,7 @@ class Sender:
         deadline = None if timeout is None else deadline_after(timeout)
         item = pack(data, None if headers is None and id is None else extra_of(headers, id), copy=copy)
         outgoing = self._outgoing
-        if len(outgoing.items) < outgoing.limit and item.__class__ is bytes and len(item) <= SMALL:
+        if len(outgoing.items) < outgoing.limit and item.__class__ is not Packed and len(item) <= SMALL:
             outgoing.items.append(item)
             engine = self._engine
             engine.dirty.add(self._core)
@@ -173,7 +173,7 @@ class Sender:
         """Appends as many as there is room for, if they are all small; returns how many."""
         outgoing = self._outgoing
         run = items[: max(outgoing.limit - len(outgoing.items), 0)]
-        if not run or set(map(type, run)) != {bytes} or max(map(len, run)) > SMALL:
+        if not run or not {bytes, Extended}.issuperset(map(type, run)) or max(map(len, run)) > SMALL:
             return 0
         outgoing.items.extend(run)
         self._engine.mark(self._core)

@@ -19,7 +19,7 @@ from zq.wire.data import Malformed
 from zq.wire.limits import NAME
 
 TOPIC, BATCH = b"T", b"B"  # kinds
-REPORT, PARTS, REDELIVERED = 1, 2, 4  # flags
+REPORT, PARTS, REDELIVERED, EXTRA = 1, 2, 4, 8  # flags
 COUNT_MOST = 1 << 20  # messages in one batch that a receiver accepts; senders join 512
 
 Buffer = bytes | memoryview
@@ -126,6 +126,11 @@ class Batch:
     @property
     def redelivered(self) -> bool:
         return bool(self.flags & REDELIVERED)
+
+    @property
+    def extended(self) -> bool:
+        """Whether its messages have extra fields beside the data."""
+        return bool(self.flags & EXTRA)
 
 
 def topic_prefix(topic: str) -> bytes:

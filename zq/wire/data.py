@@ -30,17 +30,21 @@ from zq.wire.incoming import EXACT, Incoming, Malformed, array_header, check_dep
 from zq.wire.limits import DEPTH, PART_MINIMUM, PAYLOAD
 from zq.wire.outgoing import Buffer, Outgoing, fresh_pack, new_packer, unencodable
 
-__all__ = ["Buffer", "Malformed", "Packed", "pack", "unpack"]
+__all__ = ["Buffer", "Extended", "Malformed", "Packed", "pack", "unpack"]
 
 # What msgpack takes as it is, with nothing to check. bytes are not among them: long ones become parts.
 _SCALARS = frozenset({type(None), bool, int, float, str})
 _KEEP = 1 << 20  # bytes; a packer never gives back what it once needed, so one that needed more is replaced
 
 
+class Extended(bytes):
+    """A message with extra fields beside its data. It shares no frame with messages that have none."""
+
+
 class Packed(NamedTuple):
     """A message with large buffers: its body and, in the order of their indexes, the frames that follow it."""
 
-    body: bytes
+    body: bytes  # Extended if it has extra fields
     parts: tuple[Buffer, ...]
 
 
@@ -69,7 +73,7 @@ def pack(data: Any, extra: list[Any] | None = None, *, copy: bool = True) -> byt
                 break
         else:
             try:
-                body = _pack((data,))
+                body = _pack(data)
             except (OverflowError, UnicodeEncodeError):
                 return _pack_checked(data, None, copy)  # it finds out where
             return body if len(body) < _KEEP else _sized(body)
@@ -81,7 +85,7 @@ def _pack_any(data: Any, extra: list[Any] | None, copy: bool) -> bytes | Packed:
         raise Refused(problem)
     if _is_plain(data, DEPTH, [PAYLOAD]):
         try:
-            return _sized(_pack((data,) if extra is None else (data, extra)))
+            return _sized(_body(data, extra))
         except (OverflowError, UnicodeEncodeError):
             pass  # an int or str somewhere; the next line finds out where
     return _pack_checked(data, extra, copy)
@@ -92,8 +96,12 @@ def _pack_checked(data: Any, extra: list[Any] | None, copy: bool) -> bytes | Pac
         raise Refused(problem)
     outgoing = Outgoing(copy)
     lowered = outgoing.lower(data, None, DEPTH)
-    body = _sized(_pack((lowered,) if extra is None else (lowered, extra)), outgoing.size)
+    body = _sized(_body(lowered, extra), outgoing.size)
     return Packed(body, tuple(outgoing.parts)) if outgoing.parts else body
+
+
+def _body(data: Any, extra: list[Any] | None) -> bytes:
+    return _pack(data) if extra is None else Extended(_pack((data, extra)))
 
 
 def _sized(body: bytes, parts_size: int = 0) -> bytes:
@@ -138,22 +146,23 @@ def _is_plain(value: Any, room: int, items_left: list[int]) -> bool:
 # --- receiving
 
 
-def unpack(body: Buffer, count: int, parts: Sequence[Any] = (), skip: int = 0) -> list[list[Any]]:
-    """The messages of `body`, which holds exactly `count`, without the first `skip`: `[data]` or `[data, extra]` each.
+def unpack(body: Buffer, count: int, parts: Sequence[Any] = (), skip: int = 0, *, extended: bool = False) -> list[Any]:
+    """The messages of `body`, which holds exactly `count`, without the first `skip`: the data of each, or, if they are
+    `extended`, `[data, extra]`.
 
     `parts` are the buffers that came with it. Values that were memoryviews or arrays show them without a copy and
     cannot be written to. Malformed, and nothing else, if it is not what `pack` makes. One leniency: an empty container
     inside 32 others passes.
     """
     try:
-        return _unpack(body, count, parts, skip)
+        return _unpack(body, count, parts, skip, extended)
     except Malformed:
         raise
     except (ValueError, OverflowError, TypeError, msgpack.UnpackException) as error:
         raise Malformed(f"a body of {len(body)} bytes and {count} messages: {error or type(error).__name__}") from error
 
 
-def _unpack(body: Buffer, count: int, parts: Sequence[Any], skip: int) -> list[list[Any]]:
+def _unpack(body: Buffer, count: int, parts: Sequence[Any], skip: int, extended: bool) -> list[Any]:
     if count < 1 or (parts and count != 1):
         raise Malformed(f"{count} messages and {len(parts)} parts in a frame")
     if len(body) > PAYLOAD:
@@ -162,7 +171,8 @@ def _unpack(body: Buffer, count: int, parts: Sequence[Any], skip: int) -> list[l
         if skip >= count:
             return []
         body, count = memoryview(body)[_length_of(body, skip) :], count - skip
-    check_depth(body, count)
+    levels = DEPTH + extended  # containers inside each other that a message may have
+    check_depth(body, count, levels)
     incoming = Incoming(parts) if parts else None
     hook = inline if incoming is None else incoming.hook
     if count == 1:
@@ -170,13 +180,12 @@ def _unpack(body: Buffer, count: int, parts: Sequence[Any], skip: int) -> list[l
     else:
         joined = b"".join((array_header(count), body))
         messages = msgpack.unpackb(joined, timestamp=3, strict_map_key=True, ext_hook=hook)
-    for message in messages:
-        if type(message) is not list or len(message) != 1:
-            _check_message(message)
+    for message in messages if extended else ():
+        _check_message(message)
     if incoming is not None:
         incoming.check_all_used()
     if not EXACT:
-        check_levels(messages)
+        check_levels(messages, levels)
     return messages
 
 
@@ -192,6 +201,6 @@ def _length_of(body: Buffer, count: int) -> int:
 
 def _check_message(message: Any) -> None:
     if type(message) is not list or len(message) != 2:
-        raise Malformed("a message is an array of data and perhaps extra fields")
+        raise Malformed("a message with extra fields is an array of data and fields")
     if problem := extra_problem(message[1]):
         raise Malformed(problem)

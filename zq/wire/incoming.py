@@ -12,7 +12,6 @@ from zq.wire.limits import DEPTH, PAYLOAD
 from zq.wire.outgoing import ARRAY, ARRAY_PART, BYTES_PART, INDEX_BYTES, MEMORY, MEMORY_PART, Buffer
 
 _STACK = 1024  # non-empty containers inside each other that msgpack's C decoder follows, then it gives up
-_TALL = DEPTH + 1  # the same, of a message: its data and the array around it
 _SHORT = 512  # bytes; up to here counting bytes that may be containers costs less than a decoder
 _NO_CONTAINERS = bytes(byte for byte in range(256) if not (0x80 <= byte <= 0x9F or 0xDC <= byte <= 0xDF))
 
@@ -30,7 +29,7 @@ def _follows(levels: int) -> bool:
 # With arrays around it until only as many levels are left as a message may have, the decoder itself refuses deeper
 # ones, at 0.03 us a message, and before it has allocated anything. msgpack's Python version has no such exact limit.
 EXACT: Final[bool] = _follows(_STACK) and not _follows(_STACK + 1)
-_WRAPPING = b"\x91" * (_STACK - 1 - _TALL)
+_WRAPPING = b"\x91" * (_STACK - 1)
 
 
 class Malformed(ValueError):
@@ -42,15 +41,15 @@ def array_header(count: int) -> bytes:
     return b"\xdd" + count.to_bytes(4, "big")
 
 
-def check_depth(body: Buffer, count: int) -> None:
-    """Malformed if anything in `body` is deeper than a message may be, or if it ends before `count` values do."""
-    if len(body) <= _TALL:
+def check_depth(body: Buffer, count: int, levels: int) -> None:
+    """Malformed if anything in `body` is deeper than `levels`, or if it ends before `count` values do."""
+    if len(body) <= levels:
         return
-    if len(body) <= _SHORT and len(bytes(body).translate(None, _NO_CONTAINERS)) <= _TALL:
+    if len(body) <= _SHORT and len(bytes(body).translate(None, _NO_CONTAINERS)) <= levels:
         return
     if not EXACT:
         return  # the values will be looked at instead
-    wrapped = _WRAPPING + array_header(count)
+    wrapped = _WRAPPING[levels:] + array_header(count)
     unpacker = msgpack.Unpacker(max_buffer_size=len(wrapped) + len(body))
     unpacker.feed(wrapped)
     unpacker.feed(body)
@@ -60,10 +59,10 @@ def check_depth(body: Buffer, count: int) -> None:
         raise Malformed(f"more than {DEPTH} containers inside each other") from None
 
 
-def check_levels(values: list[Any]) -> None:
-    """Malformed if lists and maps in `values` are deeper than a message may be."""
-    level = values
-    for _ in range(_TALL):  # the first step leads from the messages to their data
+def check_levels(values: list[Any], levels: int) -> None:
+    """Malformed if lists and maps in `values` are deeper than `levels`."""
+    level = [item for item in values if type(item) is list or type(item) is dict]
+    for _ in range(levels):
         inner = (item for outer in level for item in (outer.values() if type(outer) is dict else outer))
         level = [item for item in inner if type(item) is list or type(item) is dict]
     if level:
@@ -125,7 +124,7 @@ def _read_only(part: Any) -> memoryview:
 
 def _fields(payload: bytes) -> list[Any]:
     """The four fields of an array's ext value."""
-    check_depth(payload, 1)
+    check_depth(payload, 1, DEPTH)
     fields = msgpack.unpackb(payload, strict_map_key=True)
     if type(fields) is not list or len(fields) != 4:
         raise Malformed("an array is described by four fields")
