@@ -163,6 +163,31 @@ def test_a_leader_whose_messages_keep_coming_does_the_rest_of_its_work_too(monke
     assert gaps == []
 
 
+def test_what_was_taken_is_reported_before_the_leader_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The publisher is held back until then, and so nothing would come that ends the sleep."""
+    for module, name, value in ((topics, "WINDOW_BYTES", 1_100_000), (topics, "TAKEN_AGAIN", 60.0)):
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(reception, "REPORT_BYTES", 1)
+    with zq.Peer("source") as source, zq.Peer("sink") as sink, ThreadPoolExecutor(1) as threads:
+        subscriber, publisher = sink.subscriber("large"), source.publisher("large", patience=None)
+        publisher.wait_for_subscribers()
+        for _ in range(8):
+            sending = threads.submit(publisher.send_many, [bytes(100_000)] * 20)
+            eventually(lambda: subscriber._inbox.messages >= 10)
+            for _ in range(20):
+                subscriber.receive(timeout=STUCK)
+            assert sending.result(PATIENCE) == 20
+
+
+def test_a_leader_begins_with_what_the_last_one_left_undone() -> None:
+    """Each finds its message at once; the turn it does not wait for is the next one's."""
+    work = Busy()
+    always = leader.Leader(work, work.rung.set)
+    for done in range(5):
+        assert leader.CallerToken(always).wait(None)
+        assert work.turns == done
+
+
 def test_who_leads_and_is_woken_by_another_thread_stops_at_once() -> None:
     """As when a handle is drained: nothing comes in that would end its sleep."""
     work = Idle()
@@ -201,6 +226,22 @@ class Idle:
 
     def fail(self, error: BaseException) -> None:
         raise error
+
+
+class Busy(Idle):
+    """There is a message whenever somebody reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns = 0
+        self.rung.set()
+
+    def read(self, token: leader.CallerToken | None) -> None:
+        assert token is not None
+        token.wake()
+
+    def turn(self, *, briefly: bool = False) -> None:
+        self.turns += 1
 
 
 def test_many_threads_wait_and_everybody_gets_what_is_for_him(parked: None, peer: zq.Peer) -> None:
