@@ -188,6 +188,21 @@ def test_a_leader_begins_with_what_the_last_one_left_undone() -> None:
         assert work.turns == done
 
 
+def test_nothing_is_done_any_more_when_the_work_ends_while_a_caller_waits_for_the_lead() -> None:
+    work = Busy()
+    ending = leader.Leader(work, work.asked.set)
+    assert leader.CallerToken(ending).wait(None)  # leaves a turn undone
+    ending.lock.acquire()  # as the engine's thread does, at its end
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(ending.lead, leader.CallerToken(ending), None)
+        assert work.asked.wait(PATIENCE)
+        work.over = True
+        ending.lock.release()
+        assert waiting.result(PATIENCE) is None
+    assert not ending.act()
+    assert work.turns == 0
+
+
 def test_who_leads_and_is_woken_by_another_thread_stops_at_once() -> None:
     """As when a handle is drained: nothing comes in that would end its sleep."""
     work = Idle()
@@ -234,7 +249,12 @@ class Busy(Idle):
     def __init__(self) -> None:
         super().__init__()
         self.turns = 0
+        self.over = False
+        self.asked = threading.Event()  # for the lead
         self.rung.set()
+
+    def is_over(self) -> bool:
+        return self.over
 
     def read(self, token: leader.CallerToken | None) -> None:
         assert token is not None

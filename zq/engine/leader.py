@@ -162,7 +162,7 @@ class Leader:
         self._last = 0
         deferral = self._defer()
         try:
-            if not (self.nobody and self.lock.acquire(blocking=False)):
+            if self._work.is_over() or not (self.nobody and self.lock.acquire(blocking=False)):
                 return False
             self._owner = threading.get_ident()
             try:
@@ -214,7 +214,7 @@ class Leader:
         me = threading.get_ident()
         try:
             self._owner = me
-            if self._undone:
+            if self._undone and not work.is_over():  # it may have ended while we waited for the lock
                 self._undone = False
                 work.turn()
             self._owner = 0
