@@ -323,6 +323,21 @@ def test_a_peer_of_another_loop_is_refused_and_still_works_in_its_own() -> None:
     asyncio.run(main())
 
 
+def test_a_peer_is_refused_in_a_later_loop_of_the_same_thread() -> None:
+    async def open_one() -> tuple[zq.aio.Peer, zq.aio.Publisher]:
+        peer = await zq.aio.Peer("alone").open()
+        return peer, peer.publisher("a")
+
+    async def use(publisher: zq.aio.Publisher) -> None:
+        with pytest.raises(zq.Refused, match="event loop it was opened in"):
+            await publisher.send("elsewhere")
+
+    with asyncio.Runner() as own:
+        peer, publisher = own.run(open_one())
+        asyncio.run(use(publisher))
+        own.run(peer.close())
+
+
 @pytest.mark.parametrize("option", [{"retain": True}, {"patience": None}])
 def test_options_that_differ_say_what_is_open(peer: zq.Peer, option: dict[str, Any]) -> None:
     pair = Pair(peer, "topic")

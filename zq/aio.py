@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import threading
 import time
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -34,7 +35,7 @@ log = logging.getLogger("zq.aio")
 YIELD_EVERY = 256  # sends that find room until one lets the loop run: 1 ms at full speed
 T = TypeVar("T")
 
-_running_loop = asyncio.get_running_loop
+_get_ident = threading.get_ident
 
 
 async def finish(steps: Steps[T]) -> T:
@@ -107,6 +108,7 @@ class Peer(PeerCore):
             }
         )
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0  # in which the loop runs
 
     def _running(self) -> Engine:
         engine = super()._running()
@@ -127,7 +129,7 @@ class Peer(PeerCore):
         """Returns when this peer can be found. Raises AccessDenied for a host directory or key file that is not
         ours alone, Refused for a key file without a key, an interface that is not there, a port in use."""
         deadline_after(timeout)
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         await asyncio.to_thread(self._new_engine().start, timeout)
         return self
 
@@ -257,8 +259,10 @@ class _AsyncSender(Sender):
     def __init__(self, peer: Peer, stream: Stream, name: str) -> None:
         super().__init__(stream, name)
         self._peer = peer
+        assert peer._loop is not None
         self._loop = peer._loop
-        self._sent = 0
+        self._thread = peer._thread
+        self._until_yield = YIELD_EVERY
 
     def _check_open(self) -> None:
         super()._check_open()
@@ -280,7 +284,8 @@ class _AsyncSender(Sender):
         (then it was not taken), Refused for data that cannot be sent, Closed. `copy=False` promises that writable
         buffers in `data` stay as they are.
         """
-        if _running_loop() is not self._loop:
+        # While our loop runs in this thread no other does. CPython 3.11 asks the kernel to tell the running loop.
+        if _get_ident() != self._thread or not self._loop.is_running():
             self._check_open()
         if headers is None and id is None and timeout is None:
             # What `_put` does, in place: a call more is a tenth of what a message costs.
@@ -293,8 +298,9 @@ class _AsyncSender(Sender):
                 engine.dirty.add(self._core)
                 if engine.idle:
                     engine.wake()
-                self._sent += 1
-                if self._sent % YIELD_EVERY == 0:
+                self._until_yield -= 1
+                if not self._until_yield:
+                    self._until_yield = YIELD_EVERY
                     await asyncio.sleep(0)  # lets other tasks run; nothing is waited for
                 return
             await finish(self._put_steps(item, None, None))

@@ -9,7 +9,7 @@ import pytest
 from zq.core.pushing import PROBE_AFTER, PROBE_MOST, Pushing
 from zq.core.timers import Timers
 from zq.core.topics import Origin
-from zq.wire.batch import Batch, BatchHeader, Parts, decode_batch
+from zq.wire.batch import ATTEMPT_MOST, Batch, BatchHeader, Parts, decode_batch
 from zq.wire.frames import ACKED, NACKED, REJECTED, RETURNED, Entry, Probe, State
 
 ME = b"m" * 16
@@ -272,3 +272,28 @@ def test_a_closed_queue_has_no_timers_and_no_links(pullers: Pullers) -> None:
 def fire(timers: Timers, now: float) -> None:
     for due in timers.due(now):
         due(now)
+
+
+def test_what_is_nacked_for_ever_holds_nobody_up(pullers: Pullers) -> None:
+    """Credit comes for one message at a time, in the same report as the nack."""
+    peer = pullers.arrive("a")
+    pullers.state(peer, limit=1)
+    pullers.send(b"poison", b"1", b"2")
+    sent = pullers.sent_to(peer)
+    for number in range(1, 7):
+        poison = sent[-1][0] == b"poison"
+        refused = [[number, NACKED, 0.0, ""]] if poison else []
+        settled = [] if poison else [[number, number, ACKED]]
+        pullers.state(peer, limit=number + 1, expected=number + 1, refused=refused, settled=settled, heard=number)
+        sent += pullers.sent_to(peer)
+    assert [body for body, _ in sent[:6]] == [b"poison", b"poison", b"1", b"poison", b"2", b"poison"]
+
+
+def test_the_attempt_stops_where_its_field_ends(pullers: Pullers) -> None:
+    peer = pullers.arrive("a")
+    pullers.state(peer, limit=1)
+    pullers.send(b"1")
+    next(iter(pullers.pushing.in_flight(pullers.outbox))).attempt = ATTEMPT_MOST
+    pullers.sent_to(peer)
+    pullers.state(peer, limit=2, expected=2, refused=[[1, NACKED, 0.0, ""]], heard=1)
+    assert pullers.sent_to(peer) == [(b"1", ATTEMPT_MOST)]

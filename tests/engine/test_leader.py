@@ -15,9 +15,12 @@ import pytest
 
 import zq
 from tests.waiting import PATIENCE, eventually
+from zq.core import inbox, reception, topics
+from zq.engine import leader
 from zq.engine.engine import Engine
-from zq.engine.leader import PARK
 from zq.engine.signals import Deferral
+
+STUCK = 0.5  # s; some timer of the engine would help after one
 
 
 @pytest.fixture
@@ -60,16 +63,16 @@ def test_a_waiting_receive_leads_and_reads_what_comes_itself(peer: zq.Peer) -> N
         waiting = threads.submit(lambda: (threading.get_ident(), subscriber.receive(timeout=PATIENCE).data))
         eventually(lambda: caller_leads(engine))
         publisher.send("hello")
-        leader, data = waiting.result(PATIENCE)
+        who, data = waiting.result(PATIENCE)
     assert data == "hello"
-    assert readers == [leader]
+    assert readers == [who]
 
 
 def test_the_thread_leads_again_when_no_caller_does(peer: zq.Peer) -> None:
     subscriber, engine = peer.subscriber("a"), engine_of(peer)
     with pytest.raises(zq.Timeout):
         subscriber.receive(timeout=0.01)
-    eventually(lambda: not engine.leader.nobody, timeout=PARK * 100)
+    eventually(lambda: not engine.leader.nobody, timeout=leader.PARK * 100)
     assert engine.leader._leading is None
 
 
@@ -83,7 +86,8 @@ def test_the_first_answer_to_what_was_received_goes_out_from_the_callers_thread(
     publish = engine._sockets.publish  # type: ignore[union-attr]
 
     def note(parts: Any) -> None:
-        senders.append(threading.get_ident())
+        if parts[0].startswith(b"Tback"):
+            senders.append(threading.get_ident())
         publish(parts)
 
     engine.node.topics._publish = note
@@ -104,7 +108,163 @@ def test_the_first_answer_to_what_was_received_goes_out_from_the_callers_thread(
     assert direct
 
 
-def test_many_threads_wait_and_everybody_gets_what_is_for_him(peer: zq.Peer) -> None:
+@pytest.fixture
+def parked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine's thread does not lead again by itself, so that whoever forgets to call it is stuck."""
+    monkeypatch.setattr(leader, "PARK", 60.0)
+
+
+def test_what_follows_the_first_answer_calls_the_thread(parked: None, peer: zq.Peer) -> None:
+    publisher, subscriber = peer.publisher("a"), peer.subscriber("a")
+    publisher.wait_for_subscribers()
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(subscriber.receive, timeout=PATIENCE)
+        eventually(lambda: caller_leads(engine_of(peer)))
+        publisher.send(0)  # from here on nobody leads, and this thread is not the one that has
+        assert waiting.result(PATIENCE).data == 0
+    peer.settle(timeout=PATIENCE)  # asks the engine, which nobody runs
+    publisher.send(1)
+    publisher.flush(timeout=PATIENCE)
+    assert subscriber.receive(timeout=PATIENCE).data == 1
+
+
+def test_what_a_leader_left_undone_is_done_when_it_leads_again(parked: None) -> None:
+    """It stops reading at its message: what it read before is answered in the next turn, here an ack."""
+    with zq.Peer("sender") as sender, zq.Peer("worker") as worker, ThreadPoolExecutor(1) as threads:
+        pusher, puller = sender.pusher("jobs"), worker.puller("jobs")
+        pusher.wait_for_pullers()
+
+        def work() -> None:
+            for message in puller:
+                message.ack()
+
+        working = threads.submit(work)
+        for number in range(10):
+            eventually(lambda: caller_leads(engine_of(worker)))
+            pusher.send(number)
+            pusher.flush(until="processed", timeout=STUCK)
+        puller.close()
+        working.result(PATIENCE)
+
+
+def test_a_leader_whose_messages_keep_coming_does_the_rest_of_its_work_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it takes is counted and reported, or the inbox would seem full and the publisher be held back for ever."""
+    for module, name in ((topics, "WINDOW_BYTES"), (topics, "RING_BYTES"), (inbox, "INBOX_BYTES")):
+        monkeypatch.setattr(module, name, 1 << 20)
+    monkeypatch.setattr(reception, "REPORT_BYTES", 1 << 18)
+    gaps: list[zq.Gap] = []
+    with zq.Peer("source") as source, zq.Peer("sink") as sink, ThreadPoolExecutor(1) as threads:
+        subscriber, publisher = sink.subscriber("large", on_gap=gaps.append), source.publisher("large")
+        publisher.wait_for_subscribers()
+        sending = threads.submit(publisher.send_many, [bytes(100_000)] * 200)
+        for _ in range(200):
+            subscriber.receive(timeout=PATIENCE)
+        assert sending.result(PATIENCE) == 200
+    assert gaps == []
+
+
+def test_what_was_taken_is_reported_before_the_leader_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The publisher is held back until then, and so nothing would come that ends the sleep."""
+    for module, name, value in ((topics, "WINDOW_BYTES", 1_100_000), (topics, "TAKEN_AGAIN", 60.0)):
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(reception, "REPORT_BYTES", 1)
+    with zq.Peer("source") as source, zq.Peer("sink") as sink, ThreadPoolExecutor(1) as threads:
+        subscriber, publisher = sink.subscriber("large"), source.publisher("large", patience=None)
+        publisher.wait_for_subscribers()
+        for _ in range(8):
+            sending = threads.submit(publisher.send_many, [bytes(100_000)] * 20)
+            eventually(lambda: subscriber._inbox.messages >= 10)
+            for _ in range(20):
+                subscriber.receive(timeout=STUCK)
+            assert sending.result(PATIENCE) == 20
+
+
+def test_a_leader_begins_with_what_the_last_one_left_undone() -> None:
+    """Each finds its message at once; the turn it does not wait for is the next one's."""
+    work = Busy()
+    always = leader.Leader(work, work.rung.set)
+    for done in range(5):
+        assert leader.CallerToken(always).wait(None)
+        assert work.turns == done
+
+
+def test_nothing_is_done_any_more_when_the_work_ends_while_a_caller_waits_for_the_lead() -> None:
+    work = Busy()
+    ending = leader.Leader(work, work.asked.set)
+    assert leader.CallerToken(ending).wait(None)  # leaves a turn undone
+    ending.lock.acquire()  # as the engine's thread does, at its end
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(ending.lead, leader.CallerToken(ending), None)
+        assert work.asked.wait(PATIENCE)
+        work.over = True
+        ending.lock.release()
+        assert waiting.result(PATIENCE) is None
+    assert not ending.act()
+    assert work.turns == 0
+
+
+def test_who_leads_and_is_woken_by_another_thread_stops_at_once() -> None:
+    """As when a handle is drained: nothing comes in that would end its sleep."""
+    work = Idle()
+    alone = leader.Leader(work, work.rung.set)
+    token = leader.CallerToken(alone)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(token.wait, None)
+        assert work.sleeps.wait(PATIENCE)
+        token.wake()
+        assert waiting.result(PATIENCE)
+    assert alone.nobody
+    assert not alone.lock.locked()
+
+
+class Idle:
+    """Work for a leader: there is nothing to do, and only ringing ends a sleep."""
+
+    def __init__(self) -> None:
+        self.rung, self.sleeps = threading.Event(), threading.Event()
+
+    def read(self, token: leader.CallerToken | None) -> None:
+        pass
+
+    def turn(self, *, briefly: bool = False) -> None:
+        pass
+
+    def sleep(self, until: float | None, *, awake: bool = False) -> None:
+        self.sleeps.set()
+        assert self.rung.wait(PATIENCE)
+
+    def rest(self) -> bool:
+        return True
+
+    def is_over(self) -> bool:
+        return False
+
+    def fail(self, error: BaseException) -> None:
+        raise error
+
+
+class Busy(Idle):
+    """There is a message whenever somebody reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns = 0
+        self.over = False
+        self.asked = threading.Event()  # for the lead
+        self.rung.set()
+
+    def is_over(self) -> bool:
+        return self.over
+
+    def read(self, token: leader.CallerToken | None) -> None:
+        assert token is not None
+        token.wake()
+
+    def turn(self, *, briefly: bool = False) -> None:
+        self.turns += 1
+
+
+def test_many_threads_wait_and_everybody_gets_what_is_for_him(parked: None, peer: zq.Peer) -> None:
     """One leads at a time; whoever got his message and stops leading leaves nobody else without a reader."""
     publishers = [peer.publisher(f"topic/{number}") for number in range(6)]
     subscribers = [peer.subscriber(f"topic/{number}") for number in range(6)]

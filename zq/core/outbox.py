@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from zq.core.outgoing import PILE_BYTES, PILE_MESSAGES, SMALL, Outgoing, cut, size_of
+from zq.core.outgoing import PILE_BYTES, PILE_MESSAGES, SMALL, Outgoing, cut, fitting
 from zq.core.ranges import Ranges
 from zq.core.topics import Origin
 from zq.errors import IDS_KEPT
@@ -51,6 +51,7 @@ class Piece:
     attempt: int = 1
     redelivered: bool = False
     alone: bool = False  # somebody died over it: nothing else may be under way beside it
+    nacked: bool = False  # somebody did not want it: it does not always go first
 
     @property
     def count(self) -> int:
@@ -72,7 +73,7 @@ class Piece:
         return self.slice(self.start, middle), self.slice(middle, self.stop)
 
     def slice(self, start: int, stop: int) -> Piece:
-        return Piece(self.chunk, start, stop, self.attempt, self.redelivered, self.alone)
+        return Piece(self.chunk, start, stop, self.attempt, self.redelivered, self.alone, self.nacked)
 
     def may_join(self, other: Piece) -> bool:
         """Whether one frame can carry both: it has one attempt number, and parts have a frame to themselves."""
@@ -97,7 +98,8 @@ class Outbox:
     window_bytes: int  # bytes; one message above it passes alone
     outgoing: Outgoing = field(default_factory=Outgoing)
     fresh: deque[Piece] = field(default_factory=deque)
-    again: deque[Piece] = field(default_factory=deque)  # goes before fresh
+    again: deque[Piece] = field(default_factory=deque)  # redelivered; goes before fresh
+    fresh_next: bool = False  # but not this time: what is nacked for ever must not hold everybody up
     later: list[tuple[float, int, Piece]] = field(default_factory=list)  # heap by due time
     done: Ranges = field(default_factory=Ranges)  # positions that need nothing more
     taken: int = 0
@@ -125,7 +127,8 @@ class Outbox:
     def take(self, origin: Origin, now: float, wall: float) -> int:
         """From the callers' pile into the outbox, as far as the window allows."""
         room = self.window - self.held
-        count = self._fitting(max(min(len(self.outgoing.items), room), 0))
+        most = max(min(len(self.outgoing.items), room), 0)
+        count = fitting(self.outgoing, most, self.window_bytes - self.held_bytes, alone=not self.held)
         # The limit goes down before the pile does, so that no caller sees room that is not there.
         self.outgoing.limit = self._limit(room - count) if self.outgoing.limit >= 0 else -1
         for bodies, parts, size, flags in cut(self.outgoing.take(count)):
@@ -139,19 +142,6 @@ class Outbox:
                 self.window - self.held
             )  # the bytes count as well, now that they are known
         return count
-
-    def _fitting(self, most: int) -> int:
-        """How many of the first `most` items the window has bytes for; the first always fits when nothing is held."""
-        outgoing, room = self.outgoing, self.window_bytes - self.held_bytes
-        if outgoing.large_in == outgoing.large_out and most * SMALL <= room:
-            return most
-        fits = 0
-        for item in outgoing.items[:most]:
-            room -= size_of(item)
-            if room < 0 and (fits or self.held):
-                break
-            fits += 1
-        return fits
 
     def _limit(self, room: int) -> int:
         """What the pile may have: `room` by count, and by bytes as if all were as large as small items get."""
@@ -175,34 +165,40 @@ class Outbox:
             self.again.append(piece)
         return self.later[0][0] if self.later else None
 
+    def _front(self) -> deque[Piece]:
+        return self.fresh if self.fresh and (self.fresh_next or not self.again) else self.again
+
     def first(self) -> Piece | None:
-        return self.again[0] if self.again else self.fresh[0] if self.fresh else None
+        front = self._front()
+        return front[0] if front else None
 
     def pick(self, most: int, most_bytes: int) -> list[Piece]:
-        """What one frame takes from the front: messages that may share one, within the limits, at least one."""
+        """What one frame takes from the front: messages that may share one, within the limits, at least one.
+
+        Redelivered and fresh messages do not share a frame.
+        """
         picked: list[Piece] = []
         count = size = 0
         most = min(most, BATCH_MESSAGES)
-        for source in (self.again, self.fresh):
-            while source and count < most:
-                piece = source[0]
-                if picked and not picked[0].may_join(piece):
+        source = self._front()
+        self.fresh_next = source is self.again and bool(source) and source[0].nacked
+        while source and count < most:
+            piece = source[0]
+            if picked and not picked[0].may_join(piece):
+                break
+            piece, rest = piece.split(1 if piece.alone else most - count)
+            room = min(most_bytes, BATCH_BYTES) - size
+            if piece.size > room:
+                piece, rest = self._fit(piece, rest, room, at_least=0 if picked else 1)
+                if piece.count == 0:
                     break
-                piece, rest = piece.split(1 if piece.alone else most - count)
-                room = min(most_bytes, BATCH_BYTES) - size
-                if piece.size > room:
-                    piece, rest = self._fit(piece, rest, room, at_least=0 if picked else 1)
-                    if piece.count == 0:
-                        break
-                source.popleft()
-                if rest is not None:
-                    source.appendleft(rest)
-                picked.append(piece)
-                count, size = count + piece.count, size + piece.size
-                if piece.alone or piece.chunk.parts:
-                    break
-            if picked:
-                break  # repeated and fresh messages do not share a frame
+            source.popleft()
+            if rest is not None:
+                source.appendleft(rest)
+            picked.append(piece)
+            count, size = count + piece.count, size + piece.size
+            if piece.alone or piece.chunk.parts:
+                break
         self.waiting -= count
         self.in_flight += count
         return picked

@@ -55,6 +55,19 @@ def size_of(item: Item) -> int:
     return len(item.body) + sum(memoryview(part).nbytes for part in item.parts)
 
 
+def fitting(outgoing: Outgoing, most: int, room: int, *, alone: bool = True) -> int:
+    """How many of the first `most` items there are `room` bytes for; the first one always fits if it may be `alone`."""
+    if outgoing.large_in == outgoing.large_out and most * SMALL <= room:
+        return most
+    fits = 0
+    for item in outgoing.items[:most]:
+        room -= size_of(item)
+        if room < 0 and (fits or not alone):
+            break
+        fits += 1
+    return fits
+
+
 def is_small(item: Item) -> bool:
     return isinstance(item, bytes) and len(item) <= SMALL
 

@@ -25,7 +25,7 @@ from zq.core.inbox import Inbox
 from zq.core.ranges import Ranges, runs_of
 from zq.core.timers import Timers
 from zq.info import PulledQueue
-from zq.wire.batch import REDELIVERED, Batch, BatchHeader
+from zq.wire.batch import ATTEMPT_MOST, REDELIVERED, Batch, BatchHeader
 from zq.wire.frames import ACKED, NACKED, RETURNED, Entry, Probe, State
 
 SAMPLE_AFTER, SAMPLE_MOST = 0.05, 1.0  # s until the hand-out is reported, doubled up to while nothing moves
@@ -379,7 +379,7 @@ class Pulling:
             )
         again = item.batch.view(item.place, item.place + 1)
         again.first = local.expected - item.place  # so that its one message has the local link's next number
-        again.attempt += item.outcome == NACKED
+        again.attempt = min(again.attempt + (item.outcome == NACKED), ATTEMPT_MOST)
         again.flags |= REDELIVERED
         again.link = local
         number = local.expected

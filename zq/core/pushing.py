@@ -21,7 +21,7 @@ from zq.core.outbox import Outbox, Piece
 from zq.core.timers import Timers
 from zq.core.topics import Origin
 from zq.info import HeldQueue
-from zq.wire.batch import REDELIVERED, BatchHeader, Parts, encode_batch
+from zq.wire.batch import ATTEMPT_MOST, REDELIVERED, BatchHeader, Parts, encode_batch
 from zq.wire.frames import ACKED, NACKED, REJECTED, STORED, End, Entry, Probe, State
 
 PROBE_AFTER, PROBE_MOST = 0.2, 2.0  # s without news until a link is probed, doubled up to
@@ -305,8 +305,8 @@ class Pushing:
                     outbox.drop(piece, "rejected")
                 elif outcome == NACKED:
                     again = piece.slice(piece.start, piece.stop)
-                    again.attempt += 1
-                    again.alone = False
+                    again.attempt = min(again.attempt + 1, ATTEMPT_MOST)
+                    again.alone, again.nacked = False, True
                     outbox.retry([again], due=now + float(delay) if delay > 0 else None)
         if news:
             link.patience = 0.0
@@ -343,7 +343,7 @@ class Pushing:
         lowest = True
         for number, piece in link.unsettled():
             if number <= link.handed or (lowest and number < link.expected):
-                piece.attempt += 1
+                piece.attempt = min(piece.attempt + 1, ATTEMPT_MOST)
                 piece.alone = True
             lowest = False
             pieces.append(piece)

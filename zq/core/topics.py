@@ -21,7 +21,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from zq.core.outgoing import Cut, Outgoing, cut
+from zq.core.outgoing import Cut, Outgoing, cut, fitting, size_of
 from zq.core.ring import RING_BYTES, Published, Ring, Track
 from zq.core.timers import Timers
 from zq.info import PublishedTopic
@@ -144,9 +144,9 @@ class Topics:
     def take(self, topic: Topic, now: float, wall: float) -> int:
         """Publishes what is in the pile, as far as the followers allow; returns how many."""
         outgoing = topic.outgoing
-        room = self._room(topic, now) if topic.followers else len(outgoing.items)
-        more = len(outgoing.items) > room
-        items = outgoing.take(min(len(outgoing.items), room))
+        most = self._room(topic, now) if topic.followers else len(outgoing.items)
+        items = outgoing.take(most)
+        more = bool(outgoing.items)
         # Some may have been left after this turn began: with its time they would look older than a subscription that
         # was there before them, which would then not get them. Too late a time only makes them look too young.
         clock = now if self.clock is None else self.clock()
@@ -181,15 +181,19 @@ class Topics:
             self._hear(frame)
 
     def _room(self, topic: Topic, now: float) -> int:
-        """How many messages may go out before the slowest waiting follower is a window behind."""
-        room = 1 << 30
+        """How many of the messages in the pile may go out before the slowest waiting follower is a window behind.
+
+        What it has not taken stays within the ring's budget, so that it can be repaired.
+        """
+        items = topic.outgoing.items
+        most, size = len(items), WINDOW_BYTES
         for follower in topic.followers.values():
             if not follower.waits or follower.behind:
                 continue
-            free = WINDOW - (topic.head - follower.taken)
-            if free > 0 and (topic.head == follower.taken or topic.bytes_behind(follower.taken) < WINDOW_BYTES):
+            free, free_bytes = WINDOW - (topic.head - follower.taken), WINDOW_BYTES - topic.bytes_behind(follower.taken)
+            if topic.head == follower.taken or (free > 0 and (not items or free_bytes >= size_of(items[0]))):
                 follower.stalled_since = None
-                room = min(room, free)
+                most, size = min(most, free), min(size, free_bytes)
                 continue
             patience = (
                 topic.patience if follower.patience == INHERIT_PATIENCE else max(follower.patience, topic.patience)
@@ -200,11 +204,11 @@ class Topics:
             if now >= until:
                 follower.behind = True
                 continue
-            room = 0
+            most = 0
             self._timers.set_if_unset((topic, "held"), now + TAKEN_AGAIN, lambda when: self._ask_taken(topic, when))
             if until < math.inf:
                 self._timers.set((topic, "stall", follower.peer), until, lambda when: self.released.add(topic))
-        return room
+        return fitting(topic.outgoing, most, size)
 
     def _ask_taken(self, topic: Topic, now: float) -> None:
         """Its followers hold the topic back, as far as we know: what they told last may be lost."""

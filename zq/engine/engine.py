@@ -43,7 +43,6 @@ from zq.wire.batch import Parts
 
 log = logging.getLogger("zq.engine")
 
-LOOK_AT_TAKEN = 0.002  # s between looks at what callers have taken, unless it is much
 SWEEP = 1.0  # s between looks at all piles, for a caller that was interrupted before it could mark its stream
 MANY = 16  # groups of waiters; with more nobody looks whether one of them waits
 LINGER = 0.5  # s that ZeroMQ may spend on sending the last frames (goodbyes)
@@ -80,13 +79,12 @@ class Engine(Events):
         self.id = id
         self.node: Node
         self.dirty: set[Stream] = set()
-        self.taken: set[Stream] = set()  # from which callers took something: some later turn is early enough
+        self.taken: set[Stream] = set()  # from which callers took something: the next full turn is early enough
         self.idle = _AWAKE
         self.failed: BaseException | None = None
         self.closed = False
         self.urgent = False  # a caller has no room and waits: no time to let more pile up
-        self._swept = self._look_at_taken = 0.0
-        self._due = False  # a turn is due, whatever else happens
+        self._swept = 0.0
         self._deadline: float | None = None  # of the node
         self._pace = Pace()
         self.forked = False
@@ -262,7 +260,6 @@ class Engine(Events):
         self.idle = _AWAKE
         self.node.now = time.monotonic()
         self._sockets.read(token)
-        self._due = True
 
     def turn(self, *, briefly: bool = False) -> None:
         node, dirty, calls = self.node, self.dirty, self._calls
@@ -275,18 +272,14 @@ class Engine(Events):
                 streams.append(dirty.pop())
         if briefly and not calls:
             node.serve(streams, now, time.time())
-            self._due = True
             return
         while calls:
             calls.popleft()()
         if now - self._swept >= SWEEP:
             self._swept = now
             self._sweep()
-        if self.taken and now >= self._look_at_taken:
-            self._look_at_taken = now + LOOK_AT_TAKEN
-            while self.taken:
-                streams.append(self.taken.pop())
-        self._due = False
+        while self.taken:
+            streams.append(self.taken.pop())
         self._deadline = node.turn(now, time.time(), streams)
         if self._conditions:
             self._look_at_conditions()
@@ -296,7 +289,7 @@ class Engine(Events):
         """Until something has to be done, or that time. Sets `idle` first, then looks once more."""
         sockets = self._sockets
         assert sockets is not None
-        if self._calls or self._due or sockets.has_more():
+        if self._calls or self.taken or sockets.has_more():
             self._pace.rang = sockets.wait(0)
             return
         now = time.monotonic()

@@ -96,6 +96,7 @@ class Leader:
         self._wanted = False  # a caller has the chair and wants the lock
         self._leading: CallerToken | None = None  # of the caller who leads
         self._led = 0  # how often one has
+        self._undone = False  # the last turn was cut short, or brief: whoever leads next begins with the rest
         self._called = False  # the thread is to lead
         self._parked = False  # without a limit
         self._park = ThreadToken()
@@ -123,6 +124,7 @@ class Leader:
         while not work.is_over():
             work.read(None)
             work.turn()
+            self._undone = False
             if not self._wanted:
                 work.sleep(None)
             if self._wanted and not work.is_over():
@@ -160,10 +162,11 @@ class Leader:
         self._last = 0
         deferral = self._defer()
         try:
-            if not (self.nobody and self.lock.acquire(blocking=False)):
+            if self._work.is_over() or not (self.nobody and self.lock.acquire(blocking=False)):
                 return False
             self._owner = threading.get_ident()
             try:
+                self._undone = True
                 self._work.turn(briefly=True)
             except BaseException as error:  # noqa: BLE001 - everybody hears of it, this caller too
                 self._work.fail(error)
@@ -210,6 +213,11 @@ class Leader:
         self._led += 1
         me = threading.get_ident()
         try:
+            self._owner = me
+            if self._undone and not work.is_over():  # it may have ended while we waited for the lock
+                self._undone = False
+                work.turn()
+            self._owner = 0
             while not (token.woken or work.is_over()):
                 if deferral is not None and deferral.noted:
                     break
@@ -218,7 +226,8 @@ class Leader:
                 work.sleep(deadline, awake=time.monotonic() < awake_until)
                 self._owner = me
                 work.read(token)
-                if not token.woken:  # else the rest comes when the program has what it waits for
+                self._undone = token.woken  # the rest comes when the program has what it waits for
+                if not self._undone:
                     work.turn()
                 self._owner = 0
         except BaseException as error:  # noqa: BLE001 - everybody hears of it, this caller too

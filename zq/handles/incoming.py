@@ -32,6 +32,7 @@ from zq.wire.frames import NACKED, REJECTED, RETURNED
 log = logging.getLogger("zq.handles")
 
 NOTE_AFTER = 2_048  # messages handed out until the engine is woken to tell the publishers; an eighth of their window
+NOTE_BYTES = 8 << 20  # the same in bytes
 BACKOFF, BACKOFF_MOST = 0.1, 30.0  # s until a message whose handler failed is tried again, doubled an attempt up to
 
 _popleft = deque.popleft
@@ -99,7 +100,7 @@ class Receiver:
         self.name = name
         self._waiters = Waiters()
         self._lock = threading.Lock()  # one caller at a time unpacks the next batch
-        self._unreported = 0
+        self._unreported = self._unreported_bytes = 0
         self._closed = False
         self._draining = False
         self._inbox: Inbox
@@ -148,12 +149,14 @@ class Receiver:
             if isinstance(claimed, Batch):
                 inbox.handing = Handing(claimed, self._messages(claimed))
                 self._unreported += claimed.live
+                self._unreported_bytes += claimed.size
             else:
                 inbox.handing = Handing(claimed, ())
                 gap = claimed
         self._engine.taken.add(self._core)
-        if self._unreported >= NOTE_AFTER or (inbox.refused and not inbox.arrived):
-            self._unreported = 0
+        noteworthy = self._unreported >= NOTE_AFTER or self._unreported_bytes >= NOTE_BYTES
+        if noteworthy or (inbox.refused and not inbox.arrived):
+            self._unreported = self._unreported_bytes = 0
             self._engine.mark(self._core)
         if gap is not None and self._on_gap is not None:
             self._on_gap(gap)

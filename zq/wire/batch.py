@@ -20,6 +20,7 @@ from zq.wire.limits import NAME
 
 TOPIC, BATCH = b"T", b"B"  # kinds
 REPORT, PARTS, REDELIVERED, EXTRA = 1, 2, 4, 8  # flags
+ATTEMPT_MOST = (1 << 16) - 1  # what the field has room for; higher attempts stay at it
 COUNT_MOST = 1 << 20  # messages in one batch that a receiver accepts; senders join 512
 
 Buffer = bytes | memoryview
