@@ -54,7 +54,7 @@ def test_the_sdist_has_all_that_belongs_to_the_project(built: Built) -> None:
         names = {name.removeprefix(f"{STEM}/") for name in archive.getnames()}
     assert {name.split("/")[0] for name in names} == {
         ".ci", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "PKG-INFO", "README.md",
-        "benchmarks", "docs", "examples", "patterns", "pyproject.toml", "tests", "zq",
+        "SECURITY.md", "benchmarks", "docs", "examples", "patterns", "pyproject.toml", "tests", "zq",
     }  # fmt: skip
     assert {"tests/packaging/test_wheel.py", "patterns/work_queue.py", ".ci/run", "zq/py.typed"} <= names
 

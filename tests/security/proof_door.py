@@ -24,7 +24,8 @@ REALM = "proof"
 
 
 def attack(key_file: str, doors: list[str], count: int) -> int:
-    """The other process."""
+    """The other process. It yields to the friends, since its like would be on other machines."""
+    os.nice(19)
     got_in = try_random_keys(Lock(read_keys(Path(key_file)), REALM, today()), doors, count)
     print(json.dumps(got_in))
     return 0
