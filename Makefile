@@ -5,12 +5,14 @@
 PYTHON ?= python3
 DURATION ?= 15
 SEEDS ?= 100000
+HOSTS ?= 60
+PEERS ?= 200
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo check test bench proof-sim
+.PHONY: setup demo check test bench proof-sim proof-lan
 .DELETE_ON_ERROR:
 
 setup: $(INSTALLED)
@@ -40,3 +42,7 @@ bench: setup
 # The simulator over many more schedules than `make test` takes: make proof-sim SEEDS=1000000
 proof-sim: setup
 	@$(BIN)/python -m tests.simulation --seeds 0-$(SEEDS)
+
+# How soon many hosts of a simulated LAN, and many peers of one host, have met; needs root: make proof-lan HOSTS=100
+proof-lan: setup
+	@$(BIN)/python -m tests.lan.figures $(HOSTS) $(PEERS)
