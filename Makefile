@@ -6,7 +6,7 @@ PYTHON ?= python3
 DURATION ?= 15
 SEEDS ?= 100000
 HOSTS ?= 60
-PEERS ?= 200
+PEERS ?= 150
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -157,10 +157,10 @@ def partition() -> list[Figure]:
         first, second = (Neighbour(lan, host, OPTIONS) for host in (1, 2))
         exchange([first, second], "before")
         lan.partition([1, 3], [2, 4])
-        time.sleep(PARTITION)
         third, fourth = (Neighbour(lan, host, OPTIONS) for host in (3, 4))
         first.sees(third)
         second.sees(fourth)
+        time.sleep(PARTITION)
         lan.heal()
         healed = time.monotonic()
         known = [one.sees(other, after=healed)["at"] for one, other in ((third, fourth), (fourth, third))]
@@ -175,7 +175,7 @@ def partition() -> list[Figure]:
     ]
 
 
-def main(hosts: int = 60, peers: int = 200) -> int:
+def main(hosts: int = 60, peers: int = 150) -> int:
     if missing := why_not():
         print(missing, file=sys.stderr)
         return 1
