@@ -6,12 +6,14 @@ PYTHON ?= python3
 DURATION ?= 15
 SEEDS ?= 100000
 N ?= 10000
+HOSTS ?= 60
+PEERS ?= 150
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo check test bench proof-sim proof-door proof-planted-holes
+.PHONY: setup demo check test bench proof-sim proof-door proof-planted-holes proof-lan
 .DELETE_ON_ERROR:
 
 setup: $(INSTALLED)
@@ -49,3 +51,7 @@ proof-door: setup
 # Holes planted into zq, one after another: the trial of the doors or a test has to find each
 proof-planted-holes: setup
 	@$(BIN)/python -m tests.security.holes
+
+# How soon many hosts of a simulated LAN, and many peers of one host, have met; needs root: make proof-lan HOSTS=100
+proof-lan: setup
+	@$(BIN)/python -m tests.lan.figures $(HOSTS) $(PEERS)

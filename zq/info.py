@@ -20,7 +20,7 @@ class PeerInfo:
     host: str
     pid: int
     state: PeerState
-    found_by: tuple[str, ...]  # the rungs that named it, first first: "host", "mdns", "hello"
+    found_by: tuple[str, ...]  # the rungs that named it, first first: "host", "mdns", "dir", "seed", "gossip", "hello"
     address: str  # the endpoint it is reached by
     up_for: float  # seconds since it joined
     found_in: float  # seconds from first sight to joined

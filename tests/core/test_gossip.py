@@ -32,8 +32,9 @@ class Bench:
             lambda id, endpoints, source, now: self.found.append((id, endpoints)),
         )
 
-    def up(self, id: bytes, *endpoints: str, now: float = 0.0) -> Remote:
+    def up(self, id: bytes, *endpoints: str, now: float = 0.0, seeks: bool = False) -> Remote:
         remote = self.roster.add(id, now)
+        remote.seeks = seeks
         remote.live.step(Sign.PROVEN)
         remote.mailbox = Dial(1, endpoints[0], b"", now)
         remote.endpoints = [[endpoint, "", ""] for endpoint in endpoints]
@@ -55,10 +56,10 @@ def key(number: int) -> bytes:
     return number.to_bytes(16, "big")
 
 
-def test_a_newcomer_is_told_of_all_at_once_and_all_of_him_soon() -> None:
+def test_who_seeks_is_told_of_all_at_once_and_all_of_him_soon() -> None:
     bench = Bench()
     bench.up(key(1), "tcp://10.0.0.1:1")
-    bench.up(key(2), "tcp://10.0.0.2:1")
+    bench.up(key(2), "tcp://10.0.0.2:1", seeks=True)
     assert bench.rows() == [(key(2), key(1), ["tcp://10.0.0.1:1"])]
     bench.pass_time(1.0)
     assert bench.rows() == [(key(1), key(2), ["tcp://10.0.0.2:1"])]
@@ -70,11 +71,20 @@ def test_who_has_told_us_of_somebody_is_not_told_of_him() -> None:
     bench = Bench()
     bench.up(key(1), "tcp://10.0.0.1:1")
     bench.up(key(2), "tcp://10.0.0.2:1")
-    bench.rows()
     bench.gossip.on_peers(key(1), Peers([[key(2), ["tcp://10.0.0.2:1"]]]), 0.0)
     bench.pass_time(1.0)
-    assert bench.rows() == []
+    assert bench.rows() == [(key(2), key(1), ["tcp://10.0.0.1:1"])]
     assert bench.found == []
+
+
+def test_who_seeks_although_it_is_known_is_told_at_once() -> None:
+    bench = Bench()
+    for number in (1, 2, 3):
+        bench.up(key(number), f"tcp://10.0.0.{number}:1")
+    bench.gossip.on_seeker(key(3))
+    assert sorted((peer, id) for peer, id, _ in bench.rows()) == [(key(3), key(1)), (key(3), key(2))]
+    bench.gossip.on_seeker(b"stranger".ljust(16))
+    assert bench.rows() == []
 
 
 def test_one_of_them_is_told_again_once_in_a_while() -> None:
@@ -93,11 +103,12 @@ def test_what_is_for_this_host_stays_on_it() -> None:
     bench = Bench()
     bench.up(key(1), "tcp://127.0.0.1:1", "tcp://10.0.0.1:1")
     bench.up(key(2), "tcp://10.0.0.2:1")
-    assert bench.rows() == [(key(2), key(1), ["tcp://10.0.0.1:1"])]
     bench.up(key(3), "tcp://127.0.0.1:3")
-    assert (key(3), key(1), ["tcp://127.0.0.1:1", "tcp://10.0.0.1:1"]) in bench.rows()
     bench.pass_time(1.0)
-    assert all(peer != key(2) for peer, id, _ in bench.rows() if id == key(3))
+    told = bench.rows()
+    assert (key(2), key(1), ["tcp://10.0.0.1:1"]) in told
+    assert (key(3), key(1), ["tcp://127.0.0.1:1", "tcp://10.0.0.1:1"]) in told
+    assert all(peer != key(2) for peer, id, _ in told if id == key(3))
 
 
 def test_peers_without_a_network_say_nothing() -> None:
@@ -112,17 +123,20 @@ def test_a_frame_is_bounded_and_the_rest_follows(monkeypatch: pytest.MonkeyPatch
     bench = Bench()
     for number in range(1, 600):
         bench.up(key(number), f"tcp://10.0.{number >> 8}.{number & 255}:1")
-    bench.sent.clear()
-    bench.up(key(1_000), "tcp://10.9.9.9:1")
-    assert [len(body.peers) for _, body in bench.sent] == [ROWS]
     bench.pass_time(1.0)
     bench.pass_time(2.0)
+    bench.pass_time(3.0)
+    bench.sent.clear()
+    bench.up(key(1_000), "tcp://10.9.9.9:1", seeks=True)
+    assert [len(body.peers) for _, body in bench.sent] == [ROWS]
+    bench.pass_time(4.0)
+    bench.pass_time(5.0)
     told = [id for peer, id, _ in bench.rows() if peer == key(1_000)]
     assert len(told) == len(set(told)) == 599
     long = ["tcp://" + "x" * 1_000 + str(number) for number in range(99)]
     monkeypatch.setattr(gossip, "ROWS", 10_000)
     for number in range(2_000, 2_100):
-        bench.up(key(number), *long)
+        bench.up(key(number), *long, seeks=True)
     assert max(len(body.encode(ME, ME)) for _, body in bench.sent) < FRAME_BYTES + 20_000 < MAILBOX_FRAME
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from zq.core import topics
+from zq.core import meeting, topics
 from zq.core.inbox import Handing, Inbox, Slow, SubscriptionInbox
 from zq.core.ledger import from_wire
 from zq.core.port import Kind
@@ -171,6 +171,56 @@ def test_a_found_peer_that_never_answers_is_forgotten() -> None:
     assert realm.peers[0].connections.keys() == {c.number for c in realm.network.connections()} & set(
         realm.peers[0].connections
     )
+
+
+def test_an_address_that_neither_answers_nor_refuses_is_dialled_by_several_at_once() -> None:
+    network = SimulatedNetwork()
+    one, other = network.peer("one"), network.peer("other")
+    network.sever(one, other)
+    one.node.meeting.found(other.id, ["tcp://other/mailbox"], "mdns", one.clock())
+    one.touch()
+    network.run(0.9)
+    assert len(one.connections) == 1
+    network.run(5.0)
+    assert len(one.connections) == 1 + meeting.SPARES
+    network.heal(one, other)
+    assert network.run(1.0, lambda: one.node.has_up(1) and other.node.has_up(1))
+    kinds = [connection.kind for connection in one.connections.values()]
+    assert sorted(kind.value for kind in kinds) == ["feed", "mailbox"], "the others are hung up"
+
+
+def test_who_goes_on_calling_is_not_forgotten_before_it_can_be_called_back() -> None:
+    network = SimulatedNetwork()
+    one, other = network.peer("one"), network.peer("other")
+    network.sever(one, other)
+    hello = frames.Hello(1, 1, b"simulate", bytes(8), 0, "other", "host", 1, [["tcp://other/mailbox", "f", "w"]])
+    for _ in range(60):
+        one.node.received(Kind.MAILBOX, (hello.encode(one.id, other.id),), one.clock())
+        one.touch()
+        network.run(0.5)
+        assert other.id in one.node.meeting.roster
+    network.run(meeting.FOUND_FOR + 1.0)
+    assert other.id not in one.node.meeting.roster
+
+
+def test_a_peer_that_moves_to_another_address_is_followed_with_its_topics() -> None:
+    network = SimulatedNetwork()
+    still, moves = network.peer("still"), network.peer("moves")
+    network.introduce()
+    assert network.run(1.0, lambda: still.node.has_up(1) and moves.node.has_up(1))
+    reader = Reader(still)
+    topic = moves.node.publish_topic("news", retain=False, patience=1.0)
+    network._listeners["tcp://elsewhere"] = network._listeners.pop("tcp://moves")
+    moves.node.card.endpoints[:] = [[f"tcp://elsewhere/{kind.value}" for kind in Kind]]
+    moves.node.meeting.hurry(moves.clock(), [])
+    for connection in network.connections():
+        network.reset(connection)
+    assert network.run(5.0, lambda: any(c.endpoint == "tcp://elsewhere/feed" and c.up for c in network.connections()))
+    topic.outgoing.items.append(b"n")
+    moves.touch(topic)
+    assert network.run(2.0, lambda: reader.look() == [b"n"])
+    feeds = [each for each in still.connections.values() if each.kind is Kind.FEED]
+    assert [each.endpoint for each in feeds] == ["tcp://elsewhere/feed"]
 
 
 def test_a_peer_that_has_said_goodbye_is_gone_at_once_and_for_good() -> None:

@@ -299,3 +299,25 @@ def test_importing_the_module_imports_neither_zeroconf_nor_asyncio() -> None:
     code = f"import sys, zq.discovery.mdns; print([name for name in {heavy} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     assert (result.stdout, result.stderr) == ("[]\n", "")
+
+
+def test_it_begins_anew_on_other_addresses() -> None:
+    id, ear = os.urandom(16), Ear()
+    with mdns(ear, os.urandom(16)), mdns(Ear(), id, port=7009) as peer:
+        assert ear.next_of(id).endpoints == ("tcp://127.0.0.1:7009",)
+        peer.restart([])  # every address is gone
+        peer.restart(["127.0.0.1", "127.0.0.2"])
+        while "tcp://127.0.0.2:7009" not in ear.next_of(id).endpoints:
+            pass
+        assert peer.is_alive()
+
+
+def test_a_thread_that_ended_or_hangs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ear = Ear()
+    with mdns(ear, os.urandom(16), repeat=1.0) as peer:
+        assert ear.asked.wait(DEADLINE)
+        assert peer.is_alive()
+        monkeypatch.setattr(peer, "_alive_at", time.monotonic() - 60.0)
+        assert not peer.is_alive()
+    ended = Mdns(id=os.urandom(16), tag="t", port=1, version=1, addresses=LOOPBACK, found=print)
+    assert not ended.is_alive()

@@ -11,6 +11,7 @@ a process that waits for the end of this one.
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import shutil
@@ -216,6 +217,12 @@ class Lan:
         name = self.namespace(host)
         run("ip", "-n", name, "link", "set", f"eth{nic}", "up")
         run("ip", "-n", name, "addr", "add", f"{address or self.address(host, nic)}/24", "brd", "+", "dev", f"eth{nic}")
+
+    def packets(self) -> int:
+        """Frames that all hosts have sent so far."""
+        listed = json.loads(run("ip", "-n", self.switch, "-s", "-j", "link", "show"))
+        ports = [link for link in listed if link["ifname"].startswith("p")]
+        return sum(int(link["stats64"]["rx"]["packets"]) for link in ports)
 
     @staticmethod
     def _ports(*hosts: int) -> str:

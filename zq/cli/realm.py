@@ -26,6 +26,7 @@ PEERS = (
     Column("pid", lambda peer: peer.pid, right=True),
     Column("state", lambda peer: peer.state),
     Column("found by", lambda peer: ", ".join(peer.found_by)),
+    Column("up for", lambda peer: seconds(peer.up_for), right=True),
     Column("found in", lambda peer: seconds(peer.found_in), right=True),
     Column("offers", offers),
     Column("address", lambda peer: peer.address),

@@ -1,9 +1,10 @@
 """Peers tell each other whom they are connected to now, so that one address that is known leads to everybody.
 
-What is told is state and a hint: it makes the other dial, and says nothing about what it omits. A newcomer is told of
-everyone at once, before our entry, so that it is not settled too early; the others are told of the newcomer a moment
-later, together with whoever else came in that moment. Once in a while one peer, drawn by lot, is told of everyone
-again, which repairs whatever was lost or has healed since; its cost does not grow with the realm.
+What is told is state and a hint: it makes the other dial, and says nothing about what it omits. Who came by a seed is
+told of everyone at once, before our entry, so that it is not settled too early. All others are told a moment later, of
+whoever has come until then and has not been named by themselves: when many start at once, one of each two tells. Once
+in a while one peer, drawn by lot, is told of everyone again, which repairs whatever was lost or has healed since; its
+cost does not grow with the realm.
 
 Only peers that are up are told of, with addresses that mean something on other hosts; peers without a network, which
 meet in the host directory, have none and say nothing.
@@ -19,7 +20,7 @@ from zq.core.roster import Remote, Roster
 from zq.core.timers import Timers
 from zq.wire.frames import Peers
 
-SPREAD = 0.25  # s in which changes gather until they are told, drawn from half of it to all of it
+SPREAD = 1.0  # s in which changes gather until they are told, drawn from half of it to all of it
 REPEAT = 10.0  # s until somebody is told everything again, drawn alike
 ROWS = 256  # peers in one frame
 FRAME_BYTES = 64 << 10  # of ids and addresses in one frame; a mailbox takes 1 MiB
@@ -45,26 +46,38 @@ class Gossip:
         self._draw = draw
         self._send = send
         self._found = found
+        self._up: set[bytes] = set()  # those with a network: of whom there is something to tell
         self._told: dict[bytes, set[bytes]] = {}  # peer: those of whom it has been told, or has told us
 
     # --- telling
 
     def on_up(self, remote: Remote, now: float) -> None:
-        """It is told of everyone at once, everyone else of it soon."""
+        if not any(row[0].startswith(TCP) for row in remote.endpoints):
+            return
+        self._up.add(remote.id)
         self._told[remote.id] = {remote.id}
-        self._tell(remote)
-        self._timers.set_if_unset("gossip", now + self._lot(SPREAD), self._spread)
-        if len(self._told) > 1:
+        if remote.seeks:
+            self._tell(remote)
+        if len(self._up) > 1:
+            self._timers.set_if_unset("gossip", now + self._lot(SPREAD), self._spread)
             self._timers.set_if_unset("gossip again", now + self._lot(REPEAT), self._repeat)
 
+    def on_seeker(self, id: bytes) -> None:
+        """Somebody has called anybody: it knows our address and nothing else."""
+        remote = self._roster.get(id)
+        if remote is not None:
+            remote.seeks = True
+            if id in self._up and remote.mailbox is not None:
+                self._tell(remote)
+
     def on_gone(self, id: bytes) -> None:
+        self._up.discard(id)
         self._told.pop(id, None)
         for told in self._told.values():
             told.discard(id)  # if it comes back, that is news
 
     def _spread(self, now: float) -> None:
-        more = [remote for remote in self._roster.up() if self._tell(remote)]
-        if more:
+        if [remote for remote in self._roster.up() if self._tell(remote)]:  # to all of them, whoever needs more
             self._timers.set("gossip", now + self._lot(SPREAD), self._spread)
 
     def _repeat(self, now: float) -> None:
@@ -81,18 +94,21 @@ class Gossip:
 
     def _tell(self, remote: Remote) -> bool:
         """Of those it has not been told of, as many as a frame takes; True if there are more."""
-        told = self._told.setdefault(remote.id, {remote.id})
+        told = self._told.get(remote.id)
+        if told is None:
+            return False  # it has no network
         rows: list[list[object]] = []
         size = 0
-        for other in self._roster.up():
-            if other.id in told or not (endpoints := self._addresses(other, remote)):
+        for id in self._up - told:
+            other = self._roster.get(id)
+            if other is None or other.mailbox is None or not (endpoints := self._addresses(other, remote)):
                 continue
             size += 16 + sum(map(len, endpoints))
             if rows and (len(rows) == ROWS or size > FRAME_BYTES):
                 self._send(remote.id, Peers(rows))
                 return True
-            rows.append([other.id, endpoints])
-            told.add(other.id)
+            rows.append([id, endpoints])
+            told.add(id)
         if rows:
             self._send(remote.id, Peers(rows))
         return False
@@ -114,7 +130,7 @@ class Gossip:
             return
         here = is_local(remote.mailbox.endpoint)
         candidates = sum(each.state is Life.FOUND for each in self._roster)
-        told = self._told.setdefault(sender, {sender})
+        told = self._told.get(sender, set())
         for id, endpoints in peers.peers[:ROWS]:
             if id == self._id:
                 continue

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from zq.core.endpoints import in_zones, tellable
+from zq.core.endpoints import in_zones, is_local, tellable
 from zq.core.liveness import REFUSALS, SUSPECT_FOR, Life, Sign
 from zq.core.port import Kind, Port
 from zq.core.roster import REMEMBERED, Dial, Remote, Roster
@@ -26,9 +26,10 @@ from zq.core.timers import Timers
 from zq.info import EventKind
 from zq.wire.frames import VERSION, Entry, Goodbye, Hello, Noted, Welcome
 
-HELLO_AGAIN = 0.5  # s until an unanswered hello is repeated
+HELLO_AGAIN, HELLO_MOST = 0.5, 2.0  # s until an unanswered hello is repeated, doubled up to
 DROPPED_AGAIN = 0.02  # s until an address that dropped a connection is dialled anew, doubled up to HELLO_AGAIN
-FOUND_FOR = 10.0  # s a found peer is dialled without any answer until it is forgotten; if it is named again, again
+FOUND_FOR = 10.0  # s a found peer is dialled without any sign of it until it is forgotten; if it is named again, again
+SPARE_AFTER, SPARES = 1.0, 2  # s until an address that neither answers nor refuses is dialled once more at once, times
 ANSWER = 1.0  # s a found peer has to answer before nobody waits for it: short-lived programs end then
 REDIAL, REDIAL_MOST = 1.0, 10.0  # s until a peer that does not answer is dialled anew, doubled up to
 ENTRY_AGAIN, ENTRY_MOST = 0.2, 2.0  # s until an entry that was not noted is sent again, doubled up to
@@ -150,7 +151,15 @@ class Meeting:
         remote.dials[dial.connection] = dial
         self._dials[dial.connection] = remote
         self._port.dial(dial.connection, Kind.MAILBOX, endpoint)
+        if not is_local(endpoint):
+            self._timers.set((dial, "spare"), now + SPARE_AFTER, lambda when: self._dial_spare(remote, dial, when))
         self._hello(remote, dial, now)
+
+    def _dial_spare(self, remote: Remote, dial: Dial, now: float) -> None:
+        """Where a third of all packets is lost, most first attempts are: several race."""
+        waits = dial.connection in remote.dials and remote.mailbox is None and not (dial.established or dial.refusals)
+        if waits and sum(each.endpoint == dial.endpoint for each in remote.dials.values()) <= SPARES:
+            self._dial(remote, dial.endpoint, now)
 
     def _try(self, remote: Remote, endpoint: str, now: float) -> None:
         if remote.mailbox is None and remote.state is not Life.GONE and self.roster.get(remote.id) is remote:
@@ -160,7 +169,8 @@ class Meeting:
         if dial.connection not in remote.dials or remote.mailbox is dial:
             return
         self._say_hello(remote, dial)
-        self._timers.set((dial, "hello"), now + HELLO_AGAIN, lambda when: self._hello(remote, dial, when))
+        dial.patience = min(max(dial.patience * 2, HELLO_AGAIN), HELLO_MOST)
+        self._timers.set((dial, "hello"), now + dial.patience, lambda when: self._hello(remote, dial, when))
 
     def _say_hello(self, remote: Remote, dial: Dial) -> None:
         card = self.card
@@ -170,7 +180,8 @@ class Meeting:
 
     def _hang_up(self, remote: Remote, dial: Dial) -> None:
         self._port.hang_up(dial.connection)
-        self._timers.cancel((dial, "hello"))
+        for what in ("hello", "spare"):
+            self._timers.cancel((dial, what))
         del remote.dials[dial.connection], self._dials[dial.connection]
         if remote.mailbox is dial:
             remote.mailbox = None
@@ -179,6 +190,11 @@ class Meeting:
 
     def is_mailbox(self, connection: int) -> bool:
         return connection in self._dials
+
+    def on_connected(self, connection: int) -> None:
+        remote = self._dials.get(connection)
+        if remote is not None:
+            remote.dials[connection].established = True
 
     def on_broken(self, connection: int, now: float) -> None:
         """An established mailbox connection ended."""
@@ -235,6 +251,8 @@ class Meeting:
         remote = self.roster.get(sender) or self._welcome_new(sender, now)
         self._introduce(remote, hello, now)
         if remote.mailbox is None:
+            if remote.state is Life.FOUND:
+                self._timers.set((remote, "found"), now + FOUND_FOR, lambda when: self._give_up(remote, when))
             if not remote.found_by:
                 remote.found_by.append("hello")
             if not remote.dials:
@@ -266,9 +284,8 @@ class Meeting:
         remote.mailbox, remote.dropped = dial, 0
         for other in [other for other in remote.dials.values() if other is not dial]:
             self._hang_up(remote, other)
-        self._timers.cancel((dial, "hello"))
-        self._timers.cancel((remote, "silent"))
-        self._timers.cancel((remote, "found"))
+        for key in ((dial, "hello"), (dial, "spare"), (remote, "silent"), (remote, "found")):
+            self._timers.cancel(key)
         self._resting.pop(remote.id, None)
         self._step(remote, Sign.PROVEN, now)
 

@@ -27,7 +27,7 @@ from zq.core.pulling import Puller, Pulling
 from zq.core.pushing import Pushing
 from zq.core.reception import Receptions, Subscription
 from zq.core.roster import Remote
-from zq.core.seeds import Seeds
+from zq.core.seeds import ANYBODY, Seeds
 from zq.core.timers import Timers
 from zq.core.topics import Origin, Topic, Topics
 from zq.errors import Refused
@@ -206,7 +206,8 @@ class Node:
                 self.pushing.dispatch(outbox, now)
 
     def connected(self, connection: int, now: float) -> None:
-        """The carrier has made a connection; only a work connection's other end cares to know."""
+        """The carrier has made a connection."""
+        self.meeting.on_connected(connection)
         remote = self._works.get(connection)
         if remote is not None:
             self.pushing.on_work_connection(remote.id, now)
@@ -313,6 +314,8 @@ class Node:
                 self.seeds.on_own_hello(hello, now)
             else:
                 self.meeting.on_hello(sender, frame.addressee, hello, now)
+                if frame.addressee == ANYBODY:
+                    self.gossip.on_seeker(sender)
             return
         if not self._known(frame):
             return

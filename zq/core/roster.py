@@ -22,7 +22,9 @@ class Dial:
     endpoint: str
     nonce: bytes
     since: float
+    patience: float = 0.0  # s until its hello is repeated
     refusals: int = 0
+    established: bool = False  # the connection is there, whoever is at its other end
 
 
 @dataclass(eq=False, slots=True)
@@ -54,6 +56,7 @@ class Remote:
     failed: bool = False  # it had its chance to answer; nobody waits for it
     incompatible: bool = False
     goodbye: bool = False
+    seeks: bool = False  # it has called us without knowing who we are: we are its seed
 
     @property
     def state(self) -> Life:

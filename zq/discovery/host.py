@@ -24,7 +24,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -127,8 +127,12 @@ class HostDirectory:
             os.close(self._file)  # only now: an entry is never to be seen unlocked
         self._file, self._entry = file, entry
 
-    def scan(self) -> list[Entry]:
-        """The entries of living peers other than ours. Removes what dead ones left."""
+    def scan(self, known: Container[str] = ()) -> list[Entry]:
+        """The entries of living peers other than ours. Removes what dead ones left.
+
+        Those in `known`, the first 16 hex digits of ids, are not looked at: hundreds of peers would otherwise read each
+        other all the time.
+        """
         entries: list[Entry] = []
         seen: set[Path] = set()
         for directory in self._directories:
@@ -143,6 +147,8 @@ class HostDirectory:
                 if self._entry is not None and match[1] == self._entry.id.hex()[:16]:
                     continue
                 seen.add(path)
+                if match[1] in known and match[2] == "peer":
+                    continue
                 if match[2] == "new":
                     self._clear_aside(path)
                 elif (entry := self._look(path)) is not None:

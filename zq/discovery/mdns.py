@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from zq.discovery.interfaces import endpoint, interface_addresses, is_loopback
@@ -35,6 +36,7 @@ __all__ = ["Mdns", "Sighting", "endpoint", "interface_addresses", "is_loopback",
 
 SERVICE = "_zq._tcp.local."
 REPEAT = 10.0  # s between announcements; 18 kB in 40 s on a LAN of 30 peers
+EARLY = (1.2, 2.4, 4.8)  # s after the start at which it is announced too: on a bad network the first may all be lost
 JITTER = 0.2  # of REPEAT, either way: peers that start together do not stay together
 FIRST_QUESTION = 0.13  # s; the browser asks 20 to 120 ms after its start, RFC 6762 section 5.2
 HANGS = 3  # REPEATs without a turn of the loop after which the thread is given up
@@ -213,13 +215,14 @@ class Mdns:
                 self._fail(error)
                 await self._is_woken(woken)
 
-    async def _is_woken(self, woken: asyncio.Event) -> bool:
+    async def _is_woken(self, woken: asyncio.Event, pause: float | None = None) -> bool:
         """Waits for the time between two announcements, or less: True when we are to end or to begin anew."""
         import asyncio
 
         self._alive_at = time.monotonic()
+        pause = self._repeat if pause is None else min(pause, self._repeat)
         try:
-            await asyncio.wait_for(woken.wait(), self._repeat * random.uniform(1 - JITTER, 1 + JITTER))
+            await asyncio.wait_for(woken.wait(), pause * random.uniform(1 - JITTER, 1 + JITTER))
         except TimeoutError:
             return False
         return True
@@ -251,7 +254,8 @@ class Mdns:
             )
             asking = asyncio.get_running_loop().call_later(FIRST_QUESTION, self._have_asked)
             self.error = None
-            while not await self._is_woken(woken):
+            pauses = iter([later - sooner for sooner, later in pairwise((0.0, *EARLY))])
+            while not await self._is_woken(woken, next(pauses, None)):
                 zeroconf.async_send(zeroconf.generate_service_broadcast(info, None))
             asking.cancel()
             announcing.cancel()

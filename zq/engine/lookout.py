@@ -103,9 +103,11 @@ class Lookout:
     def _scan(self, now: float) -> None:
         assert self._node is not None
         assert self._host is not None
-        for entry in self._host.scan():
+        meeting = self._node.meeting
+        known = {remote.id.hex()[:16] for remote in meeting.roster.up() if "host" in remote.found_by}
+        for entry in self._host.scan(known):
             if self._is_ours(entry.id, entry.tag):
-                self._node.meeting.found(entry.id, entry.endpoints, "host", now)
+                meeting.found(entry.id, entry.endpoints, "host", now)
         self._node.timers.set("scan", now + SCAN, self._scan_again)
 
     def _scan_again(self, now: float) -> None:

@@ -1,0 +1,54 @@
+"""A peer looks after its own discovery: what has died is made anew, and after a sleep everybody hears of it again."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+import zq
+from tests.waiting import eventually
+from zq.discovery.mdns import Mdns
+from zq.engine import lookout
+from zq.engine.lookout import Lookout
+
+
+@pytest.fixture
+def peer(monkeypatch: pytest.MonkeyPatch) -> Iterator[zq.Peer]:
+    """On loopback, with mDNS, and in a hurry to look at itself."""
+    monkeypatch.setattr(lookout, "WATCH", 0.05)
+    realm = f"test-{secrets.token_hex(4)}"
+    with zq.Peer(realm=realm, insecure=True, interfaces=["127.0.0.1"], discovery=["mdns"]) as peer:
+        yield peer
+
+
+def lookout_of(peer: zq.Peer) -> Lookout:
+    assert peer._engine is not None
+    assert peer._engine._lookout is not None
+    return peer._engine._lookout
+
+
+def test_an_mdns_thread_that_died_is_made_anew(
+    peer: zq.Peer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks = lookout_of(peer)
+    first = looks._mdns
+    assert first is not None
+    first.close()
+    eventually(lambda: looks._mdns is not first and looks._mdns is not None and looks._mdns.is_alive())
+    assert caplog.messages == ["the mDNS thread has died or hangs; making a new one"]
+
+
+def test_after_a_sleep_it_is_announced_anew(
+    peer: zq.Peer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "zq.discovery")
+    restarted: list[list[str]] = []
+    monkeypatch.setattr(Mdns, "restart", lambda self, addresses: restarted.append(list(addresses)))
+    looks = lookout_of(peer)
+    monkeypatch.setattr(looks._sleep, "_asleep", lambda: 1e9)
+    eventually(lambda: restarted)
+    assert restarted == [["127.0.0.1"]]
+    assert any("the machine has slept for" in message for message in caplog.messages)

@@ -1,0 +1,192 @@
+"""How soon many peers have met and notice what happens, measured: python -m tests.lan.figures [HOSTS [PEERS]].
+
+Prints a table and fails when a figure is beyond its limit. The limits that count are for a machine with nothing else to
+do; `SLACK` times as much is allowed, since the peers of all hosts share this one's processors.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.lan.hosts import Neighbour, exchange
+from tests.lan.lan import Lan, why_not
+from tests.processes.process import Process
+
+SLACK = 2.0
+OPTIONS = {"realm": "lan", "insecure": True, "discovery": ["mdns"]}
+MANY = 300.0  # s for what many processes do on two processors
+PARTITION = 30.0  # s
+TEN = 10  # peers that start at once on one host
+QUIET = 10.0  # s in which an idle realm is watched
+
+Said = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    what: str
+    value: float
+    limit: float  # promised
+    unit: str = "s"
+
+    @property
+    def holds(self) -> bool:
+        return self.value <= self.limit * SLACK
+
+    def __str__(self) -> str:
+        return f"{self.what:<72} {self.value:8.3f} {self.limit:8.1f} {self.unit}{'' if self.holds else '  BEYOND'}"
+
+
+class Crowd:
+    """Many peers, as `tests.lan.crowd` runs them, and what they have said."""
+
+    def __init__(self, lan: Lan, options: dict[str, Any] = OPTIONS) -> None:
+        self._lan = lan
+        self._options = options
+        self._process = Process("crowd", module="tests.lan.roles")
+        self._process.hear(MANY)
+        self.said: list[Said] = []
+
+    def __enter__(self) -> Crowd:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._process.tell(None)
+            self._process.wait(MANY)
+        finally:
+            self._process.end()
+
+    def start(self, places: list[tuple[int, int]], *others: int) -> None:
+        """`places`: number of a peer and its host. It says when it has met so many, and when so many more."""
+        rows = [[number, self._lan.namespace(host)] for number, host in places]
+        self._process.tell({"start": rows, "options": self._options, "others": list(others)})
+
+    def kill(self, number: int) -> float:
+        self._process.tell({"kill": number})
+        at: float = self.wait(lambda said: said["what"] == "killed" and said["number"] == number, 1)[0]["at"]
+        return at
+
+    def wait(self, wanted: Callable[[Said], object], count: int) -> list[Said]:
+        """The first `count` that fit, of all that was and is said."""
+        found = [said for said in self.said if wanted(said)]
+        while len(found) < count:
+            self.said.append(self._process.hear(MANY))
+            if wanted(self.said[-1]):
+                found.append(self.said[-1])
+        return found[:count]
+
+    def met(self, others: int, numbers: Iterable[int]) -> float:
+        """When the last of these peers had met so many."""
+        wanted = set(numbers)
+        said = self.wait(
+            lambda said: said["what"] == "met" and said["others"] == others and said["number"] in wanted, len(wanted)
+        )
+        return max(each["at"] for each in said)
+
+    def of(self, what: str, *numbers: int) -> list[Said]:
+        """What these peers have said, once all of them have."""
+        return self.wait(lambda said: said["what"] == what and said["number"] in numbers, len(numbers))
+
+
+def meeting(hosts: int, quiet: float = QUIET) -> list[Figure]:
+    """A realm of `hosts`, one peer each, all started at once; a newcomer; a killed process; quiet."""
+    numbers = list(range(1, hosts))
+    newcomer = hosts
+    with Lan(hosts) as lan, Crowd(lan) as crowd:
+        crowd.start([(number, number) for number in numbers], hosts - 2)
+        opened = max(said["at"] for said in crowd.of("open", *numbers))
+        met = crowd.met(hosts - 2, numbers)
+        crowd.start([(newcomer, newcomer)], hosts - 1)
+        joined = crowd.met(hosts - 1, [newcomer])
+        (came,) = crowd.of("open", newcomer)
+        pairs = hosts * (hosts - 1) / 2
+        quiet_from, packets = settle_down(lan)
+        time.sleep(quiet)  # a measurement: what is counted is what happens in that time
+        rate = (lan.packets() - packets) / (time.monotonic() - quiet_from) / pairs
+        killed = crowd.kill(newcomer)
+        left = crowd.wait(lambda said: said["what"] == "left" and said["peer"] == came["peer"], hosts - 1)
+    return [
+        Figure(
+            what=f"{hosts - 1} hosts start at once: all have met after the last was open", value=met - opened, limit=5.0
+        ),
+        Figure(
+            what=f"a newcomer has the rosters of {hosts - 1} hosts",
+            value=joined - came["began"],
+            limit=0.5 if hosts <= 31 else 2.0,
+        ),
+        Figure(what="a killed process is gone for all", value=max(s["at"] for s in left) - killed, limit=0.3),
+        Figure(what="idle packets a pair of peers", value=rate, limit=15.0, unit="/s"),
+    ]
+
+
+def settle_down(lan: Lan) -> tuple[float, int]:
+    """When the first announcements are over, and the packets until then."""
+    time.sleep(3.0)
+    return time.monotonic(), lan.packets()
+
+
+def one_host(peers: int) -> list[Figure]:
+    """Many peers on one host, which meet in its directory: each ten when those before them have met.
+
+    All at once, two processors have more to do than heartbeats wait for.
+    """
+    with Lan(1) as lan, Crowd(lan, {"realm": "lan", "discovery": ["host"]}) as crowd:
+        begun = time.monotonic()
+        for first in range(1, peers + 1, TEN):
+            last = min(first + TEN - 1, peers)
+            crowd.start([(number, 1) for number in range(first, last + 1)], last - 1, peers - 1)
+            crowd.met(last - 1, range(first, last + 1))
+        met = crowd.met(peers - 1, range(1, peers + 1))
+    return [
+        Figure(
+            what=f"{peers} peers on one host have met, their start included",
+            value=met - begun,
+            limit=max(0.004 * peers**2, 5.0),
+        )
+    ]
+
+
+def partition() -> list[Figure]:
+    """Half of the hosts do not see the other half for half a minute; somebody comes meanwhile on either side."""
+    with Lan(4) as lan:
+        first, second = (Neighbour(lan, host, OPTIONS) for host in (1, 2))
+        exchange([first, second], "before")
+        lan.partition([1, 3], [2, 4])
+        third, fourth = (Neighbour(lan, host, OPTIONS) for host in (3, 4))
+        first.sees(third)
+        second.sees(fourth)
+        time.sleep(PARTITION)
+        lan.heal()
+        healed = time.monotonic()
+        known = [one.sees(other, after=healed)["at"] for one, other in ((third, fourth), (fourth, third))]
+        back = [one.sees(other, after=healed)["at"] for one, other in ((first, second), (second, first))]
+        everyone = [first, second, third, fourth]
+        exchange(everyone, "after")
+        for each in everyone:
+            each.end()
+    return [
+        Figure(what="after a partition of 30 s: old acquaintances are up again", value=max(back) - healed, limit=12.0),
+        Figure(what="after it, newcomers of the other side are known", value=max(known) - healed, limit=12.0),
+    ]
+
+
+def main(hosts: int = 60, peers: int = 150) -> int:
+    if missing := why_not():
+        print(missing, file=sys.stderr)
+        return 1
+    print(f"{'':<72} {'measured':>8} {'limit':>8}")
+    figures: list[Figure] = []
+    for measure in (lambda: meeting(31), lambda: meeting(hosts), lambda: one_host(peers), partition):
+        for figure in measure():
+            print(figure, flush=True)
+            figures.append(figure)
+    return 0 if all(figure.holds for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(int, sys.argv[1:])))

@@ -1,0 +1,82 @@
+"""What goes wrong on a LAN is noticed in time, and made good when it is over. The limits are promises, with slack."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.lan.conftest import MakeLan, Settle
+from tests.lan.hosts import exchange
+
+pytestmark = pytest.mark.lan
+
+KILLED = 0.3  # s until a killed process is gone for all
+VANISHED = 5.0  # s until a host that is not there any more is gone for all
+LOSSY = 15.0  # s until all pairs are up when every cable loses a fifth of its frames
+PORT = 20_000
+
+
+def test_a_killed_process_is_gone_for_all_at_once(make_lan: MakeLan, settle: Settle) -> None:
+    lan = make_lan(4)
+    neighbours = victim, *others = [settle(lan, host, discovery=["mdns"]) for host in lan.hosts]
+    exchange(neighbours, "hello")
+    killed = victim.kill()
+    for other in others:
+        assert other.sees(victim, "left")["at"] - killed < KILLED
+
+
+def test_a_host_that_vanishes_is_gone_in_time(make_lan: MakeLan, settle: Settle) -> None:
+    lan = make_lan(4)
+    neighbours = victim, *others = [settle(lan, host, discovery=["mdns"]) for host in lan.hosts]
+    exchange(neighbours, "hello")
+    lan.pull_out(victim.host)
+    vanished = time.monotonic()
+    for other in others:
+        assert other.sees(victim, "left")["at"] - vanished < VANISHED
+    exchange(others, "still here")
+
+
+def test_a_one_way_partition_is_noticed_on_both_sides_and_its_end_too(make_lan: MakeLan, settle: Settle) -> None:
+    lan = make_lan(3)
+    neighbours = first, second, third = [settle(lan, host, discovery=["mdns"]) for host in lan.hosts]
+    exchange(neighbours, "before")
+    lan.one_way(1, 2)
+    cut = time.monotonic()
+    for one, other in ((first, second), (second, first)):
+        assert one.sees(other, "left", after=cut)["at"] - cut < VANISHED
+    exchange([first, third], "meanwhile")
+    lan.heal()
+    healed = time.monotonic()
+    for one, other in ((first, second), (second, first)):
+        assert one.sees(other, after=healed)["at"] - healed < 12.0
+    exchange(neighbours, "after")
+    assert "left" not in first.kinds(third) + third.kinds(first) + second.kinds(third)
+
+
+def test_all_meet_although_every_cable_loses_a_fifth(make_lan: MakeLan, settle: Settle) -> None:
+    lan = make_lan(4)
+    for host in lan.hosts:
+        lan.lose(host, 20)
+    neighbours = [settle(lan, host, discovery=["mdns"]) for host in lan.hosts]
+    begun = time.monotonic()
+    for one in neighbours:
+        for other in neighbours:
+            if one is not other:
+                assert one.sees(other)["at"] - begun < LOSSY
+    lan.heal()
+    exchange(neighbours, "hello")
+
+
+def test_a_peer_on_the_port_of_a_dead_one_is_another_peer(make_lan: MakeLan, settle: Settle) -> None:
+    lan = make_lan(2)
+    options = {"discovery": ["mdns"], "seeds": [f"{lan.address(1)}:{PORT}"]}
+    dead, witness = settle(lan, 1, port=PORT, **options), settle(lan, 2, **options)
+    exchange([dead, witness], "before")
+    dead.kill()
+    successor = settle(lan, 1, port=PORT, **options)
+    assert witness.sees(successor)["address"] == witness.sees(dead)["address"]
+    exchange([successor, witness], "after")
+    assert witness.kinds(dead).count("joined") == 1
+    assert "left" in witness.kinds(dead)
+    assert ["before", 2] not in [said["data"] for said in successor.said if said["what"] == "news"]
