@@ -24,6 +24,7 @@ COMMANDS = {  # name -> module in zq.cli and one line of help, so that `zq --hel
     "topics": ("realm", "List the topics of the realm."),
     "queues": ("realm", "List the queues of the realm."),
     "ledger": ("ledger", "Show the counters that account for every message."),
+    "doctor": ("doctor", "Find out why peers do not see each other."),
     "key": ("key", "Make a realm key, or show its fingerprint."),
     "config": ("config", "Show every setting and where its value comes from."),
 }

@@ -37,7 +37,7 @@ def interface_addresses(interfaces: Sequence[str] = (), *, at_start: bool = True
     """
     if interfaces and all(map(_can_bind, interfaces)):
         return list(dict.fromkeys(interfaces))
-    named = _named_addresses()
+    named = named_addresses()
     known = {address for addresses in named.values() for address in addresses}
     chosen: list[str] = []
     for interface in interfaces:
@@ -59,7 +59,7 @@ def interface_addresses(interfaces: Sequence[str] = (), *, at_start: bool = True
     return list(dict.fromkeys(chosen))
 
 
-def _named_addresses() -> dict[str, list[str]]:
+def named_addresses() -> dict[str, list[str]]:
     """The interfaces of this machine with the addresses that count."""
     import ifaddr  # comes with zeroconf; not needed for addresses that are given and there
 
