@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-from tests.simulation.oracle import Oracle, Work, check
+from tests.simulation.oracle import Oracle, Violation, Work, check
 from tests.simulation.programs import FILTERS, READERS, TOPICS, WORKERS, Program, Publisher, Puller, Pusher, Subscriber
 from tests.simulation.rest import check_rest
 from zq.core import inbox, outbox, outgoing, pulling, reception, topics
@@ -23,6 +23,7 @@ from zq.testing import SimulatedNetwork, SimulatedPeer, Weather
 
 DRAIN = 90.0  # s in which all must be done after the last fault
 REST = 20.0  # s after which all timers have run out; a head is repeated every 5 s
+ASKED = 8  # turns until somebody asks for the ledger, which is a step of the node's own
 LEAVING = 3.0  # s a peer that leaves waits for what it has sent
 QUEUES = ("jobs", "mail")
 
@@ -106,8 +107,10 @@ class World:
 
     def _after_turn(self, peer: SimulatedPeer) -> None:
         self._turns += 1
-        if self._turns % 8 == 0:
+        if self._turns % ASKED == 0:
             self.check_ledger(peer)
+        else:
+            self.check_counters(peer)
         if self._ambushes and not self._quiet:
             latency = self.network.weather.latency
             for connection in peer.connections.values():
@@ -116,21 +119,34 @@ class World:
                     self.network.after(self.random.uniform(0, 2 * latency), partial(self.network.reset, connection))
                     return
 
+    def check_counters(self, peer: SimulatedPeer) -> None:
+        """The ledger as it stands between two turns: asking for it lets the node look at its inboxes first."""
+        node = peer.node
+        for rows in (node.pushing.ledger(), node.pulling.ledger(), node.receptions.ledger()):
+            for row in rows:
+                if not row.balanced:
+                    raise Violation(f"the ledger of {peer.name} does not balance: {row}")
+
     def check_ledger(self, peer: SimulatedPeer) -> None:
         ledger = peer.node.ledger(peer.clock())
-        check(ledger.balanced, f"the ledger of {peer.name} does not balance: {ledger}")
+        if not ledger.balanced:
+            raise Violation(f"the ledger of {peer.name} does not balance: {ledger}")
         pullers = [program for program in self.of(peer) if isinstance(program, Puller)]
         for row, core in zip(ledger.pulled, peer.node.pulling, strict=True):
             program = next(program for program in pullers if program.stream is core)
             held = len(program.held)
-            check(0 <= row.handed_out <= held, f"{peer.name} holds {held} by its program, by the ledger {row}")
-            check(row.queued >= 0, f"{peer.name}: {row}")
-            if program.prefetch is not None:
-                check(row.queued + row.handed_out <= program.prefetch, f"{peer.name} exceeds its prefetch: {row}")
+            if not 0 <= row.handed_out <= held:
+                raise Violation(f"{peer.name} holds {held} by its program, by the ledger {row}")
+            if row.queued < 0:
+                raise Violation(f"{peer.name}: {row}")
+            if program.prefetch is not None and row.queued + row.handed_out > program.prefetch:
+                raise Violation(f"{peer.name} exceeds its prefetch: {row}")
         for kept in ledger.held:
-            check(min(kept.waiting, kept.in_flight) >= 0, f"{peer.name}: {kept}")
+            if min(kept.waiting, kept.in_flight) < 0:
+                raise Violation(f"{peer.name}: {kept}")
         for part in ledger.subscribed:
-            check(min(part.delivered, part.queued, part.repairing, part.dropped, part.gap) >= 0, f"{peer.name}: {part}")
+            if min(part.delivered, part.queued, part.repairing, part.dropped, part.gap) < 0:
+                raise Violation(f"{peer.name}: {part}")
 
     # --- making it up
 
