@@ -118,7 +118,7 @@ class Garden:
 def _find(fault: Fault) -> int:
     if fault.found_by != SIMULATION:
         return int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", fault.found_by]))
-    from tests.simulation.__main__ import failures
+    from tests.simulation.seeds import failures
 
     texts = failures(range(SEEDS))  # in this process: another one would not have the fault
     print("\n".join(texts))

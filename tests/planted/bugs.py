@@ -60,7 +60,7 @@ def what_a_lost_connection_carried_is_not_sent_again() -> None:
     replace(Pushing, "_resend", lambda resend: nothing)
 
 
-@bug(SIMULATION)
+@bug("tests/core/test_node.py::test_what_was_under_way_when_both_connections_broke_is_sent_again")
 def a_work_connection_that_broke_with_the_mailbox_is_not_made_anew() -> None:
     """One that zq has had: the resend waited for a connection that nobody opened."""
 
@@ -75,7 +75,7 @@ def a_work_connection_that_broke_with_the_mailbox_is_not_made_anew() -> None:
     replace(Node, "on_up", build)
 
 
-@bug(SIMULATION)
+@bug("tests/core/test_node.py::test_a_reset_under_load_loses_and_reorders_nothing")
 def batches_that_overtake_others_are_handed_out_at_once() -> None:
     def build(on_batch: Any) -> Any:
         def hasty(pulling: Pulling, header: Any, batch: Any, now: float) -> Any:
@@ -102,7 +102,7 @@ def what_was_received_before_is_received_again() -> None:
     replace(Pulling, "_accept", build)
 
 
-@bug(SIMULATION)
+@bug("tests/core/test_pushing.py::test_states_are_merged_by_maximum")
 def states_are_merged_by_last_instead_of_maximum() -> None:
     def build(merge: Any) -> Any:
         def last(pushing: Pushing, link: SendingLink, state: Any, now: float) -> None:
@@ -162,20 +162,15 @@ def a_closing_puller_does_not_give_back() -> None:
     replace(Pulling, "close", build)
 
 
-@bug(SIMULATION)
+@bug("tests/core/test_node.py::test_a_pusher_that_comes_back_has_given_its_work_to_others")
 def a_lost_pusher_that_is_back_finds_its_old_links() -> None:
     replace(Pulling, "on_back", lambda on_back: nothing)
-
-
-@bug(SIMULATION)
-def a_new_session_leaves_the_old_links_alone() -> None:
-    replace(Pulling, "on_session", lambda on_session: nothing)
 
 
 # --- queues: attempts
 
 
-@bug(SIMULATION)
+@bug("tests/core/test_pushing.py::test_a_crash_charges_what_was_handed_out_and_the_lowest_that_had_arrived")
 def an_attempt_is_charged_to_all_that_a_lost_puller_had() -> None:
     def build(end: Any) -> Any:
         def everybody(pushing: Pushing, link: SendingLink, *, charge: bool) -> None:
@@ -328,7 +323,7 @@ def gaps_are_counted_and_not_told() -> None:
     replace(Receptions, "_tell", lambda tell: nothing)
 
 
-@bug(SIMULATION)
+@bug("tests/core/test_ring.py::test_the_budget_holds_but_the_newest_of_each_topic_stays")
 def the_ring_forgets_one_message_more_than_it_says() -> None:
     track = Track.oldest.fget
     assert track is not None
@@ -347,7 +342,7 @@ def what_a_slow_subscription_drops_is_not_counted() -> None:
     replace(SubscriptionInbox, "_drop", build)
 
 
-@bug(SIMULATION)
+@bug("tests/core/test_node.py::test_what_a_publisher_could_not_get_across_before_its_goodbye_is_a_gap")
 def a_goodbye_does_not_say_what_is_still_owed() -> None:
     replace(Topics, "owed_heads", lambda owed_heads: lambda topics, peer: [])
 

@@ -12,7 +12,7 @@ from multiprocessing import get_context
 
 import pytest
 
-from tests.simulation.__main__ import failures
+from tests.simulation.seeds import failures
 from tests.simulation.world import play
 
 SEEDS = 3_000

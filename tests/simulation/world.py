@@ -175,7 +175,7 @@ class World:
     def add_pusher(self, peer: SimulatedPeer) -> None:
         queue = self.random.choice((QUEUES[0], *QUEUES))
         if not any(isinstance(each, Pusher) and each.queue == queue and not each.closed for each in self.of(peer)):
-            self.programs.append(Pusher(self, peer, queue, self._amount()))
+            self.programs.append(Pusher(self, peer, queue, 2 * self._amount()))
 
     def add_puller(self, peer: SimulatedPeer) -> None:
         queue = self.random.choice((QUEUES[0], *QUEUES))
@@ -205,14 +205,17 @@ class World:
             self._partition,
             self._partition,
             self._kill,
-            self._kill,
+            self._kill_at_work,
+            self._kill_at_work,
             self._stop,
             self._slow_link,
             self._leave,
         ]
         changes = [self._close_one, self._close_one, self._open_one, self._open_one, self._open_one]
-        for _ in range(self.random.choice((0, 1, 2, 4, 6, 10))):
+        for _ in range(self.random.choice((0, 1, 3, 6, 10, 16))):
             self.network.after(span * self.random.random(), self.random.choice(faults))
+        if self.random.random() < 0.5:
+            self.network.after(0.0, self._ambush)  # queues are short: most of what is lost under way is lost so
         for _ in range(self.random.choice((0, 1, 3))):
             self.network.after(span * self.random.random(), self.random.choice(changes))
 
@@ -230,11 +233,12 @@ class World:
             self.network.reset(self.random.choice(busy or connections))
 
     def _storm(self) -> None:
+        self._ambushes += 2
         for _ in range(self.random.randint(3, 12)):
             self.network.after(self.random.uniform(0, 0.3), self._reset)
 
     def _ambush(self) -> None:
-        self._ambushes += self.random.randint(1, 4)
+        self._ambushes += self.random.randint(1, 20)
 
     def _reset_all(self) -> None:
         for peer in self._some():
@@ -247,8 +251,23 @@ class World:
             self.network.sever(*pair, one_way=self.random.random() < 0.3)
             self.network.after(self.random.uniform(0.2, 8), lambda: self.network.heal(*pair))
 
-    def _kill(self) -> None:
-        if len(self.running) > 1 and (peer := self._one()):
+    def _kill_at_work(self) -> None:
+        """A worker with something in hand, as soon as there is one."""
+        if self._quiet:
+            return
+        busy = [
+            program.peer
+            for program in self.programs
+            if isinstance(program, Puller) and (program.held or program.inbox.arrived)
+        ]
+        busy = [peer for peer in busy if peer.alive and peer not in self.leaving]
+        if busy:
+            self._kill(self.random.choice(busy))
+        else:
+            self.network.after(0.005, self._kill_at_work)
+
+    def _kill(self, victim: SimulatedPeer | None = None) -> None:
+        if len(self.running) > 1 and (peer := victim or self._one()):
             self.network.kill(peer, vanish=self.random.random() < 0.3)
             self.oracle.died(peer)
             if self.random.random() < 0.5:
