@@ -511,7 +511,11 @@ def test_a_ledger_travels() -> None:
 
 
 def test_a_ledger_that_is_none_is_malformed() -> None:
-    for wrong in ({}, {"peer": 1}, {"peer": b"", "name": "", "held": [{"queue": []}]}):
+    complete = {"queue": [], "taken": 1, "waiting": 1, "in_flight": 0, "acked": 0}
+    rows: dict[str, list[object]] = {"held": [], "pulled": [], "published": [], "subscribed": []}
+    whole = {"peer": b"", "name": "", "refused_frames": 0} | rows
+    assert from_wire(whole).balanced
+    for wrong in ({}, {"peer": 1}, {"peer": b"", "name": "", "held": [{"queue": []}]}, whole | {"held": [complete]}):
         with pytest.raises(Malformed):
             from_wire(wrong)
 

@@ -9,7 +9,7 @@ from zq.core.credit import Prefetch
 from zq.core.inbox import Inbox
 from zq.core.pulling import Puller, Pulling, ReceivingLink, Settled
 from zq.core.timers import Timers
-from zq.wire.batch import Batch, Run
+from zq.wire.batch import Batch, BatchHeader, Run
 from zq.wire.body import Body
 from zq.wire.frames import ACKED, NACKED, REJECTED, RETURNED, Entry, Probe, State
 from zq.wire.limits import MAILBOX_FRAME
@@ -115,3 +115,21 @@ def test_the_first_link_of_a_queue_may_come_before_the_entry_that_names_it() -> 
         due(9.0)
     assert list(puller.links) == [b"l" * 16]
     assert timers.next() is None
+
+
+def test_a_batch_that_overtakes_another_waits_for_it() -> None:
+    """After a reset what is sent anew on the new connection may come before what the old one has lost."""
+    pulling_, sent = Pulling(Timers(), lambda peer, body: None, lambda peer: 0), list[int]()
+    inbox = Inbox(lambda: None)
+    puller = pulling_.open(b"q" * 16, "jobs", inbox, prefetch=9, prefetch_bytes=1 << 20)
+    pulling_.on_probe(PEER, Probe(b"l" * 16, 0, 0, "jobs", puller.id, 1, 0, 0, 5, 1), 0.0)
+    pulling_.report()
+    for first in (3, 2, 5, 1, 4, 1):
+        header = BatchHeader(bytes(16), PEER, b"l" * 16, 0, 1, 0, first, 1, 1, 0, 0)
+        batch = Batch(sender=PEER, first=first, count=1, runs=[Run(PEER, first, 1, 0.0)], body=b"x")
+        assert pulling_.on_batch(header, batch, 0.0)
+    while inbox.arrived:
+        arrived = inbox.arrived.popleft()
+        assert isinstance(arrived, Batch)
+        sent.append(arrived.first)
+    assert sent == [1, 2, 3, 4, 5]
