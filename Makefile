@@ -7,13 +7,14 @@ DURATION ?= 15
 SEEDS ?= 100000
 N ?= 10000
 HOSTS ?= 60
+SECONDS ?= 60
 PEERS ?= 150
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo check test bench proof-sim proof-door proof-planted-holes proof-lan
+.PHONY: setup demo check test bench proof-sim proof-kill proof-planted proof-door proof-planted-holes proof-lan fuzz
 .DELETE_ON_ERROR:
 
 setup: $(INSTALLED)
@@ -44,6 +45,15 @@ bench: setup
 proof-sim: setup
 	@$(BIN)/python -m tests.simulation --seeds 0-$(SEEDS)
 
+# Real processes under random kills, stops, resets, partitions and loss until N faults were injected; needs root:
+# make proof-kill N=1000
+proof-kill: setup
+	@$(BIN)/python -m tests.nemesis --faults $(N)
+
+# Bugs planted into zq, one after another: the simulator or a test has to find each
+proof-planted: setup
+	@$(BIN)/python -m tests.planted.bugs
+
 # Strangers at the doors of a peer, each with keys of his own: make proof-door N=100000
 proof-door: setup
 	@$(BIN)/python -m tests.security.proof_door $(N)
@@ -55,3 +65,8 @@ proof-planted-holes: setup
 # How soon many hosts of a simulated LAN, and many peers of one host, have met; needs root: make proof-lan HOSTS=100
 proof-lan: setup
 	@$(BIN)/python -m tests.lan.figures $(HOSTS) $(PEERS)
+
+# Each decoder for so long with whatever atheris thinks of: make fuzz SECONDS=600. Where it cannot be installed, that is said
+fuzz: setup
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check '.[fuzz]' || true
+	@$(BIN)/python -m tests.fuzz $(SECONDS)
