@@ -48,7 +48,7 @@ proof-sim: setup
 # Real processes under random kills, stops, resets, partitions and loss until N faults were injected; needs root:
 # make proof-kill N=1000
 proof-kill: setup
-	@$(BIN)/python -m tests.nemesis --faults $(N)
+	@$(BIN)/python -m tests.nemesis --faults $(if $(filter file,$(origin N)),1000,$(N))
 
 # Bugs planted into zq, one after another: the simulator or a test has to find each
 proof-planted: setup
