@@ -58,6 +58,8 @@ class SendingLink:
     sent_bytes: int = 0
     returned: int = 0
     keep: int = 0
+    told_at: float = 0.0  # when its last state came
+    arrived: tuple[int, float] | None = None  # see zq.core.hearing: what had, while more is under way, and since when
     told: int = 0  # sent + returned + wanted, as last told the puller
     heard: int = 0  # sent + returned, as the puller has heard
     confirmed: bool = False  # the puller knows the link
@@ -125,6 +127,10 @@ class SendingLink:
             for flight in self.flights.values()
             if flight.generation < generation and flight.last >= self.expected
         ]
+
+    def arrival(self) -> tuple[int, int]:
+        """How much has arrived, as a number that only grows, and the bytes that are under way."""
+        return self.expected, sum(flight.size for flight in self.flights.values() if flight.last >= self.expected)
 
     def unsettled(self) -> Iterator[tuple[int, Piece]]:
         """Every message in flight with its number, one by one, ascending."""

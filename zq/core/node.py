@@ -18,6 +18,7 @@ from typing import Any
 from zq.core import ledger as ledgers
 from zq.core.endpoints import at_host_of
 from zq.core.gossip import Gossip
+from zq.core.hearing import Hearing
 from zq.core.inbox import Inbox, SubscriptionInbox
 from zq.core.liveness import Life
 from zq.core.meeting import Card, Meeting
@@ -93,6 +94,8 @@ class Node:
             card, self.timers, port, draw, self._new_connection, found, lambda id: id == card.id or id in roster
         )
         self.gossip = Gossip(card.id, roster, self.timers, draw, self._send, found)
+        self.hearing = Hearing(self.timers, self.receptions, roster.get, self._open_feed, self._redial_work)
+        self.pushing.on_silence = self.hearing.on_probe
         self.receptions.connect(card.id, None, 0.0)
         self.receptions.nonce = draw(NONCE_BYTES)
 
@@ -217,12 +220,8 @@ class Node:
             self.meeting.on_broken(connection, now)
         elif self.seeds.has(connection):
             self.seeds.on_lost(connection, now)
-        elif (remote := self._works.pop(connection, None)) is not None:
-            # What is queued on it must not reach a stranger who takes over the address: a new one is made.
-            self._port.hang_up(connection)
-            remote.work = None
-            if remote.reachable:
-                self._open_work(remote)
+        elif (remote := self._works.get(connection)) is not None:
+            self._redial_work(remote)
 
     def refused(self, connection: int, now: float) -> None:
         if self.meeting.is_mailbox(connection):
@@ -330,9 +329,12 @@ class Node:
         elif frame.kind == frames.SEEN:
             self.topics.on_seen(sender, frames.Seen.decode(body))
         elif frame.kind == frames.REPAIR:
-            for answer in self.topics.refill(sender, frames.Repair.decode(body)):
+            repair = frames.Repair.decode(body)
+            answers = self.topics.refill(sender, repair)
+            for answer in answers:
                 if not self._send_work(sender, answer):
                     break  # it asks again
+            self.hearing.on_repair(sender, repair, sum(len(part) for answer in answers for part in answer), now)
         elif frame.kind == frames.ENTRY:
             if self._entry_dirty:
                 self._publish_entry(now)  # first: see `ask_for_entries`
@@ -384,6 +386,15 @@ class Node:
         remote.generation += 1
         self._works[remote.work] = remote
         self._port.dial(remote.work, Kind.WORK, endpoint)
+
+    def _redial_work(self, remote: Remote) -> None:
+        """What is queued on it must not reach a stranger who takes over the address: a new one is made."""
+        assert remote.work is not None
+        del self._works[remote.work]
+        self._port.hang_up(remote.work)
+        remote.work = None
+        if remote.reachable:
+            self._open_work(remote)
 
     def _open_feed(self, remote: Remote, now: float) -> None:
         endpoint = self._endpoint(remote, 1)
@@ -480,6 +491,7 @@ class Node:
         self.topics.on_entry(remote.id, entry, now)
         self.pushing.on_entry(remote.id, entry, now)
         self.pulling.on_entry(remote.id, entry, now)
+        self.hearing.on_entry(remote, entry, now)
 
     def on_session(self, remote: Remote, now: float) -> None:
         self.pushing.on_session(remote.id, now, crashed=False)
@@ -492,6 +504,7 @@ class Node:
                 del table[connection]
                 self._port.hang_up(connection)
         self.gossip.on_gone(remote.id)
+        self.hearing.on_gone(remote)
         self.topics.on_gone(remote.id)
         self.receptions.on_gone(remote.id, goodbye=remote.goodbye)
         self.pushing.on_gone(remote.id, now, crashed=not remote.goodbye)

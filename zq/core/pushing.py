@@ -54,6 +54,7 @@ class Pushing:
         self._links: dict[bytes, SendingLink] = {}
         self._by_queue: dict[str, dict[tuple[bytes, bytes], SendingLink]] = {}  # by peer and puller
         self._pullers: dict[bytes, list[list[object]]] = {}  # rows of each peer's entry
+        self.on_silence: Callable[[SendingLink, float], None] = lambda link, now: None
         self.may_send = False
         self.released: set[Outbox] = set()  # have room for what callers left; the owner takes again
 
@@ -129,6 +130,7 @@ class Pushing:
 
     def _probe_again(self, link: SendingLink, now: float) -> None:
         if self._needs_probe(link) or not link.confirmed:
+            self.on_silence(link, now)
             self._probe(link, now)
 
     @staticmethod
@@ -263,6 +265,7 @@ class Pushing:
             self._send(peer, End(state.link))  # we ended it: the puller may forget it
             return
         outbox = link.outbox
+        link.told_at = now
         self._merge(link, state, now)
         if state.closed:
             self._end(link, charge=False)

@@ -16,7 +16,7 @@ taken, which no one has promised to keep for it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -258,6 +258,17 @@ class Receptions:
     def is_fenced(self, publisher: bytes) -> bool:
         reception = self._receptions.get(publisher)
         return reception is not None and reception.fenced == self.generation
+
+    def behind(self, publisher: bytes, heads: Iterable[Sequence[Any]]) -> dict[str, int]:
+        """Of these numbers of topics, those of matching topics that are higher than any that has come."""
+        reception = self._receptions.get(publisher)
+        known = {} if reception is None else reception.topics
+        return {
+            name: head
+            for name, head in heads
+            if head > (known[name].head if name in known else 0)
+            and any(subscription.matches(name) for subscription in self._subscriptions.values())
+        }
 
     def on_gone(self, publisher: bytes, *, goodbye: bool) -> None:
         """What it still owed is a Gap; without a goodbye nobody knows how much that was."""
