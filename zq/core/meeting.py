@@ -34,6 +34,7 @@ ANSWER = 1.0  # s a found peer has to answer before nobody waits for it: short-l
 REDIAL, REDIAL_MOST = 1.0, 10.0  # s until a peer that does not answer is dialled anew, doubled up to
 ENTRY_AGAIN, ENTRY_MOST = 0.2, 2.0  # s until an entry that was not noted is sent again, doubled up to
 ADDRESSES = 16  # of one peer that are dialled; more are ignored
+DIALS = 2_048  # mailbox connections, proven or not; with feed, work and monitors as many sockets as an engine has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +137,8 @@ class Meeting:
         for endpoint in in_zones(mailboxes, self.zones):
             if endpoint in remote.mailboxes:
                 continue
+            if remote.mailbox is None and len(self._dials) >= DIALS:
+                return  # somebody names peers without end; this one is dialled when it is named again
             dialled = {dial.endpoint for dial in remote.dials.values()}
             unused = [each for each in remote.mailboxes if each not in dialled]
             if len(remote.mailboxes) >= ADDRESSES and not unused:
@@ -158,7 +161,11 @@ class Meeting:
     def _dial_spare(self, remote: Remote, dial: Dial, now: float) -> None:
         """Where a third of all packets is lost, most first attempts are: several race."""
         waits = dial.connection in remote.dials and remote.mailbox is None and not (dial.established or dial.refusals)
-        if waits and sum(each.endpoint == dial.endpoint for each in remote.dials.values()) <= SPARES:
+        if (
+            waits
+            and len(self._dials) < DIALS
+            and sum(each.endpoint == dial.endpoint for each in remote.dials.values()) <= SPARES
+        ):
             self._dial(remote, dial.endpoint, now)
 
     def _try(self, remote: Remote, endpoint: str, now: float) -> None:
@@ -248,6 +255,8 @@ class Meeting:
         if hello.tag != card.tag:
             self.strangers += 1
             return
+        if sender not in self.roster and len(self._dials) >= DIALS:
+            return  # it calls again
         remote = self.roster.get(sender) or self._welcome_new(sender, now)
         self._introduce(remote, hello, now)
         if remote.mailbox is None:

@@ -137,6 +137,7 @@ class Sockets:
         self._again: set[int] = set()  # descriptors of sockets that may have something although nothing was signalled
         self._poll.register(bell.fd, select.POLLIN)
         self._monitors = 0
+        self._exhausted = False  # there were no descriptors for a connection once
         self._token: CallerToken | None = None  # of who reads
         self.guard = Guard(quiet=True)  # of the trial, where we are the strangers ourselves
         self._lock = lock
@@ -214,23 +215,14 @@ class Sockets:
     # --- zq.core.port.Port
 
     def dial(self, connection: int, kind: Kind, endpoint: str) -> None:
-        socket = self._socket(_TYPES[kind])
-        socket.set(zmq.RECONNECT_IVL, RECONNECT)
-        socket.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MOST)
-        socket.set(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT)
-        socket.set(zmq.MAXMSGSIZE, PAYLOAD + MAILBOX_FRAME if kind is Kind.FEED else CONTROL_FRAME)
-        monitor = None
-        if kind is Kind.MAILBOX:
-            socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT)
-            socket.set(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT)
-        if kind is not Kind.FEED or self._has_two_keys():
-            self._monitors += 1
-            address = f"inproc://monitor-{self._monitors}"
-            socket.monitor(address, _EVENTS)
-            monitor = self._context.socket(zmq.PAIR)
-            monitor.set(zmq.LINGER, 0)
-            monitor.connect(address)
-        made = self._connections[connection] = Connection(connection, kind, endpoint, socket, monitor)
+        try:
+            made = self._connections[connection] = self._make(connection, kind, endpoint)
+        except zmq.ZMQError as error:  # no descriptors are left, or no sockets: it is as if nobody answered
+            if not self._exhausted:
+                log.warning("cannot dial %.200r: %s; more of this is not said", endpoint, error)
+            self._exhausted = True
+            return
+        socket, monitor = made.socket, made.monitor
         if monitor is not None:
             self._watch(monitor, lambda: self._read_monitor(made))
         if kind is Kind.FEED:
@@ -242,6 +234,32 @@ class Sockets:
             socket.connect(endpoint)
         except zmq.ZMQError as error:
             log.warning("cannot dial %.200r: %s", endpoint, error)  # a name another peer gave us: it may be anything
+
+    def _make(self, connection: int, kind: Kind, endpoint: str) -> Connection:
+        """Its sockets, not connected yet. Raises zmq.ZMQError, and leaves nothing behind, if they cannot be had."""
+        socket = self._socket(_TYPES[kind])
+        monitor = None
+        try:
+            socket.set(zmq.RECONNECT_IVL, RECONNECT)
+            socket.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MOST)
+            socket.set(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT)
+            socket.set(zmq.MAXMSGSIZE, PAYLOAD + MAILBOX_FRAME if kind is Kind.FEED else CONTROL_FRAME)
+            if kind is Kind.MAILBOX:
+                socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT)
+                socket.set(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT)
+            if kind is not Kind.FEED or self._has_two_keys():
+                self._monitors += 1
+                address = f"inproc://monitor-{self._monitors}"
+                socket.monitor(address, _EVENTS)
+                monitor = self._context.socket(zmq.PAIR)
+                monitor.set(zmq.LINGER, 0)
+                monitor.connect(address)
+        except zmq.ZMQError:
+            socket.close(0)
+            if monitor is not None:
+                monitor.close(0)
+            raise
+        return Connection(connection, kind, endpoint, socket, monitor)
 
     def send(self, connection: int, parts: Parts) -> bool:
         made = self._connections.get(connection)
