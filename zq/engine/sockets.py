@@ -46,6 +46,7 @@ KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = (
 )  # s, s, probes: for feed and work, which have no heartbeat
 RETRANSMIT = 3_000  # ms that written data may stay unacknowledged (TCP_MAXRT)
 CONTROL_FRAME = 64 << 10  # bytes; where no messages come in, only subscriptions, pings and the handshake do
+SEAL = 33  # bytes that CURVE adds to a frame, and that libzmq counts: name, nonce, flags and authenticator; RFC 26
 HIGH_WATER_MARK = 10_000  # frames; bounds a stalled pipe, back-pressure is credit and windows
 MOST_FRAMES = 64  # received of one socket before the others get their turn
 BACKLOG = 512  # connections waiting to be accepted
@@ -148,7 +149,7 @@ class Sockets:
         self.feed.set(zmq.XPUB_VERBOSE, 1)
         self.feed.set(zmq.MAXMSGSIZE, CONTROL_FRAME)
         self.mailbox = self._listener(zmq.PULL)
-        self.mailbox.set(zmq.MAXMSGSIZE, MAILBOX_FRAME)
+        self.mailbox.set(zmq.MAXMSGSIZE, MAILBOX_FRAME + (0 if lock is None else SEAL))
         self.work = self._listener(zmq.PULL)
         self.work.set(zmq.MAXMSGSIZE, PAYLOAD + MAILBOX_FRAME)
         self.bound: list[str] = []
