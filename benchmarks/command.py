@@ -12,12 +12,15 @@ from pathlib import Path
 from benchmarks import report
 from benchmarks.idle import IDLE
 from benchmarks.one_way import ONE_WAY
+from benchmarks.one_way_curve import ONE_WAY_CURVE
 from benchmarks.round_trip import ROUND_TRIP
 from benchmarks.start_up import IMPORT, START_UP
 from benchmarks.work_queue import WORK_QUEUE
 from benchmarks.workload import FULL, QUICK, measure
 
-WORKLOADS = {workload.name: workload for workload in (ONE_WAY, WORK_QUEUE, ROUND_TRIP, IMPORT, START_UP, IDLE)}
+WORKLOADS = {
+    workload.name: workload for workload in (ONE_WAY, ONE_WAY_CURVE, WORK_QUEUE, ROUND_TRIP, IMPORT, START_UP, IDLE)
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

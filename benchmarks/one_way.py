@@ -15,9 +15,9 @@ from benchmarks.workload import READING, Compare, Contender, Scale, Target, Valu
 TOPIC = "benchmark/readings"
 
 
-def subscribe(say: Say, count: int, warm_up: int) -> float:
+def subscribe(say: Say, count: int, warm_up: int, key_file: str | None = None) -> float:
     """Messages a second between the last of `warm_up` and the last of `count` messages that follow."""
-    with peers.blocking("subscriber") as peer, peer.subscriber(TOPIC) as subscriber:
+    with peers.blocking("subscriber", key_file) as peer, peer.subscriber(TOPIC) as subscriber:
         say("open")
         messages = iter(subscriber)
         for message in islice(messages, warm_up):
@@ -28,8 +28,8 @@ def subscribe(say: Say, count: int, warm_up: int) -> float:
         return count / (time.perf_counter() - started)
 
 
-def publish(say: Say, count: int) -> None:
-    with peers.blocking("publisher") as peer, peer.publisher(TOPIC) as publisher:
+def publish(say: Say, count: int, key_file: str | None = None) -> None:
+    with peers.blocking("publisher", key_file) as peer, peer.publisher(TOPIC) as publisher:
         publisher.wait_for_subscribers()
         peers.require_tcp(peer.peers())
         for _ in range(count):
@@ -73,13 +73,13 @@ async def _publish(count: int) -> None:
         await publisher.flush()
 
 
-def between(send: Callable[[Say, int], None], receive: Callable[[Say, int, int], float]) -> Callable[[Scale], Values]:
-    """A contender's run: the rate of messages from one role to the other."""
+def between(send: Callable[..., None], receive: Callable[..., float], *options: str) -> Callable[[Scale], Values]:
+    """A contender's run: the rate of messages from one role to the other, both with these options."""
 
     def run(scale: Scale) -> Values:
-        with Running(receive, scale.messages, scale.warm_up) as receiver:
+        with Running(receive, scale.messages, scale.warm_up, *options) as receiver:
             receiver.hear()
-            with Running(send, scale.messages + scale.warm_up) as sender:
+            with Running(send, scale.messages + scale.warm_up, *options) as sender:
                 return {"msg/s": finish(receiver, sender)}
 
     return run
