@@ -27,6 +27,7 @@ from zq.engine.wake import Bell
 from zq.security.guard import Guard
 from zq.security.knocks import Knocks
 from zq.security.lock import Lock
+from zq.security.overfill import EVERY, Overfill
 from zq.security.trial import stand_trial
 from zq.security.zap import Zap
 from zq.wire.batch import Parts
@@ -144,6 +145,7 @@ class Sockets:
         self._lock = lock
         self._zap = None if lock is None else Zap(self._context, lock, self.guard)  # before any door is bound
         self._knocks: list[Knocks] = []
+        self.overfill = Overfill()
         self._fitting: OrderedDict[str, int] = OrderedDict()  # endpoint: which key to dial it with
         self.feed = self._listener(zmq.XPUB)
         self.feed.set(zmq.XPUB_VERBOSE, 1)
@@ -191,7 +193,7 @@ class Sockets:
         self.guard = self._zap.guard = Guard()
         self._watch(self._zap.socket, self._zap.answer)
         for socket in (self.mailbox, self.feed, self.work):
-            knocks = Knocks(self._context, socket, self.guard)
+            knocks = Knocks(self._context, socket, self.guard, self.overfill)
             self._knocks.append(knocks)
             self._watch(knocks.socket, knocks.read)
 
@@ -304,9 +306,14 @@ class Sockets:
     def wait(self, timeout: float | None, *, awake: bool = False) -> bool:
         """Sleeps until a socket or the bell is signalled, or for `timeout` seconds; True if the bell rang.
 
+        Shorter while there are strangers to be watched.
+
         `awake` looks again and again for a while first: a processor that sleeps takes long to come back.
         """
         poll = self._poll.poll
+        if self.overfill:
+            self.overfill.look(time.monotonic())
+            timeout = EVERY if timeout is None else min(timeout, EVERY)
         ready: list[tuple[int, int]] = []
         if awake and (timeout is None or timeout > AWAKE):
             until = time.monotonic() + AWAKE
