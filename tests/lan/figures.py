@@ -163,6 +163,8 @@ def partition() -> list[Figure]:
         time.sleep(PARTITION)
         lan.heal()
         healed = time.monotonic()
+        exchange([first, second], "healed")
+        flowed = time.monotonic()
         known = [one.sees(other, after=healed)["at"] for one, other in ((third, fourth), (fourth, third))]
         back = [one.sees(other, after=healed)["at"] for one, other in ((first, second), (second, first))]
         everyone = [first, second, third, fourth]
@@ -170,7 +172,8 @@ def partition() -> list[Figure]:
         for each in everyone:
             each.end()
     return [
-        Figure(what="after a partition of 30 s: old acquaintances are up again", value=max(back) - healed, limit=12.0),
+        Figure(what="after a partition of 30 s: old acquaintances are up again", value=max(back) - healed, limit=2.0),
+        Figure(what="after it, messages flow between them", value=flowed - healed, limit=2.0),
         Figure(what="after it, newcomers of the other side are known", value=max(known) - healed, limit=12.0),
     ]
 

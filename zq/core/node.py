@@ -88,11 +88,11 @@ class Node:
         )
         self.pulling = Pulling(self.timers, self._send, self._session_of)
         self.meeting = Meeting(card, self.timers, port, draw, self._new_connection, self)
-        roster, found = self.meeting.roster, self.meeting.found
+        found, knows = self.meeting.found, self.meeting.knows
         self.seeds = Seeds(
-            card, self.timers, port, draw, self._new_connection, found, lambda id: id == card.id or id in roster
+            card, self.timers, port, draw, self._new_connection, found, lambda id: id == card.id or knows(id)
         )
-        self.gossip = Gossip(card.id, roster, self.timers, draw, self._send, found)
+        self.gossip = Gossip(card.id, self.meeting.roster, self.timers, draw, self._send, found)
         self.receptions.connect(card.id, None, 0.0)
         self.receptions.nonce = draw(NONCE_BYTES)
 
@@ -207,7 +207,7 @@ class Node:
 
     def connected(self, connection: int, now: float) -> None:
         """The carrier has made a connection."""
-        self.meeting.on_connected(connection)
+        self.meeting.on_connected(connection, now)
         remote = self._works.get(connection)
         if remote is not None:
             self.pushing.on_work_connection(remote.id, now)

@@ -37,7 +37,7 @@ log = logging.getLogger("zq.engine")
 HEARTBEAT = 1_000  # ms between pings on mailboxes
 HEARTBEAT_TIMEOUT = 1_900  # ms without an answer until the connection is cut: suspect within 3 s of silence
 HANDSHAKE = 3_000  # ms a connection may take to become one; libzmq's 30 s let strangers hold descriptors
-RECONNECT, RECONNECT_MOST = 20, 1_000  # ms between attempts to connect, doubled up to
+RECONNECT, RECONNECT_MOST = 20, 200  # ms between attempts to connect, doubled up to; one that leads nowhere takes 1 s
 CONNECT_TIMEOUT = 1_000  # ms; a SYN that is not answered is sent anew, rather than after TCP's longer and longer waits
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = (
     1,
