@@ -190,7 +190,8 @@ def test_the_address_of_a_peer_that_fell_silent_is_dialled_no_more_once_it_refus
     for pause in (0.0, meeting.QUICKLY, meeting.QUICKLY):  # as of an address that leads nowhere
         realm.run(pause)
         observer.node.refused(connection, observer.clock())
-        assert remote.pursued and remote in list(observer.node.meeting.roster)
+        assert list(observer.node.meeting.roster) == [remote]
+        assert remote.pursued
     observer.node.refused(connection, observer.clock())
     assert list(observer.node.meeting.roster) == []
 
