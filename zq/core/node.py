@@ -28,6 +28,7 @@ from zq.core.pushing import Pushing
 from zq.core.reception import Receptions, Subscription
 from zq.core.roster import Remote
 from zq.core.seeds import ANYBODY, Seeds
+from zq.core.supervisor import Supervisor
 from zq.core.timers import Timers
 from zq.core.topics import Origin, Topic, Topics
 from zq.errors import Refused
@@ -93,6 +94,8 @@ class Node:
             card, self.timers, port, draw, self._new_connection, found, lambda id: id == card.id or knows(id)
         )
         self.gossip = Gossip(card.id, self.meeting.roster, self.timers, draw, self._send, found)
+        self.supervisor = Supervisor(self.timers, self.meeting.roster.get, self._open_feed, self._open_work)
+        self.receptions.on_unanswered = self.supervisor.on_unanswered
         self.receptions.connect(card.id, None, 0.0)
         self.receptions.nonce = draw(NONCE_BYTES)
 
@@ -210,6 +213,7 @@ class Node:
         self.meeting.on_connected(connection, now)
         remote = self._works.get(connection)
         if remote is not None:
+            self.supervisor.on_work_made(remote)
             self.pushing.on_work_connection(remote.id, now)
 
     def broken(self, connection: int, now: float) -> None:
@@ -221,8 +225,7 @@ class Node:
             # What is queued on it must not reach a stranger who takes over the address: a new one is made.
             self._port.hang_up(connection)
             remote.work = None
-            if remote.reachable:
-                self._open_work(remote)
+            self.supervisor.on_work_ended(remote, now)
 
     def refused(self, connection: int, now: float) -> None:
         if self.meeting.is_mailbox(connection):
@@ -372,7 +375,7 @@ class Node:
         remote = self.meeting.roster.get(peer)
         if remote is None or not remote.reachable:
             return False
-        if remote.work is None:
+        if remote.work is None and self.supervisor.may_work(remote):
             self._open_work(remote)
         return remote.work is not None and self._port.send(remote.work, parts)
 
@@ -471,7 +474,7 @@ class Node:
             self.gossip.on_up(remote, now)
             self.pulling.on_back(remote.id)
         else:
-            if remote.work is None and remote.generation:
+            if remote.work is None and remote.generation and self.supervisor.may_work(remote):
                 self._open_work(remote)  # it broke while the peer could not be reached
             self.pushing.on_proven(remote.id, now)
             self.pulling.on_proven(remote.id)
@@ -492,6 +495,7 @@ class Node:
                 del table[connection]
                 self._port.hang_up(connection)
         self.gossip.on_gone(remote.id)
+        self.supervisor.on_gone(remote)
         self.topics.on_gone(remote.id)
         self.receptions.on_gone(remote.id, goodbye=remote.goodbye)
         self.pushing.on_gone(remote.id, now, crashed=not remote.goodbye)
