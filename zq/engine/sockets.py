@@ -37,9 +37,9 @@ log = logging.getLogger("zq.engine")
 
 HEARTBEAT = 1_000  # ms between pings on mailboxes
 HEARTBEAT_TIMEOUT = 1_900  # ms without an answer until the connection is cut: suspect within 3 s of silence
-FEW = 32  # mailboxes dialled on this machine up to which they have heartbeats like others; each costs 60 us of processor
-# a second, so that with 200 peers they alone took more than two processors. What dies on this machine the kernel tells
-# us; further ones only find out whether somebody is stopped, and may take longer:
+# On this machine only so many mailboxes are asked like others. Each costs 60 us of processor a second: with 200 peers
+# they alone took more than two processors. What dies here the kernel tells us; who is stopped may be noticed later.
+FEW = 32
 HEARTBEAT_OF_MANY, HEARTBEAT_TIMEOUT_OF_MANY = 10_000, 5_000  # ms
 HANDSHAKE = 3_000  # ms a connection may take to become one; libzmq's 30 s let strangers hold descriptors
 RECONNECT, RECONNECT_MOST = 20, 200  # ms between attempts to connect, doubled up to; one that leads nowhere takes 1 s
