@@ -217,13 +217,41 @@ def partition() -> list[Figure]:
     ]
 
 
+def faults() -> list[Figure]:
+    """A host vanishes, another one changes its address; all meet although every cable loses a fifth."""
+    with Lan(4) as lan:
+        *others, victim = everyone = [Neighbour(lan, host, OPTIONS) for host in lan.hosts]
+        exchange(everyone, "before")
+        lan.pull_out(victim.host)
+        vanished = time.monotonic()
+        left = max(other.sees(victim, "left")["at"] for other in others) - vanished
+        lan.take_interface(1)
+        lan.give_interface(1, address="10.77.0.101")
+        changed = time.monotonic()
+        exchange(others, "after")
+        followed = time.monotonic() - changed
+    with Lan(4) as lan:
+        for host in lan.hosts:
+            lan.lose(host, 20)
+        everyone = [Neighbour(lan, host, OPTIONS) for host in lan.hosts]
+        opened = time.monotonic()
+        up = max(one.sees(other)["at"] for one in everyone for other in everyone if one is not other) - opened
+        for each in everyone:
+            each.end()
+    return [
+        Figure(what="a host that vanished is gone for all", value=left, limit=5.0),
+        Figure(what="messages flow at a changed address", value=followed, limit=5.0),
+        Figure(what="20 % loss on every cable: all of 4 hosts have met after the last was open", value=up, limit=15.0),
+    ]
+
+
 def main(hosts: int = 60, peers: int = 200) -> int:
     if missing := why_not():
         print(missing, file=sys.stderr)
         return 1
     print(f"{'':<72} {'measured':>8} {'limit':>8}")
     figures: list[Figure] = []
-    for measure in (lambda: meeting(31), lambda: meeting(hosts), lambda: one_host(peers), key, partition):
+    for measure in (lambda: meeting(31), lambda: meeting(hosts), lambda: one_host(peers), key, faults, partition):
         for figure in measure():
             print(figure, flush=True)
             figures.append(figure)
