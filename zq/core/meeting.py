@@ -289,7 +289,8 @@ class Meeting:
         if remote.mailbox is None:
             if remote.state is Life.FOUND:
                 self._tend_found(remote, now, PURSUED_FOR if remote.pursued else FOUND_FOR)
-            self._dial_anew(remote, now)
+            if remote.pursued:
+                self._dial_anew(remote, now)
             if not remote.found_by:
                 remote.found_by.append("hello")
             if not remote.dials:
