@@ -119,6 +119,8 @@ class Meeting:
                 self._neighbours.on_event("changed", remote, now)
         if not remote.incompatible:
             self._dial_new(remote, mailboxes, now)
+        if remote.pursued:
+            self._race(remote, now)
 
     def hurry(self, now: float, zones: Sequence[str]) -> None:
         """Our addresses have changed, or we have slept: who did not answer may now, and all are told where we are."""
@@ -142,7 +144,9 @@ class Meeting:
         remote.pursued = remote.failed = True
         remote.found_by = lost.found_by
         self._tend_found(remote, now, PURSUED_FOR)
-        self._dial_new(remote, lost.mailboxes, now)
+        for endpoint in lost.mailboxes:
+            remote.mailboxes.append(endpoint)
+            self._dial(remote, endpoint, now, racing=False)
 
     def _tend_found(self, remote: Remote, now: float, patience: float) -> None:
         self._timers.set((remote, "found"), now + patience, lambda when: self._give_up(remote, when))
@@ -166,12 +170,12 @@ class Meeting:
             if remote.mailbox is None:
                 self._dial(remote, endpoint, now)
 
-    def _dial(self, remote: Remote, endpoint: str, now: float) -> None:
+    def _dial(self, remote: Remote, endpoint: str, now: float, *, racing: bool = True) -> None:
         dial = Dial(self._connection(), endpoint, self._draw(8), now)
         remote.dials[dial.connection] = dial
         self._dials[dial.connection] = remote
         self._port.dial(dial.connection, Kind.MAILBOX, endpoint)
-        if not is_local(endpoint) and not remote.pursued:
+        if racing and not is_local(endpoint):
             self._timers.set((dial, "spare"), now + SPARE_AFTER, lambda when: self._dial_spare(remote, dial, when))
         self._hello(remote, dial, now)
 
@@ -181,12 +185,12 @@ class Meeting:
         if waits and sum(each.endpoint == dial.endpoint for each in remote.dials.values()) <= SPARES:
             self._dial(remote, dial.endpoint, now)
 
-    def _dial_anew(self, remote: Remote, now: float) -> None:
-        """It has called, so the way is free: attempts that were made before it was need not run out first."""
-        for dial in list(remote.dials.values()):
-            if not dial.established and now - dial.since >= SPARE_AFTER:
-                self._hang_up(remote, dial)
-                self._dial(remote, dial.endpoint, now)
+    def _race(self, remote: Remote, now: float) -> None:
+        """It gives a sign of life, so the way is free: attempts made before it was need not run out first."""
+        for endpoint in dict.fromkeys(dial.endpoint for dial in remote.dials.values()):
+            dials = [dial for dial in remote.dials.values() if dial.endpoint == endpoint]
+            if len(dials) <= SPARES and not any(dial.established or now - dial.since < SPARE_AFTER for dial in dials):
+                self._dial(remote, endpoint, now)
 
     def _try(self, remote: Remote, endpoint: str, now: float) -> None:
         if remote.mailbox is None and remote.state is not Life.GONE and self.roster.get(remote.id) is remote:
@@ -290,7 +294,7 @@ class Meeting:
             if remote.state is Life.FOUND:
                 self._tend_found(remote, now, PURSUED_FOR if remote.pursued else FOUND_FOR)
             if remote.pursued:
-                self._dial_anew(remote, now)
+                self._race(remote, now)
             if not remote.found_by:
                 remote.found_by.append("hello")
             if not remote.dials:
