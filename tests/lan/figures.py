@@ -200,8 +200,8 @@ def partition() -> list[Figure]:
         first.sees(third)
         second.sees(fourth)
         time.sleep(PARTITION)
-        lan.heal()
         healed = time.monotonic()
+        lan.heal()
         exchange([first, second], "healed")
         flowed = time.monotonic()
         known = [one.sees(other, after=healed)["at"] for one, other in ((third, fourth), (fourth, third))]

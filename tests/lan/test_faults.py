@@ -47,8 +47,8 @@ def test_a_one_way_partition_is_noticed_on_both_sides_and_its_end_too(make_lan: 
     for one, other in ((first, second), (second, first)):
         assert one.sees(other, "left", after=cut)["at"] - cut < VANISHED
     exchange([first, third], "meanwhile")
-    lan.heal()
     healed = time.monotonic()
+    lan.heal()
     for one, other in ((first, second), (second, first)):
         assert one.sees(other, after=healed)["at"] - healed < HEALED
     exchange(neighbours, "after")

@@ -31,8 +31,8 @@ def test_a_partition_is_noticed_and_its_end_as_well(make_lan: MakeLan, settle: S
     cut = time.monotonic()
     for one, other in ((first, second), (second, first)):
         assert one.sees(other, "left", after=cut)["at"] - cut < 5.0
-    lan.heal()
     healed = time.monotonic()
+    lan.heal()
     for one, other in ((first, second), (second, first)):
         assert one.sees(other, after=healed)["at"] - healed < HEALED
     exchange([first, second], "after")

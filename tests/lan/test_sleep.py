@@ -27,8 +27,8 @@ def test_a_host_that_has_slept_is_met_again_and_nothing_is_lost(make_lan: MakeLa
     for other in (second, third):
         other.sees(sleeper, "left", after=asleep)
     time.sleep(max(asleep + NIGHT - time.monotonic(), 0.0))  # nothing happens while a host sleeps
-    lan.wake(sleeper.host)
     awake = time.monotonic()
+    lan.wake(sleeper.host)
     for other in (second, third):
         assert other.sees(sleeper, after=awake)["at"] - awake < AWAKE
     exchange(neighbours, "after")
