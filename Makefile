@@ -7,7 +7,7 @@ DURATION ?= 15
 SEEDS ?= 100000
 N ?= 10000
 HOSTS ?= 60
-PEERS ?= 150
+PEERS ?= 200
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -13,13 +13,22 @@ def _incoming(peers: Sequence[SimulatedPeer]) -> list[tuple[ReceivingLink, Pulle
     return [(link, puller) for peer in peers for puller in peer.node.pulling for link in puller.links.values()]
 
 
+def _pursuits(peer: SimulatedPeer) -> set[object]:
+    """Timers of those who fell silent and are dialled on."""
+    pursued = [remote for remote in peer.node.meeting.roster if remote.pursued]
+    return {(remote, "found") for remote in pursued} | {
+        (dial, "hello") for remote in pursued for dial in remote.dials.values()
+    }
+
+
 def check_rest(peers: Sequence[SimulatedPeer]) -> None:
     """`peers` are all that are running; they have met, and everything sent is done."""
     pullers = [(puller.queue, puller.id) for peer in peers for puller in peer.node.pulling]
     ids = {peer.id for peer in peers}
     for peer in peers:
         node, name = peer.node, peer.name
-        left_over = [key for key in node.timers._set if key != "gossip again"]  # which never ends
+        endless = _pursuits(peer) | {"gossip again"}
+        left_over = [key for key in node.timers._set if key not in endless]
         check(not left_over, f"{name} has timers at rest: {left_over[:5]}")
         for outbox in node.pushing:
             row = outbox.row()

@@ -29,6 +29,7 @@ from zq.core.pushing import Pushing
 from zq.core.reception import Receptions, Subscription
 from zq.core.roster import Remote
 from zq.core.seeds import ANYBODY, Seeds
+from zq.core.supervisor import Supervisor
 from zq.core.timers import Timers
 from zq.core.topics import Origin, Topic, Topics
 from zq.errors import Refused
@@ -89,13 +90,16 @@ class Node:
         )
         self.pulling = Pulling(self.timers, self._send, self._session_of)
         self.meeting = Meeting(card, self.timers, port, draw, self._new_connection, self)
-        roster, found = self.meeting.roster, self.meeting.found
+        found, knows = self.meeting.found, self.meeting.knows
         self.seeds = Seeds(
-            card, self.timers, port, draw, self._new_connection, found, lambda id: id == card.id or id in roster
+            card, self.timers, port, draw, self._new_connection, found, lambda id: id == card.id or knows(id)
         )
+        roster = self.meeting.roster
         self.gossip = Gossip(card.id, roster, self.timers, draw, self._send, found)
         self.hearing = Hearing(self.timers, self.receptions, roster.get, self._open_feed, self._redial_work)
         self.pushing.on_silence = self.hearing.on_probe
+        self.supervisor = Supervisor(self.timers, roster.get, self._open_feed, self._open_work)
+        self.receptions.on_unanswered = self.supervisor.on_unanswered
         self.receptions.connect(card.id, None, 0.0)
         self.receptions.nonce = draw(NONCE_BYTES)
 
@@ -210,9 +214,10 @@ class Node:
 
     def connected(self, connection: int, now: float) -> None:
         """The carrier has made a connection."""
-        self.meeting.on_connected(connection)
+        self.meeting.on_connected(connection, now)
         remote = self._works.get(connection)
         if remote is not None:
+            self.supervisor.on_work_made(remote)
             self.pushing.on_work_connection(remote.id, now)
 
     def broken(self, connection: int, now: float) -> None:
@@ -221,7 +226,8 @@ class Node:
         elif self.seeds.has(connection):
             self.seeds.on_lost(connection, now)
         elif (remote := self._works.get(connection)) is not None:
-            self._redial_work(remote)
+            self._drop_work(remote)
+            self.supervisor.on_work_ended(remote, now)
 
     def refused(self, connection: int, now: float) -> None:
         if self.meeting.is_mailbox(connection):
@@ -374,7 +380,7 @@ class Node:
         remote = self.meeting.roster.get(peer)
         if remote is None or not remote.reachable:
             return False
-        if remote.work is None:
+        if remote.work is None and self.supervisor.may_work(remote):
             self._open_work(remote)
         return remote.work is not None and self._port.send(remote.work, parts)
 
@@ -387,12 +393,15 @@ class Node:
         self._works[remote.work] = remote
         self._port.dial(remote.work, Kind.WORK, endpoint)
 
-    def _redial_work(self, remote: Remote) -> None:
-        """What is queued on it must not reach a stranger who takes over the address: a new one is made."""
+    def _drop_work(self, remote: Remote) -> None:
+        """What is queued on it must not reach a stranger who takes over the address: the next one is a new one."""
         assert remote.work is not None
         del self._works[remote.work]
         self._port.hang_up(remote.work)
         remote.work = None
+
+    def _redial_work(self, remote: Remote) -> None:
+        self._drop_work(remote)
         if remote.reachable:
             self._open_work(remote)
 
@@ -482,7 +491,7 @@ class Node:
             self.gossip.on_up(remote, now)
             self.pulling.on_back(remote.id)
         else:
-            if remote.work is None and remote.generation:
+            if remote.work is None and remote.generation and self.supervisor.may_work(remote):
                 self._open_work(remote)  # it broke while the peer could not be reached
             self.pushing.on_proven(remote.id, now)
             self.pulling.on_proven(remote.id)
@@ -505,6 +514,7 @@ class Node:
                 self._port.hang_up(connection)
         self.gossip.on_gone(remote.id)
         self.hearing.on_gone(remote)
+        self.supervisor.on_gone(remote)
         self.topics.on_gone(remote.id)
         self.receptions.on_gone(remote.id, goodbye=remote.goodbye)
         self.pushing.on_gone(remote.id, now, crashed=not remote.goodbye)

@@ -173,6 +173,7 @@ class Receptions:
         self._prefixes: set[bytes] = set()
         self._numbers = 0
         self._requests = 0
+        self.on_unanswered: Callable[[bytes, float], None] = lambda publisher, now: None  # it may connect anew
         self.generation = 0
         self.nonce = b""
 
@@ -238,6 +239,7 @@ class Receptions:
     def _fence_again(self, reception: Reception, now: float) -> None:
         """The answer was lost: a feed drops what a slow connection has no room for."""
         if reception.feed is not None and not self.is_fenced(reception.publisher):
+            self.on_unanswered(reception.publisher, now)
             self._subscribe(reception.feed, self._fence_prefix(self.nonce), False)
             self._subscribe(reception.feed, self._fence_prefix(self.nonce), True)
             self._expect_fence(reception, now)
