@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import report, servers
 from benchmarks.idle import IDLE
 from benchmarks.one_way import ONE_WAY
 from benchmarks.round_trip import ROUND_TRIP
@@ -26,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workload", "-w", action="append", choices=list(WORKLOADS), help="only this one; repeatable")
     parser.add_argument("--quick", action="store_true", help="a smoke run: small counts, figures mean little")
     parser.add_argument("--repeat", "-r", type=int, metavar="N", help="rounds of each workload (default: its own)")
+    parser.add_argument(
+        "--peers", "-p", metavar="NAMES", help="only contenders that have one of these in their name: zq,zenoh"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
     options = parser.parse_args(arguments)
     if options.repeat is not None and options.repeat < 1:
@@ -36,7 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         scale = dataclasses.replace(scale, rounds=options.repeat)
     where = report.machine()
     chosen = [WORKLOADS[name] for name in options.workload or WORKLOADS]
-    results = [measure(workload, scale, _progress) for workload in chosen]
+    names = [name.strip().lower() for name in (options.peers or "").split(",") if name.strip()]
+
+    def wanted(contender: str) -> bool:
+        return not names or any(name in contender.lower() for name in names)
+
+    with servers.stopped_at_the_end():
+        results = [measure(workload, scale, _progress, wanted) for workload in chosen]
     _progress("")
     print(report.text(where, results))
     if options.quick:

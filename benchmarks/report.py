@@ -53,6 +53,7 @@ def document(where: dict[str, Any], results: Sequence[Result]) -> dict[str, Any]
                 "title": result.workload.title,
                 "rounds": result.rounds,
                 "failures": result.failures,
+                "absent": result.absent,
                 "targets": [
                     {
                         "contender": target.contender,
@@ -79,6 +80,8 @@ def _rows(result: Result) -> Iterable[tuple[str, ...]]:
             spread = f"{_figure(min(series))} .. {_figure(max(series))}" if len(series) > 1 else ""
             start = (workload.name, contender.name, f"{_figure(median(series))} {metric}", spread, str(len(series)))
             yield (*start, *_verdict(result, targets.get(metric)))
+        if contender.name in result.absent:
+            yield (workload.name, contender.name, "absent", "", "", "", "", "")
         if contender.name in result.failures:
             yield (workload.name, contender.name, "failed", "", "", "", "", "FAILED")
 
@@ -114,6 +117,8 @@ def _notes(where: dict[str, Any], results: Sequence[Result]) -> Iterable[str]:
                 spread = _spread(series)
                 if spread > NOISY:
                     yield f"  noisy: {contender.name}, {metric}: the middle half spans {spread:.0%} of the median."
+        for name, why in result.absent.items():
+            yield f"  absent: {name}: {why}."
         for name, failure in result.failures.items():
             yield f"  failed: {name}: {failure}"
     yield "A ratio is the median over the rounds of ratios within a round, not the ratio of the two medians."

@@ -49,6 +49,7 @@ class Contender:
 
     name: str
     run: Callable[[Scale], Values]
+    absent: Callable[[], str] = lambda: ""  # why it cannot take part: something is not installed
 
 
 class Compare(Enum):
@@ -87,6 +88,7 @@ class Result:
     workload: Workload
     rounds: list[dict[str, Values]] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
 
     def series(self, contender: str, metric: str) -> list[float]:
         """The contender's values, one a round."""
@@ -116,14 +118,20 @@ class Result:
         return reached >= target.limit if target.at_least else reached <= target.limit
 
 
-def measure(workload: Workload, scale: Scale, progress: Callable[[str], None]) -> Result:
-    """Run all rounds. A contender that fails once is out of the rounds that follow; the others go on."""
+def measure(
+    workload: Workload, scale: Scale, progress: Callable[[str], None], wanted: Callable[[str], bool] = lambda name: True
+) -> Result:
+    """Run all rounds of the contenders that are `wanted` and can take part. One that fails once is out of the rounds
+    that follow; the others go on."""
     result = Result(workload=workload)
+    chosen = [contender for contender in workload.contenders if wanted(contender.name)]
+    result.absent = {contender.name: why for contender in chosen if (why := contender.absent())}
+    chosen = [contender for contender in chosen if contender.name not in result.absent]
     rounds = scale.rounds or workload.rounds
     for number in range(rounds):
         values: dict[str, Values] = {}
         # Every other round runs backwards, so that nobody always comes after the same neighbour.
-        for contender in workload.contenders if number % 2 == 0 else reversed(workload.contenders):
+        for contender in chosen if number % 2 == 0 else reversed(chosen):
             if contender.name in result.failures:
                 continue
             progress(f"{workload.name} {number + 1}/{rounds}: {contender.name}")

@@ -1,0 +1,97 @@
+"""Zenoh: two peers, no router. Publishers block when the other side is behind, so that nothing is dropped."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import msgpack
+import zenoh
+
+from benchmarks import servers
+from benchmarks.alternatives.figures import percentiles
+from benchmarks.process import Running, Say, finish
+from benchmarks.workload import READING, Scale, Values
+
+THERE, BACK = "benchmark/there", "benchmark/back"
+
+
+def _session(*, listen: str = "", connect: str = "") -> zenoh.Session:
+    config = zenoh.Config()
+    config.insert_json5("mode", json.dumps("peer"))
+    config.insert_json5("scouting/multicast/enabled", "false")
+    config.insert_json5("listen/endpoints", json.dumps([listen] if listen else []))
+    config.insert_json5("connect/endpoints", json.dumps([connect] if connect else []))
+    return zenoh.open(config)
+
+
+def _publisher(session: zenoh.Session, key: str) -> zenoh.Publisher:
+    publisher = session.declare_publisher(key, congestion_control=zenoh.CongestionControl.BLOCK)
+    deadline = time.monotonic() + 10.0
+    while not publisher.matching_status.matching:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"nobody subscribes to {key}")
+        time.sleep(0.01)
+    return publisher
+
+
+def receive(say: Say, endpoint: str, count: int, warm_up: int) -> float:
+    with _session(listen=endpoint) as session:
+        subscriber = session.declare_subscriber(THERE, zenoh.handlers.FifoChannel(65_536))
+        say("open")
+        unpack = msgpack.unpackb
+        for _ in range(warm_up):
+            unpack(subscriber.recv().payload.to_bytes())
+        started = time.perf_counter()
+        for _ in range(count):
+            unpack(subscriber.recv().payload.to_bytes())
+        return count / (time.perf_counter() - started)
+
+
+def send(say: Say, endpoint: str, count: int) -> None:
+    with _session(connect=endpoint) as session:
+        publisher = _publisher(session, THERE)
+        pack = msgpack.Packer(autoreset=True).pack
+        for _ in range(count):
+            publisher.put(pack(READING))
+
+
+def one_way(scale: Scale) -> Values:
+    endpoint = f"tcp/{servers.HOST}:{servers.free_port()}"
+    with Running(receive, endpoint, scale.messages, scale.warm_up) as receiver:
+        receiver.hear()
+        with Running(send, endpoint, scale.messages + scale.warm_up) as sender:
+            return {"msg/s": finish(receiver, sender)}
+
+
+def echo(say: Say, endpoint: str, count: int) -> None:
+    with _session(listen=endpoint) as session:
+        subscriber = session.declare_subscriber(THERE, zenoh.handlers.FifoChannel(64))
+        say("open")
+        publisher = _publisher(session, BACK)
+        pack = msgpack.Packer(autoreset=True).pack
+        for _ in range(count):
+            publisher.put(pack(msgpack.unpackb(subscriber.recv().payload.to_bytes())))
+
+
+def travel(say: Say, endpoint: str, count: int) -> list[float]:
+    with _session(connect=endpoint) as session:
+        subscriber = session.declare_subscriber(BACK, zenoh.handlers.FifoChannel(64))
+        publisher = _publisher(session, THERE)
+        pack = msgpack.Packer(autoreset=True).pack
+        times = []
+        for _ in range(count):
+            started = time.perf_counter()
+            publisher.put(pack(READING))
+            msgpack.unpackb(subscriber.recv().payload.to_bytes())
+            times.append(time.perf_counter() - started)
+        return times
+
+
+def round_trip(scale: Scale) -> Values:
+    endpoint = f"tcp/{servers.HOST}:{servers.free_port()}"
+    warm_up = scale.trips // 10
+    with Running(echo, endpoint, scale.trips + warm_up) as other:
+        other.hear()
+        with Running(travel, endpoint, scale.trips + warm_up) as traveller:
+            return percentiles(finish(traveller, other)[warm_up:])
