@@ -1,7 +1,7 @@
 """The servers that some alternatives need: each on a free port of 127.0.0.1 when first asked for, stopped at the end.
 
 Nothing of them outlives the benchmark: data, logs and settings are in a temporary directory, and the processes are
-ours. Each is set up as its documentation recommends for throughput, without limits that would drop a benchmark's messages.
+ours. Each is set up as its documentation recommends for throughput, without limits that would drop messages.
 """
 
 from __future__ import annotations
