@@ -11,13 +11,14 @@ from pathlib import Path
 
 from benchmarks import report, servers
 from benchmarks.idle import IDLE
+from benchmarks.latency import LATENCY
 from benchmarks.one_way import ONE_WAY
 from benchmarks.round_trip import ROUND_TRIP
 from benchmarks.start_up import IMPORT, START_UP
 from benchmarks.work_queue import WORK_QUEUE
 from benchmarks.workload import FULL, QUICK, measure
 
-WORKLOADS = {workload.name: workload for workload in (ONE_WAY, WORK_QUEUE, ROUND_TRIP, IMPORT, START_UP, IDLE)}
+WORKLOADS = {workload.name: workload for workload in (ONE_WAY, WORK_QUEUE, ROUND_TRIP, LATENCY, IMPORT, START_UP, IDLE)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -25,6 +25,7 @@ class Scale:
     messages: int  # counted, one way
     warm_up: int  # messages before them, not counted
     trips: int  # round trips counted; a tenth as many before them are not
+    seconds: float  # of sending at each fixed rate
     others: int  # idle peers around the one that is measured
     idle_seconds: float  # s of watching them
     settle_seconds: float  # s from the last of them being ready until the watching begins
@@ -33,11 +34,18 @@ class Scale:
 
 # 500,000 messages last about half a second, long enough to see through the scheduler; 100,000 fill every buffer.
 FULL: Final = Scale(
-    messages=500_000, warm_up=100_000, trips=5_000, others=20, idle_seconds=10.0, settle_seconds=3.0, rounds=None
+    messages=500_000,
+    warm_up=100_000,
+    trips=5_000,
+    seconds=2.0,
+    others=20,
+    idle_seconds=10.0,
+    settle_seconds=3.0,
+    rounds=None,
 )
 # Shows that everything runs; the figures mean little.
 QUICK: Final = Scale(
-    messages=20_000, warm_up=2_000, trips=300, others=2, idle_seconds=0.5, settle_seconds=0.2, rounds=1
+    messages=20_000, warm_up=2_000, trips=300, seconds=0.1, others=2, idle_seconds=0.5, settle_seconds=0.2, rounds=1
 )
 
 Values = Mapping[str, float]  # "msg/s" -> 1_000_000.0: the unit is the name's last word

@@ -1,7 +1,7 @@
 """What a message costs its sender and its receiver, without a clock: the interpreter's instructions and new objects.
 
-Counted in the caller's thread alone, on one peer that hears itself. The limits are what is needed today and a tenth: who
-needs more has made every message slower, and says here why it is worth it.
+Counted in the caller's thread alone, on one peer that hears itself. The limits are what is needed today and a tenth:
+who needs more has made every message slower, and says here why it is worth it.
 """
 
 from __future__ import annotations

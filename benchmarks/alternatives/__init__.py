@@ -39,6 +39,10 @@ WORK_QUEUE = (
     contender("JetStream", "nats_client", "work_queue", package="nats", server="nats"),
     contender("RabbitMQ", "rabbitmq_client", "work_queue", package="pika", server="rabbitmq"),
 )
+LATENCY = (
+    contender("Zenoh", "zenoh_peers", "latency", package="zenoh"),
+    contender("NATS", "nats_client", "latency", package="nats", server="nats"),
+)
 ROUND_TRIP = (
     contender("Zenoh", "zenoh_peers", "round_trip", package="zenoh"),
     contender("NATS", "nats_client", "round_trip", package="nats", server="nats"),

@@ -16,8 +16,9 @@ from nats.errors import TimeoutError as NothingYet
 from nats.js.api import RetentionPolicy
 
 from benchmarks import servers
-from benchmarks.alternatives.figures import percentiles
+from benchmarks.alternatives.figures import ages, percentiles
 from benchmarks.process import Running, Say, finish
+from benchmarks.schedule import RATES, WARM_UP
 from benchmarks.workload import READING, Scale, Values
 
 THERE, JOBS = "benchmark.there", "benchmark.jobs"
@@ -171,3 +172,52 @@ def work_queue(scale: Scale) -> Values:
         puller.hear()
         with Running(push, port, count + warm_up) as pusher:
             return {"msg/s": finish(puller, pusher)}
+
+
+def receive_ages(say: Say, port: int, count: int) -> list[float]:
+    return asyncio.run(_receive_ages(say, port, count))
+
+
+async def _receive_ages(say: Say, port: int, count: int) -> list[float]:
+    client = await _connect(port)
+    subscription = await client.subscribe(THERE, pending_msgs_limit=-1, pending_bytes_limit=-1)
+    await client.flush()
+    say("open")
+    found: list[float] = []
+    async for message in subscription.messages:
+        found.append(time.monotonic() - msgpack.unpackb(message.data)["t"])
+        if len(found) == count:
+            break
+    await client.close()
+    return found
+
+
+def send_on_schedule(say: Say, port: int, count: int, rate: int) -> None:
+    asyncio.run(_send_on_schedule(port, count, rate))
+
+
+async def _send_on_schedule(port: int, count: int, rate: int) -> None:
+    """The loop's clock counts in milliseconds: at higher rates what is due goes out together."""
+    client = await _connect(port)
+    pack = msgpack.Packer(autoreset=True).pack
+    start = time.monotonic() + 0.05
+    for number in range(count):
+        due = start + number / rate
+        if (wait := due - time.monotonic()) > 0:
+            await asyncio.sleep(wait)
+        data = {"id": number, "t": due, "name": "sensor-kitchen", "payload": b"x" * 50}
+        await client.publish(THERE, pack(data))
+    await client.flush(timeout=60)
+    await client.close()
+
+
+def latency(scale: Scale) -> Values:
+    port = servers.port_of("nats")
+    values: dict[str, float] = {}
+    for name, rate in RATES.items():
+        count = int(rate * (scale.seconds + WARM_UP))
+        with Running(receive_ages, port, count) as receiver:
+            receiver.hear()
+            with Running(send_on_schedule, port, count, rate) as sender:
+                values.update(ages(name, finish(receiver, sender)[int(rate * WARM_UP) :]))
+    return values

@@ -9,8 +9,9 @@ import msgpack
 import zenoh
 
 from benchmarks import servers
-from benchmarks.alternatives.figures import percentiles
+from benchmarks.alternatives.figures import ages, percentiles
 from benchmarks.process import Running, Say, finish
+from benchmarks.schedule import RATES, WARM_UP, on_schedule
 from benchmarks.workload import READING, Scale, Values
 
 THERE, BACK = "benchmark/there", "benchmark/back"
@@ -100,3 +101,33 @@ def round_trip(scale: Scale) -> Values:
         other.hear()
         with Running(travel, endpoint, scale.trips + warm_up) as traveller:
             return percentiles(finish(traveller, other)[warm_up:])
+
+
+def receive_ages(say: Say, endpoint: str, count: int) -> list[float]:
+    with _session(listen=endpoint) as session:
+        subscriber = session.declare_subscriber(THERE, zenoh.handlers.FifoChannel(65_536))
+        say("open")
+        found = []
+        for _ in range(count):
+            data = msgpack.unpackb(subscriber.recv().payload.to_bytes())
+            found.append(time.monotonic() - data["t"])
+        return found
+
+
+def send_on_schedule(say: Say, endpoint: str, count: int, rate: int) -> None:
+    with _session(connect=endpoint) as session:
+        publisher = _publisher(session, THERE)
+        pack = msgpack.Packer(autoreset=True).pack
+        on_schedule(count, rate, lambda data: publisher.put(pack(data)))
+
+
+def latency(scale: Scale) -> Values:
+    values: dict[str, float] = {}
+    for name, rate in RATES.items():
+        endpoint = f"tcp/{servers.HOST}:{servers.free_port()}"
+        count = int(rate * (scale.seconds + WARM_UP))
+        with Running(receive_ages, endpoint, count) as receiver:
+            receiver.hear()
+            with Running(send_on_schedule, endpoint, count, rate) as sender:
+                values.update(ages(name, finish(receiver, sender)[int(rate * WARM_UP) :]))
+    return values
