@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import report, servers
+from benchmarks.fan import FAN_IN, FAN_OUT
 from benchmarks.idle import IDLE
 from benchmarks.latency import LATENCY
 from benchmarks.one_way import ONE_WAY
@@ -18,7 +19,8 @@ from benchmarks.start_up import IMPORT, START_UP
 from benchmarks.work_queue import WORK_QUEUE
 from benchmarks.workload import FULL, QUICK, measure
 
-WORKLOADS = {workload.name: workload for workload in (ONE_WAY, WORK_QUEUE, ROUND_TRIP, LATENCY, IMPORT, START_UP, IDLE)}
+ALL = (ONE_WAY, FAN_OUT, FAN_IN, WORK_QUEUE, ROUND_TRIP, LATENCY, IMPORT, START_UP, IDLE)
+WORKLOADS = {workload.name: workload for workload in ALL}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

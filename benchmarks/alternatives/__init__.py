@@ -34,6 +34,15 @@ ONE_WAY = (
     contender("Redis pub/sub", "redis_client", "one_way", package="redis", server="redis"),
     contender("MQTT", "mqtt_client", "one_way", package="paho", server="mosquitto"),
 )
+FAN_OUT, FAN_IN = (
+    (
+        contender("Zenoh", "zenoh_peers", job, package="zenoh"),
+        contender("NATS", "nats_client", job, package="nats", server="nats"),
+        contender("Redis pub/sub", "redis_client", job, package="redis", server="redis"),
+        contender("MQTT", "mqtt_client", job, package="paho", server="mosquitto"),
+    )
+    for job in ("fan_out", "fan_in")
+)
 WORK_QUEUE = (
     contender("Redis streams", "redis_client", "work_queue", package="redis", server="redis"),
     contender("JetStream", "nats_client", "work_queue", package="nats", server="nats"),
@@ -50,3 +59,4 @@ ROUND_TRIP = (
     contender("MQTT", "mqtt_client", "round_trip", package="paho", server="mosquitto"),
     contender("RabbitMQ", "rabbitmq_client", "round_trip", package="pika", server="rabbitmq"),
 )
+ALL = {*ONE_WAY, *FAN_OUT, *FAN_IN, *WORK_QUEUE, *ROUND_TRIP, *LATENCY}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import queue
 import time
+from dataclasses import replace
 from typing import Any
 
 import msgpack
 import paho.mqtt.client as mqtt
 
-from benchmarks import servers
+from benchmarks import fan, servers
 from benchmarks.alternatives.figures import percentiles
 from benchmarks.process import Running, Say, finish
 from benchmarks.workload import READING, Scale, Values
@@ -120,3 +121,15 @@ def round_trip(scale: Scale) -> Values:
         other.hear()
         with Running(travel, port, scale.trips + warm_up) as traveller:
             return percentiles(finish(traveller, other)[warm_up:])
+
+
+def _fewer(scale: Scale) -> Scale:
+    return replace(scale, messages=min(scale.messages, MOST), warm_up=min(scale.warm_up, MOST // 5))
+
+
+def fan_out(scale: Scale) -> Values:
+    return fan.fan_out(_fewer(scale), receive, send, servers.port_of("mosquitto"))
+
+
+def fan_in(scale: Scale) -> Values:
+    return fan.fan_in(_fewer(scale), receive, send, servers.port_of("mosquitto"))

@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from nats.errors import TimeoutError as NothingYet
 from nats.js.api import RetentionPolicy
 
-from benchmarks import servers
+from benchmarks import fan, servers
 from benchmarks.alternatives.figures import ages, percentiles
 from benchmarks.process import Running, Say, finish
 from benchmarks.schedule import RATES, WARM_UP
@@ -221,3 +221,11 @@ def latency(scale: Scale) -> Values:
             with Running(send_on_schedule, port, count, rate) as sender:
                 values.update(ages(name, finish(receiver, sender)[int(rate * WARM_UP) :]))
     return values
+
+
+def fan_out(scale: Scale) -> Values:
+    return fan.fan_out(scale, receive, send, servers.port_of("nats"))
+
+
+def fan_in(scale: Scale) -> Values:
+    return fan.fan_in(scale, receive, send, servers.port_of("nats"))

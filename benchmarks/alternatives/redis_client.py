@@ -11,7 +11,7 @@ import time
 import msgpack
 import redis
 
-from benchmarks import servers
+from benchmarks import fan, servers
 from benchmarks.alternatives.figures import percentiles
 from benchmarks.process import Running, Say, finish
 from benchmarks.workload import READING, Scale, Values
@@ -124,3 +124,11 @@ def work_queue(scale: Scale) -> Values:
         puller.hear()
         with Running(push, port, scale.messages + scale.warm_up) as pusher:
             return {"msg/s": finish(puller, pusher)}
+
+
+def fan_out(scale: Scale) -> Values:
+    return fan.fan_out(scale, receive, send, servers.port_of("redis"))
+
+
+def fan_in(scale: Scale) -> Values:
+    return fan.fan_in(scale, receive, send, servers.port_of("redis"))

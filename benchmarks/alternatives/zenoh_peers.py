@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 
 import msgpack
 import zenoh
 
-from benchmarks import servers
+from benchmarks import fan, servers
 from benchmarks.alternatives.figures import ages, percentiles
 from benchmarks.process import Running, Say, finish
 from benchmarks.schedule import RATES, WARM_UP, on_schedule
@@ -17,12 +18,12 @@ from benchmarks.workload import READING, Scale, Values
 THERE, BACK = "benchmark/there", "benchmark/back"
 
 
-def _session(*, listen: str = "", connect: str = "") -> zenoh.Session:
+def _session(*, listen: str = "", connect: Sequence[str] = ()) -> zenoh.Session:
     config = zenoh.Config()
     config.insert_json5("mode", json.dumps("peer"))
     config.insert_json5("scouting/multicast/enabled", "false")
     config.insert_json5("listen/endpoints", json.dumps([listen] if listen else []))
-    config.insert_json5("connect/endpoints", json.dumps([connect] if connect else []))
+    config.insert_json5("connect/endpoints", json.dumps(list(connect)))
     return zenoh.open(config)
 
 
@@ -55,7 +56,7 @@ def receive(say: Say, endpoint: str, count: int, warm_up: int) -> float:
 
 
 def send(say: Say, endpoint: str, count: int) -> None:
-    with _session(connect=endpoint) as session:
+    with _session(connect=[endpoint]) as session:
         publisher = _publisher(session, THERE)
         pack = msgpack.Packer(autoreset=True).pack
         for _ in range(count):
@@ -81,7 +82,7 @@ def echo(say: Say, endpoint: str, count: int) -> None:
 
 
 def travel(say: Say, endpoint: str, count: int) -> list[float]:
-    with _session(connect=endpoint) as session:
+    with _session(connect=[endpoint]) as session:
         subscriber = session.declare_subscriber(BACK, zenoh.handlers.FifoChannel(64))
         publisher = _publisher(session, THERE)
         pack = msgpack.Packer(autoreset=True).pack
@@ -115,7 +116,7 @@ def receive_ages(say: Say, endpoint: str, count: int) -> list[float]:
 
 
 def send_on_schedule(say: Say, endpoint: str, count: int, rate: int) -> None:
-    with _session(connect=endpoint) as session:
+    with _session(connect=[endpoint]) as session:
         publisher = _publisher(session, THERE)
         pack = msgpack.Packer(autoreset=True).pack
         on_schedule(count, rate, lambda data: publisher.put(pack(data)))
@@ -131,3 +132,30 @@ def latency(scale: Scale) -> Values:
             with Running(send_on_schedule, endpoint, count, rate) as sender:
                 values.update(ages(name, finish(receiver, sender)[int(rate * WARM_UP) :]))
     return values
+
+
+def receive_anywhere(say: Say, count: int, warm_up: int) -> float:
+    endpoint = f"tcp/{servers.HOST}:{servers.free_port()}"
+    return receive(lambda _: say(endpoint), endpoint, count, warm_up)
+
+
+def send_to_all(say: Say, endpoints: Sequence[str], count: int) -> None:
+    with _session(connect=endpoints) as session:
+        publisher = _publisher(session, THERE)
+        deadline = time.monotonic() + 10.0
+        while len(session.info.peers_zid()) < len(endpoints):
+            if time.monotonic() > deadline:
+                raise TimeoutError("not all subscribers are connected")
+            time.sleep(0.01)
+        time.sleep(0.5)  # its subscriptions cannot be counted
+        pack = msgpack.Packer(autoreset=True).pack
+        for _ in range(count):
+            publisher.put(pack(READING))
+
+
+def fan_out(scale: Scale) -> Values:
+    return fan.fan_out(scale, receive_anywhere, send_to_all)
+
+
+def fan_in(scale: Scale) -> Values:
+    return fan.fan_in(scale, receive_anywhere, send_to_all)
