@@ -15,29 +15,27 @@ from benchmarks.process import Running, Say, finish
 from benchmarks.raw import receive
 from benchmarks.workload import READING, Compare, Contender, Scale, Target, Values, Workload
 
-BLADES = 8
-
 
 def fan_out(scale: Scale, receive: Callable[..., float], send: Callable[..., None], *where: Any) -> Values:
     """All receivers together, the slowest of them counted for each."""
-    count, warm_up = scale.messages // BLADES, scale.warm_up // BLADES
+    count, warm_up = scale.messages // scale.blades, scale.warm_up // scale.blades
     with contextlib.ExitStack() as stack:
-        receivers = [stack.enter_context(Running(receive, *where, count, warm_up)) for _ in range(BLADES)]
+        receivers = [stack.enter_context(Running(receive, *where, count, warm_up)) for _ in range(scale.blades)]
         said = [receiver.hear() for receiver in receivers]
         sender = stack.enter_context(Running(send, *(where or (said,)), count + warm_up))
         slowest = min(finish(receiver) for receiver in receivers)
         finish(sender)
-        return {"msg/s": slowest * BLADES}
+        return {"msg/s": slowest * scale.blades}
 
 
 def fan_in(scale: Scale, receive: Callable[..., float], send: Callable[..., None], *where: Any) -> Values:
     """The one receiver's rate."""
     count, warm_up = scale.messages, scale.warm_up
-    share = (count + warm_up) // BLADES
+    share = (count + warm_up) // scale.blades
     with contextlib.ExitStack() as stack:
-        receiver = stack.enter_context(Running(receive, *where, share * BLADES - warm_up, warm_up))
+        receiver = stack.enter_context(Running(receive, *where, share * scale.blades - warm_up, warm_up))
         said = receiver.hear()
-        senders = [stack.enter_context(Running(send, *(where or ([said],)), share)) for _ in range(BLADES)]
+        senders = [stack.enter_context(Running(send, *(where or ([said],)), share)) for _ in range(scale.blades)]
         return {"msg/s": finish(receiver, *senders)}
 
 

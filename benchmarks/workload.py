@@ -25,6 +25,7 @@ class Scale:
     messages: int  # counted, one way
     warm_up: int  # messages before them, not counted
     trips: int  # round trips counted; a tenth as many before them are not
+    blades: int  # of a fan: processes on its wide side
     seconds: float  # of sending at each fixed rate
     others: int  # idle peers around the one that is measured
     idle_seconds: float  # s of watching them
@@ -37,6 +38,7 @@ FULL: Final = Scale(
     messages=500_000,
     warm_up=100_000,
     trips=5_000,
+    blades=8,
     seconds=2.0,
     others=20,
     idle_seconds=10.0,
@@ -45,7 +47,15 @@ FULL: Final = Scale(
 )
 # Shows that everything runs; the figures mean little.
 QUICK: Final = Scale(
-    messages=20_000, warm_up=2_000, trips=300, seconds=0.1, others=2, idle_seconds=0.5, settle_seconds=0.2, rounds=1
+    messages=20_000,
+    warm_up=2_000,
+    trips=300,
+    blades=2,
+    seconds=0.1,
+    others=2,
+    idle_seconds=0.5,
+    settle_seconds=0.2,
+    rounds=1,
 )
 
 Values = Mapping[str, float]  # "msg/s" -> 1_000_000.0: the unit is the name's last word
