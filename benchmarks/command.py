@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import report, servers
+from benchmarks import page, report, servers
 from benchmarks.fan import FAN_IN, FAN_OUT
 from benchmarks.idle import IDLE
 from benchmarks.latency import LATENCY
@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--peers", "-p", metavar="NAMES", help="only contenders that have one of these in their name: zq,zenoh"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
+    parser.add_argument("--write", type=Path, metavar="DIRECTORY", help="write benchmarks.md and its plots there")
     options = parser.parse_args(arguments)
     if options.repeat is not None and options.repeat < 1:
         parser.error("--repeat: at least 1")
@@ -55,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("This was --quick: it shows that everything runs, not how fast it is.")
     if options.json is not None:
         options.json.write_text(json.dumps(report.document(where, results), indent=2) + "\n", encoding="utf-8")
+    if options.write is not None:
+        print(f"written: {page.write(options.write, where, results)}")
     return 1 if any(result.failures for result in results) else 0
 
 

@@ -92,6 +92,15 @@ def is_installed(name: str) -> bool:
     return shutil.which(_SERVERS[name][0], path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is not None
 
 
+def version(program: str, option: str) -> str:
+    """What an installed server calls itself: the first thing with a dot in what it prints; empty if it is not there."""
+    found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if found is None:
+        return ""
+    told = subprocess.run([found, option], capture_output=True, text=True, timeout=READY, check=False).stdout
+    return next((word.removeprefix("v=").removeprefix("v") for word in told.split() if "." in word), "")
+
+
 @contextlib.contextmanager
 def stopped_at_the_end() -> Iterator[None]:
     """Servers that are asked for inside end with it."""
