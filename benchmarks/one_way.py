@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Callable
 from itertools import islice
 
 import zq
-from benchmarks import peers, raw
+from benchmarks import alternatives, peers, raw
 from benchmarks.process import Running, Say, finish
 from benchmarks.workload import READING, Compare, Contender, Scale, Target, Values, Workload
 
 TOPIC = "benchmark/readings"
+CHUNK = 1_000  # messages a send_many
 
 
 def subscribe(say: Say, count: int, warm_up: int, key_file: str | None = None) -> float:
@@ -34,6 +35,15 @@ def publish(say: Say, count: int, key_file: str | None = None) -> None:
         peers.require_tcp(peer.peers())
         for _ in range(count):
             publisher.send(READING)
+        publisher.flush()
+
+
+def publish_many(say: Say, count: int) -> None:
+    with peers.blocking("publisher") as peer, peer.publisher(TOPIC) as publisher:
+        publisher.wait_for_subscribers()
+        peers.require_tcp(peer.peers())
+        for left in range(count, 0, -CHUNK):
+            publisher.send_many([READING] * min(CHUNK, left))
         publisher.flush()
 
 
@@ -92,7 +102,9 @@ ONE_WAY = Workload(
     contenders=(
         Contender(name="pyzmq PUB/SUB", run=raw.publish_subscribe),
         Contender(name="zq", run=between(publish, subscribe)),
+        Contender(name="zq, send_many", run=between(publish_many, subscribe)),
         Contender(name="zq.aio", run=between(publish_asynchronously, subscribe_asynchronously)),
+        *alternatives.ONE_WAY,
     ),
     targets=(
         Target(
