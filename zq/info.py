@@ -78,7 +78,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldQueue:
-    """A queue at the peer that holds its messages. taken = waiting + in_flight + acked + sum(dropped)."""
+    """A queue at the peer that holds its messages. taken = waiting + in_flight + acked + expired + sum(dropped)."""
 
     queue: str
     taken: int
@@ -87,10 +87,12 @@ class HeldQueue:
     acked: int
     dropped: Mapping[str, int] = field(default_factory=dict)
     redelivered: int = 0  # deliveries beyond the first, not part of the sum
+    expired: int = 0  # their ttl was over before anybody got them
 
     @property
     def balanced(self) -> bool:
-        return self.taken == self.waiting + self.in_flight + self.acked + sum(self.dropped.values())
+        left = self.waiting + self.in_flight
+        return self.taken == left + self.acked + self.expired + sum(self.dropped.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -256,6 +256,43 @@ class Publisher(_BlockingSender, PublisherCore):
 class Pusher(_BlockingSender, PusherCore):
     """A handle to push to one queue. Thread-safe."""
 
+    def send(self, data: Any, **options: Unpack[SendOptions]) -> None:
+        """Takes the message: it is held here until a puller confirms that it was processed.
+
+        The options, all of them by name: `headers`, `id`, `copy` and `timeout` are those of Publisher.send.
+        `lane` is "high", "normal" (the default) or "low": when several wait, they go 8:4:1. Of a `key`, a str, one
+        message at a time is on its way, in the order sent, a nacked one before those that follow; meanwhile others
+        overtake it. `delay` seconds pass before it goes; until then it takes room in the window, keeps `flush` and
+        `close` waiting, and holds up nobody. A message that nobody has got after `ttl` seconds is dropped here and
+        counted as `expired`. Both are measured by a clock that nobody sets, from when the message is taken.
+
+        Waits while the window is full. Raises Timeout (then it was not taken), Refused for data or options that
+        cannot be, Closed.
+        """
+        if not options:
+            # What `_leave` does, in place. None of the options has a parameter of its own, as each costs every message
+            # a look for its default.
+            item = pack(data)
+            outgoing = self._outgoing
+            items = outgoing.items
+            if len(items) < outgoing.limit and item.__class__ is bytes and len(item) <= SMALL:
+                items.append(item)
+                engine = self._engine
+                engine.dirty.add(self._core)
+                if engine.idle:
+                    engine.wake()
+                return
+            finish(self._put_steps(item, None, None))
+            return
+        steps = self._put_job(data, **options)
+        if steps is not None:
+            finish(steps)
+
+    def send_many(self, data: Iterable[Any], **options: Unpack[SendOptions]) -> int:
+        """Sends each item with these options; returns how many. `timeout` is for all of them: Timeout.sent says how
+        many were taken."""
+        return finish(self._put_jobs(data, **options) if options else self._put_many(data, None))
+
     def flush(self, *, until: Release = "stored", timeout: Timeout = 30.0) -> None:
         """Waits until all sent so far is confirmed. Raises Undelivered."""
         finish(self._flush_steps(timeout, until))

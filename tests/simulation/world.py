@@ -16,7 +16,7 @@ from unittest import mock
 from tests.simulation.oracle import Oracle, Work, check
 from tests.simulation.programs import FILTERS, READERS, TOPICS, WORKERS, Program, Publisher, Puller, Pusher, Subscriber
 from tests.simulation.rest import check_rest
-from zq.core import inbox, outbox, outgoing, pulling, reception, topics
+from zq.core import inbox, line, outbox, outgoing, pulling, reception, topics
 from zq.core.port import Kind
 from zq.info import EventKind, PeerInfo
 from zq.testing import SimulatedNetwork, SimulatedPeer, Weather
@@ -54,7 +54,7 @@ def limits(draw: random.Random) -> Iterator[bool]:
         (inbox, "INBOX_MESSAGES", 2 * window),
         (outgoing, "PILE_MESSAGES", draw.choice((3, 2_048))),
         (outgoing, "BATCH_MESSAGES", draw.choice((1, 4, 512))),
-        (outbox, "BATCH_MESSAGES", draw.choice((1, 4, 512))),
+        (line, "BATCH_MESSAGES", draw.choice((1, 4, 512))),
         (pulling, "SETTLED_ROWS", draw.choice((2, 1_000))),
         (pulling, "REFUSED_ROWS", draw.choice((1, 200))),
     ]

@@ -22,9 +22,23 @@ LARGEST_PREFETCH = 64  # messages; what the library starts with, so -n asks for 
 @click.argument("queue")
 @click.argument("messages", metavar="[MESSAGE]...", nargs=-1)
 @parameters.every_line_is_json
+@click.option("--key", metavar="TEXT", help="Of messages with this key one at a time, in order.")
+@click.option("--lane", type=click.Choice(["high", "normal", "low"]), help="Which goes first: they take turns 8:4:1.")
+@click.option("--ttl", type=parameters.SECONDS, metavar="S", help="Drop what nobody has got after S seconds.")
+@click.option("--delay", type=parameters.SECONDS, metavar="S", help="Nobody gets it before S seconds have passed.")
 @click.option("--timeout", type=parameters.SECONDS, metavar="S", help="Give up when nothing moved for S seconds.")
 @connection.options
-def push(queue: str, messages: tuple[str, ...], every_line_is_json: bool, timeout: float | None, peer: zq.Peer) -> int:
+def push(
+    queue: str,
+    messages: tuple[str, ...],
+    every_line_is_json: bool,
+    key: str | None,
+    lane: str | None,
+    ttl: float | None,
+    delay: float | None,
+    timeout: float | None,
+    peer: zq.Peer,
+) -> int:
     """Push each MESSAGE, or each line of standard input, to QUEUE.
 
     A line that begins with { or [ is JSON, any other is text. Ends when every message has been acknowledged: until
@@ -32,8 +46,9 @@ def push(queue: str, messages: tuple[str, ...], every_line_is_json: bool, timeou
     how many are undelivered.
     """
     complaints = Complaints()
+    options: dict[str, Any] = {"key": key, "lane": lane or "normal", "ttl": ttl, "delay": delay or 0.0}
     with peer:
-        pushing = Pushing(peer.pusher(queue), queue, timeout)
+        pushing = Pushing(peer.pusher(queue), queue, timeout, options)
         try:
             for where, data in read(messages, complaints.add, every_line_is_json=every_line_is_json):
                 try:
@@ -53,8 +68,9 @@ def push(queue: str, messages: tuple[str, ...], every_line_is_json: bool, timeou
 class Pushing:
     """A pusher that waits for ever and says so, or gives up when nothing has moved for `timeout` seconds."""
 
-    def __init__(self, pusher: zq.Pusher, queue: str, timeout: float | None) -> None:
+    def __init__(self, pusher: zq.Pusher, queue: str, timeout: float | None, options: dict[str, Any]) -> None:
         self._pusher = pusher
+        self._options = options  # of each message
         self._queue = queue
         self._timeout = timeout
         self._slice = SLICE if timeout is None else min(SLICE, timeout)
@@ -65,7 +81,7 @@ class Pushing:
         started = time.monotonic()
         while True:
             try:
-                return self._pusher.send(data, timeout=self._slice)
+                return self._pusher.send(data, timeout=self._slice, **self._options)
             except zq.Timeout:
                 if self._is_over(started):
                     raise
@@ -73,7 +89,7 @@ class Pushing:
 
     def finish(self, *, at_once: bool = False) -> None:
         """Returns when everything is released; raises Undelivered with the number that is not."""
-        moved = time.monotonic()
+        moved = time.monotonic() + self._options["delay"]  # nothing moves before
         held: int | None = None
         while True:
             try:

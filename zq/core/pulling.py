@@ -22,11 +22,14 @@ from typing import Any, NamedTuple
 
 from zq.core.credit import Prefetch, share_out
 from zq.core.inbox import Inbox
+from zq.core.lanes import WEIGHTS, Overtaking, Turns, share_out_by_lane
 from zq.core.ranges import Ranges, runs_of
 from zq.core.timers import Timers
 from zq.info import PulledQueue
 from zq.wire.batch import ATTEMPT_MOST, REDELIVERED, Batch, BatchHeader
+from zq.wire.data import Malformed
 from zq.wire.frames import ACKED, NACKED, RETURNED, Entry, Probe, State
+from zq.wire.plan import HIGH, NORMAL
 
 SAMPLE_AFTER, SAMPLE_MOST = 0.05, 1.0  # s until the hand-out is reported, doubled up to while nothing moves
 CLOSING_AFTER, CLOSING_MOST = 0.1, 1.0  # s until a closing state is repeated, doubled up to
@@ -55,6 +58,7 @@ class ReceivingLink:
     peer: bytes
     session: int
     puller: Puller
+    lane: int = NORMAL
     expected: int = 1
     held: dict[int, Batch] = field(default_factory=dict)
     acks: deque[int] = field(default_factory=deque)
@@ -125,7 +129,17 @@ class ReceivingLink:
         self.turn += 1
         heard = self.sent + self.returned
         return State(
-            self.id, 0, self.expected, rows, refused, self.limit, limit_bytes, self.keep, self.handed, closed, heard
+            self.id,
+            self.lane,
+            self.expected,
+            rows,
+            refused,
+            self.limit,
+            limit_bytes,
+            self.keep,
+            self.handed,
+            closed,
+            heard,
         )
 
     def _turn(self, rows: list[list[Any]], most: int) -> list[list[Any]]:
@@ -144,6 +158,8 @@ class Puller:
     prefetch: Prefetch
     prefetch_bytes: int
     links: dict[bytes, ReceivingLink] = field(default_factory=dict)
+    turns: Turns | None = None  # of the lanes, once there is more than the normal one
+    overtaking: Overtaking = field(default_factory=Overtaking)
     closing: bool = False
     closing_patience: float = CLOSING_AFTER
     sample: float = SAMPLE_AFTER
@@ -207,15 +223,21 @@ class Pulling:
         if link is None:
             puller = self._pullers.get(probe.puller)
             if puller is None or puller.closing or puller.queue != probe.queue:
-                self._send(peer, State(probe.link, 0, 1, [], [], 0, 0, 0, 0, True, 0))
+                self._send(peer, State(probe.link, probe.lane, 1, [], [], 0, 0, 0, 0, True, 0))
                 return
-            link = ReceivingLink(id=probe.link, peer=peer, session=probe.session, puller=puller)
+            if probe.lane not in WEIGHTS:
+                raise Malformed(f"lane {probe.lane} is none")
+            link = ReceivingLink(id=probe.link, peer=peer, session=probe.session, puller=puller, lane=probe.lane)
+            if link.lane != NORMAL and puller.turns is None:
+                puller.turns = Turns()
             self._links[link.id] = puller.links[link.id] = link
             if probe.queue not in self._pushed.get(peer, (probe.queue,)):
                 link.doubted = True  # a probe that was overtaken by the end of its link, or overtook the entry
                 self._ask_whether_over(link, now)
         if link.peer != peer or link.orphan:
             return
+        if link.lane != probe.lane:
+            raise Malformed(f"a probe of lane {probe.lane} on a link of lane {link.lane}")
         self._demand(link, probe.sent, probe.returned, probe.wanted)
         link.first_bytes = probe.first_bytes
         for other in link.puller.links.values():
@@ -235,7 +257,7 @@ class Pulling:
         link = self._links.get(header.link)
         if link is None or link.peer != header.sender or link.orphan or link.puller.closing:
             return True
-        if batch.last + header.returned > link.limit:
+        if batch.last + header.returned > link.limit or header.lane != link.lane:
             return False
         batch.link, batch.queue = link, link.puller.queue
         link.forget_below(min(header.floor, link.expected))
@@ -259,7 +281,10 @@ class Pulling:
         link.expected = batch.last + 1
         puller = link.puller
         puller.received += rest.live
-        puller.inbox.put(rest)
+        if link.lane == HIGH:
+            puller.overtaking.put(puller.inbox, rest)
+        else:
+            puller.inbox.put(rest)
         puller.sample = SAMPLE_AFTER
         self._timers.set_if_unset((puller, "sample"), now + SAMPLE_AFTER, lambda when: self._sample(puller, when))
 
@@ -495,8 +520,13 @@ class Pulling:
             if not puller.closing:
                 puller.turn += 1
                 left = sum(link.in_use for link in puller.links.values() if link.orphan)
-                for link in share_out(puller.prefetch.size - left, links, puller.turn % len(links)):
-                    link.news = True  # type: ignore[attr-defined]
+                size, turn = puller.prefetch.size - left, puller.turn % len(links)
+                if puller.turns is None:
+                    raised: list[Any] = share_out(size, links, turn)
+                else:
+                    raised = share_out_by_lane(size, links, turn, puller.turns)
+                for link in raised:
+                    link.news = True
                 self._reclaim(links)
             for link in links:
                 if link.news:
