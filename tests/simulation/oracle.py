@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from zq.info import EventKind, Gap
+from zq.wire.plan import Plan
 
+NOTHING = Plan()  # asked for
 ITEM = struct.Struct(">IQ8s")  # stream, number, digest
 
 
@@ -48,6 +50,13 @@ class Job:
     returned: int = 0
     owed_by: Worker | None = None  # who took it, and is to deliver it again as nobody else can
     charged_unseen: int = 0  # attempts that only a hand-out nobody saw can explain
+    plan: Plan = NOTHING
+    sent_at: float = 0.0
+    holder: Worker | None = None  # who was given it last and has not settled it
+
+    @property
+    def done(self) -> bool:
+        return bool(self.acked or self.rejected)
 
 
 @dataclass(eq=False)
@@ -68,7 +77,7 @@ class Worker:
     queue: str
     held: int = 0
     closed: bool = False
-    newest: dict[int, int] = field(default_factory=dict)  # stream: last first delivery
+    newest: dict[tuple[int, int], int] = field(default_factory=dict)  # stream and lane: last first delivery
 
 
 @dataclass(eq=False)
@@ -112,6 +121,7 @@ class Oracle:
         self._now = now
         self._small_rings = small_rings
         self.streams: list[Work | News] = []
+        self.disturbed = False  # there was a fault: what is sent again after it is not judged again
         self.workers: list[Worker] = []
         self.readers: list[Reader] = []
         self._seen: dict[tuple[object, object], str] = {}  # observer, peer: state by the events
@@ -144,10 +154,10 @@ class Oracle:
 
     # --- queues
 
-    def pushed(self, stream: int) -> int:
+    def pushed(self, stream: int, plan: Plan) -> int:
         work = self.streams[stream]
         assert isinstance(work, Work)
-        work.jobs.append(Job())
+        work.jobs.append(Job(plan=plan, sent_at=self._now()))
         return len(work.jobs)
 
     def job(self, item: bytes) -> tuple[int, int, Work, Job]:
@@ -157,22 +167,35 @@ class Oracle:
         assert isinstance(work, Work)
         return stream, number, work, work.jobs[number - 1]
 
-    def worked(self, worker: Worker, item: bytes, attempt: int, redelivered: bool) -> None:
+    def worked(self, worker: Worker, item: bytes, attempt: int, redelivered: bool, ttl: float | None) -> None:
+        """`ttl` is what remained of it when it left its holder."""
         stream, number, work, job = self.job(item)
         what = f"job {stream}/{number} at {worker.peer}, attempt {attempt}"
         check(work.queue == worker.queue, f"{what}, is of queue {work.queue}, not {worker.queue}")
         if not redelivered:
             check(not job.first, f"{what}, claims to be the first delivery, which was before")
             check(attempt == 1, f"{what}, claims to be the first delivery")
-            check(number > worker.newest.get(stream, 0), f"{what}, comes behind {worker.newest.get(stream)}")
-            worker.newest[stream] = number
+            if job.plan.key is None and not job.plan.delay:
+                order = stream, job.plan.lane
+                check(number > worker.newest.get(order, 0), f"{what}, comes behind {worker.newest.get(order)}")
+                worker.newest[order] = number
             job.first = True
         elif not job.deliveries:
-            check(self._left or any(other.closed for other in self.workers), f"{what}, was never delivered before")
-        self._check_attempt(what, work, job, worker, attempt)
-        job.deliveries.append((self._now(), worker.peer))
-        job.owed_by = None
-        worker.held += 1
+            check(self._now() >= job.sent_at + plan.delay - 1e-6, f"{what}, comes before its delay is over")
+        check((ttl is None) == (plan.ttl is None), f"{what}, has a ttl of {ttl}, not of {plan.ttl}")
+        if ttl is not None and plan.ttl is not None:
+            check(ttl <= plan.ttl - plan.delay + 1e-6, f"{what}, has a ttl of {ttl} left of {plan.ttl}")
+            check(ttl > 0 or self.disturbed, f"{what}, had expired when it was sent")
+        if plan.key is None or any(work.peer in pair for pair in self._left):
+            return  # who has lost each other can have the same message twice
+        for other_number, other in enumerate(work.jobs, 1):
+            if other is job or other.plan.key != plan.key:
+                continue
+            name = f"{what}, of the same key as {other_number}"
+            held = other.holder is not None and not other.holder.closed
+            check(not held, f"{name}, which is at work")
+            if other_number < number and not other.plan.delay and other.plan.ttl is None and not plan.delay:
+                check(other.done, f"{name}, which was before it and is not done")
 
     def _check_attempt(self, what: str, work: Work, job: Job, worker: Worker, attempt: int) -> None:
         peers = {peer for _, peer in job.deliveries} | {worker.peer}
@@ -184,7 +207,8 @@ class Oracle:
         if unseen > job.charged_unseen:
             job.charged_unseen = unseen
             total = sum(job.charged_unseen for job in work.jobs)
-            lost = self._departures.get(work.peer, 0)
+            lanes = len({job.plan.lane for job in work.jobs})  # of each the lowest is charged
+            lost = lanes * self._departures.get(work.peer, 0)
             check(
                 total <= lost,
                 f"{what}, was nacked {job.nacked} times, and {charged} of its pullers were lost; "
@@ -194,6 +218,8 @@ class Oracle:
     def settled(self, worker: Worker, item: bytes, how: str) -> None:
         _, _, work, job = self.job(item)
         worker.held -= 1
+        if job.holder is worker:
+            job.holder = None
         if how in ("nacked", "returned") and not worker.closed and self._seen.get((worker.peer, work.peer)) == "away":
             job.owed_by = worker
         if how == "acked":
@@ -267,13 +293,24 @@ class Oracle:
 
     # --- the end
 
+    def check_expired(self, stream: int, expired: int) -> None:
+        """What its pusher says has expired, now that everything is over."""
+        work = self.streams[stream]
+        assert isinstance(work, Work)
+        mortal = [job for job in work.jobs if job.plan.ttl is not None]
+        undone = sum(not job.done for job in mortal)
+        what = f"{expired} of {stream} have expired by the ledger, {undone} of {len(mortal)} with a ttl are not done"
+        check(undone <= expired <= len(mortal), what)
+
     def incomplete(self) -> list[str]:
         """What living programs still have to get; the same is a violation when the time is up."""
         missing: list[str] = []
         for index, stream in enumerate(self.streams):
             if isinstance(stream, Work):
-                left = [number for number, job in enumerate(stream.jobs, 1) if not (job.acked or job.rejected)]
-                if not stream.alive:
+                left = [number for number, job in enumerate(stream.jobs, 1) if not job.done]
+                if stream.alive:
+                    left = [number for number in left if stream.jobs[number - 1].plan.ttl is None]
+                else:
                     left = [number for number in left if (by := stream.jobs[number - 1].owed_by) and not by.closed]
                 if left:
                     missing.append(f"jobs {index}/{left[:10]} ({len(left)}) of {stream.peer} are not done")

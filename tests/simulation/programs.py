@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import msgpack
+
 from tests.simulation.oracle import ITEM, News, Reader, Work, Worker, stamp
 from zq.core.inbox import Handing, Inbox, Slow, SubscriptionInbox
 from zq.core.node import Stream
+from zq.core.outgoing import Item, size_of
 from zq.core.pulling import Settled
 from zq.core.reception import INHERIT_PATIENCE
 from zq.info import Gap
@@ -16,6 +19,7 @@ from zq.wire.batch import Batch
 from zq.wire.data import Packed
 from zq.wire.frames import NACKED, REJECTED, RETURNED
 from zq.wire.names import Filter
+from zq.wire.plan import HIGH, LOW, NORMAL, Plan, Planned
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -78,17 +82,19 @@ class Sender(Program):
             self._burst = min(self.random.choice((1, 1, 2, 5, 30)), self.left)
         outgoing = self.stream.outgoing  # type: ignore[union-attr]
         while self._burst and len(outgoing.items) < outgoing.limit:
-            item = stamp(self.number, self.register())
-            with_part = self.random.random() < 0.03
-            outgoing.items.append(Packed(item, (b"part of " + item,)) if with_part else item)
-            if with_part:
-                outgoing.large_in += 2 * len(item) + 8
+            body = self.message()
+            item: Item = body
+            if self.random.random() < 0.03:
+                item = Packed(body, (b"part of " + bytes(body[: ITEM.size]),))
+                outgoing.large_in += size_of(item)
+            outgoing.items.append(item)
             self._burst -= 1
             self.left -= 1
         self.peer.touch(self.stream)
         self.later(NO_ROOM if self._burst else self.random.choice((0.0, 0.001, 0.05, 0.4)) * self.random.random())
 
-    def register(self) -> int:
+    def message(self) -> bytes:
+        """The next one."""
         raise NotImplementedError
 
 
@@ -97,14 +103,36 @@ class Pusher(Sender):
         super().__init__(world, peer, total)
         self.queue, self.closed = queue, False
         world.oracle.streams.append(Work(peer, queue))
+        self._wishes = self.random.choice(("none", "none", "lanes", "keys", "times", "all"))
         window = self.random.choice((3, 10, 100, 16_384))
         size = ITEM.size * self.random.choice((1, 4, 1_000_000))
         self.stream = peer.node.push(queue, window=window, window_bytes=size, now=peer.clock())
         peer.touch()
         self.later(self.random.uniform(0, 0.5))
 
-    def register(self) -> int:
-        return self.world.oracle.pushed(self.number)
+    def message(self) -> bytes:
+        plan = self._plan()
+        body = stamp(self.number, self.world.oracle.pushed(self.number, plan))
+        if plan == Plan():
+            return body
+        planned = Planned(body + ends(plan))
+        planned.plan = plan
+        return planned
+
+    def _plan(self) -> Plan:
+        """What is asked for; nothing of all that for some of the messages of every pusher."""
+        draw = self.random
+        if self._wishes == "none" or draw.random() < 0.2:
+            return Plan()
+        lane, key, ttl, delay = NORMAL, None, None, 0.0
+        if self._wishes in ("lanes", "all"):
+            lane = draw.choice((NORMAL, HIGH, LOW))
+        if self._wishes in ("keys", "all") and draw.random() < 0.8:
+            key = draw.choice("abc")
+        if self._wishes in ("times", "all"):
+            delay = draw.choice((0.0, 0.0, 0.05, 1.0)) * draw.random()
+            ttl = draw.choice((None, None, delay, delay + 0.3, delay + 3.0))
+        return Plan(lane, key, ttl, delay)
 
     @property
     def done(self) -> bool:
@@ -132,8 +160,8 @@ class Publisher(Sender):
         peer.touch()
         self.later(self.random.uniform(0, 0.5))
 
-    def register(self) -> int:
-        return self.world.oracle.published(self.number)
+    def message(self) -> bytes:
+        return stamp(self.number, self.world.oracle.published(self.number))
 
     @property
     def done(self) -> bool:
@@ -141,11 +169,33 @@ class Publisher(Sender):
         return not topic.outgoing.items and topic.arrived_everywhere(topic.head)  # type: ignore[union-attr]
 
 
+def ends(plan: Plan) -> bytes:
+    """What stands for the extra fields of a message: its ttl and delay, as they are at the end of real ones."""
+    return bytes(msgpack.packb(plan.ttl)) + bytes(msgpack.packb(plan.delay or None))
+
+
+def end_of(body: bytes, start: int) -> int:
+    """Where the message that begins at `start` ends."""
+    at = start + ITEM.size
+    for _ in range(2):
+        at += 1 if body[at] == 0xC0 else 9
+    return at
+
+
+def remaining_of(body: bytes, start: int) -> float | None:
+    """The ttl of the message that begins at `start`; its delay is over."""
+    at, end = start + ITEM.size, end_of(body, start)
+    ttl: float | None = msgpack.unpackb(body[at : end - 1])
+    assert body[end - 1] == 0xC0
+    return ttl
+
+
 class Taker(Program):
     """Takes from an inbox, at its own speed."""
 
     inbox: Inbox
     stream: Stream
+    ttl: float | None = None  # of the message that was looked at last, as it came
 
     def __init__(self, world: World, peer: SimulatedPeer, behaviour: str) -> None:
         super().__init__(world, peer)
@@ -174,7 +224,14 @@ class Taker(Program):
         return inbox.handing.batch
 
     def item(self, batch: Batch) -> bytes:
-        item = bytes(batch.body[self.place * ITEM.size : (self.place + 1) * ITEM.size])
+        body = bytes(batch.body)
+        starts = [0]
+        while batch.extended and len(starts) <= self.place:
+            starts.append(end_of(body, starts[-1]))
+        start = starts[-1] if batch.extended else self.place * ITEM.size
+        item = body[start : start + ITEM.size]
+        if batch.extended:
+            self.ttl = remaining_of(body, start)
         if batch.parts:
             assert [bytes(part) for part in batch.parts] == [b"part of " + item]
         return item
@@ -207,8 +264,9 @@ class Puller(Taker):
                 if batch is None:
                     break
                 assert isinstance(batch, Batch)
+                self.ttl = None
                 item = self.item(batch)
-                self.world.oracle.worked(self.worker, item, batch.attempt, batch.redelivered)
+                self.world.oracle.worked(self.worker, item, batch.attempt, batch.redelivered, self.ttl)
                 self.held.append((batch, self.place, item))
         self._settle()
         if self.inbox.arrived or self.inbox.handing.ready or self.held:

@@ -24,12 +24,16 @@ def check_rest(peers: Sequence[SimulatedPeer]) -> None:
         for outbox in node.pushing:
             row = outbox.row()
             check(row.waiting == row.in_flight == 0, f"{name} holds messages at rest: {row}")
-            check(row.taken == row.acked + sum(row.dropped.values()), f"{name} has lost count: {row}")
+            check(row.taken == row.acked + row.expired + sum(row.dropped.values()), f"{name} has lost count: {row}")
             check(outbox.held_bytes == 0 and len(outbox.done) <= 1, f"{name}: {outbox}")
+            counts = outbox.delayed, outbox.keyed, outbox.mortal, outbox.ready, len(outbox.keys)
+            check(not any(counts) and not list(outbox.pieces()), f"{name} has counted wrong: {counts}")
             there = {link.puller for link in node.pushing.pullers(outbox.queue)}
             wanted = {id for queue, id in pullers if queue == outbox.queue}
             check(there == wanted, f"{name} has {len(there)} links to the {len(wanted)} pullers of {outbox.queue}")
-            for link in node.pushing.pullers(outbox.queue):
+            lanes = 1 + len(outbox.lanes)
+            check(len(node.pushing.links(outbox.queue)) == lanes * len(wanted), f"{name} has not {lanes} lanes to each")
+            for link in node.pushing.links(outbox.queue):
                 check(not link.flights and not link.reserved and len(link.settled) <= 1, f"{name}: {link}")
                 told = [other.sent + other.returned for other, _ in _incoming(peers) if other.id == link.id]
                 check(told == [link.next - 1 + link.returned], f"{name} has told {told} of its credit: {link}")

@@ -196,9 +196,13 @@ class World:
         ]
         changes = [self._close_one, self._close_one, self._open_one, self._open_one, self._open_one]
         for _ in range(self.random.choice((0, 1, 2, 4, 6, 10))):
-            self.network.after(span * self.random.random(), self.random.choice(faults))
+            self.network.after(span * self.random.random(), partial(self._disturb, self.random.choice(faults)))
         for _ in range(self.random.choice((0, 1, 3))):
             self.network.after(span * self.random.random(), self.random.choice(changes))
+
+    def _disturb(self, fault: Callable[[], None]) -> None:
+        self.oracle.disturbed = True
+        fault()
 
     def _some(self, count: int = 1) -> list[SimulatedPeer]:
         running = [peer for peer in self.running if peer not in self.leaving]
@@ -300,7 +304,7 @@ class World:
         self.network.run(span)
         self._end_faults()
         self.network.run(DRAIN, self._is_done)
-        check(self._is_done(), f"hung: {self.oracle.incomplete() or self._unmet()}")
+        check(self._is_done(), f"hung: {self.oracle.incomplete() or self._unmet() or self._held()}")
         self.network.run(REST)
         left = self.oracle.incomplete()
         check(not left, f"what was complete is so no more: {left}")
@@ -330,7 +334,11 @@ class World:
 
     def _is_done(self) -> bool:
         leaving = any(peer.alive for peer in self.leaving)
-        return not leaving and not self._unmet() and not self.oracle.incomplete()
+        return not leaving and not self._unmet() and not self.oracle.incomplete() and not self._held()
+
+    def _held(self) -> list[Pusher]:
+        """Those who hold something; it may have been done twice meanwhile."""
+        return [each for each in self.programs if isinstance(each, Pusher) and each.peer.alive and not each.done]
 
     def _unmet(self) -> list[str]:
         """Peers that see others than those that are there."""
@@ -342,6 +350,9 @@ class World:
         ]
 
     def _check_end(self) -> None:
+        for program in self.programs:
+            if isinstance(program, Pusher) and program.peer.alive:
+                self.oracle.check_expired(program.number, program.stream.expired)  # type: ignore[union-attr]
         for peer in self.running:
             self.check_ledger(peer)
             rows = peer.node.ledger(peer.clock()).subscribed
