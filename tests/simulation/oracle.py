@@ -66,6 +66,7 @@ class Work:
     peer: object
     queue: str
     jobs: list[Job] = field(default_factory=list)
+    by_key: dict[str, list[tuple[int, Job]]] = field(default_factory=dict)  # with their numbers
     alive: bool = True
 
 
@@ -158,6 +159,8 @@ class Oracle:
         work = self.streams[stream]
         assert isinstance(work, Work)
         work.jobs.append(Job(plan=plan, sent_at=self._now()))
+        if plan.key is not None:
+            work.by_key.setdefault(plan.key, []).append((len(work.jobs), work.jobs[-1]))
         return len(work.jobs)
 
     def job(self, item: bytes) -> tuple[int, int, Work, Job]:
@@ -181,15 +184,26 @@ class Oracle:
                 worker.newest[order] = number
             job.first = True
         elif not job.deliveries:
-            check(self._now() >= job.sent_at + plan.delay - 1e-6, f"{what}, comes before its delay is over")
+            check(self._left or any(other.closed for other in self.workers), f"{what}, was never delivered before")
+        self._check_attempt(what, work, job, worker, attempt)
+        self._check_plan(what, work, number, job, ttl)
+        job.holder = worker
+        job.deliveries.append((self._now(), worker.peer))
+        job.owed_by = None
+        worker.held += 1
+
+    def _check_plan(self, what: str, work: Work, number: int, job: Job, ttl: float | None) -> None:
+        """That it was its time, and its turn among those of its key."""
+        plan = job.plan
+        check(self._now() >= job.sent_at + plan.delay - 1e-6, f"{what}, comes before its delay is over")
         check((ttl is None) == (plan.ttl is None), f"{what}, has a ttl of {ttl}, not of {plan.ttl}")
         if ttl is not None and plan.ttl is not None:
             check(ttl <= plan.ttl - plan.delay + 1e-6, f"{what}, has a ttl of {ttl} left of {plan.ttl}")
             check(ttl > 0 or self.disturbed, f"{what}, had expired when it was sent")
         if plan.key is None or any(work.peer in pair for pair in self._left):
             return  # who has lost each other can have the same message twice
-        for other_number, other in enumerate(work.jobs, 1):
-            if other is job or other.plan.key != plan.key:
+        for other_number, other in work.by_key[plan.key]:
+            if other is job:
                 continue
             name = f"{what}, of the same key as {other_number}"
             held = other.holder is not None and not other.holder.closed
