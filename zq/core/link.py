@@ -22,6 +22,8 @@ from zq.core.piece import Piece
 from zq.core.ranges import Ranges
 from zq.wire.plan import NORMAL
 
+STRIDE_MOST = 64  # messages: from here on the frame costs less than what is in it
+
 
 @dataclass(eq=False, slots=True)
 class Flight:
@@ -72,6 +74,7 @@ class SendingLink:
     flights: dict[int, Flight] = field(default_factory=dict)
     firsts: list[int] = field(default_factory=list)  # keys of flights, ascending
     patience: float = 0.0  # s until the next probe
+    pace: int = 0  # messages that its puller settled between the last two states
     offered: int = 0  # the credit by which it can be found among those with free credit; 0 if it cannot
 
     @property
@@ -93,6 +96,12 @@ class SendingLink:
     def floor(self) -> int:
         """All below is settled."""
         return self.settled.first_missing(1)
+
+    @property
+    def stride(self) -> int:
+        """Messages that may go in one frame although others wait for work: its puller has settled half as many at
+        once. A frame for each message would cost the pusher thirty times as much."""
+        return min(2 * self.pace, STRIDE_MOST) if self.pace > 1 else 1
 
     def may_send(self, size: int) -> bool:
         return self.free > 0 and (self.sent_bytes + size <= self.limit_bytes or not self.flights)

@@ -251,7 +251,7 @@ class Pushing:
                 link = self._richest(pool, size, aside)
             if link is None:
                 break
-            count = min(link.free, -(-line.ready // (pool.others + 1)), most)
+            count = min(link.free, max(-(-line.ready // (pool.others + 1)), link.stride), most)
             most -= count
             most_bytes = max(link.limit_bytes - link.sent_bytes, size)
             if self._depart(link, outbox.pick(count, most_bytes, lane), now):
@@ -395,6 +395,7 @@ class Pushing:
         link.keep = state.keep
         outbox = link.outbox
         self._pools[outbox.queue][link.lane].offer(link)
+        before = outbox.in_flight
         for first, last, outcome in state.settled:
             pieces = link.settle(first, last)
             news |= bool(pieces)
@@ -415,6 +416,7 @@ class Pushing:
                     outbox.retry([again], due=now + float(delay) if delay > 0 else None)
         if news:
             link.patience = 0.0
+            link.pace = before - outbox.in_flight
 
     def _resend(self, link: SendingLink, now: float) -> None:
         """What the present connection has not carried and the puller does not have goes out again, in order."""
