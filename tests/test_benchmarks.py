@@ -154,3 +154,11 @@ def test_a_figure_shows_three_digits() -> None:
     told = report.text(report.machine(), [measure(workload, QUICK, lambda what: None)])
     assert "1,010,000 msg/s" in told
     assert "12.3 ms" in told
+
+
+def test_a_backlog_takes_at_most_twice_its_bytes() -> None:
+    command = [sys.executable, "-m", "benchmarks.backlog", "200000"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "200,000 messages" in ended.stdout
+    assert "flushed in" in ended.stdout

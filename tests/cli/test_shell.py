@@ -213,6 +213,19 @@ def test_push_without_a_puller_says_how_many_are_undelivered(shell: Shell) -> No
     assert "12 messages not confirmed" in push.stderr
 
 
+def test_push_asks_for_a_lane_a_key_a_delay_and_a_time_to_live(shell: Shell, start: Start) -> None:
+    assert shell("zq push jobs 'too late' --ttl 0.05").returncode == 0, "it expired, so nothing is undelivered"
+    begun = [start("zq push jobs low --lane low --key k"), start("zq push jobs high --lane high --ttl 60")]
+    assert shell("zq push jobs later --delay 0.3 --timeout 0.1").returncode == 3
+    for push in begun:
+        assert push.stderr is not None
+        assert "waiting for somebody" in push.stderr.readline()
+    pulled = shell("zq pull jobs -n 2 --format '{data} {key}'")
+    assert sorted(pulled.stdout.splitlines()) == ["high ", "low k"]
+    assert shell("zq push jobs x --ttl 1 --delay 2").returncode != 0
+    assert shell("zq push jobs x --lane urgent").returncode == 2
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_an_interrupted_push_says_how_many_are_undelivered(name: str, start: Start) -> None:
     push = start("zq push jobs a b")

@@ -100,7 +100,7 @@ class Pushing:
                     moved = now
                 elif self._is_over(moved):
                     raise
-                else:
+                elif now >= moved:
                     self._say(f"{counted(error.count)} for {self._queue}, waiting for somebody to take from it")
                 if at_once:
                     raise
