@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from zq.core.dead import NEVER
 from zq.core.pushing import PROBE_AFTER, PROBE_MOST, Pushing
 from zq.core.timers import Timers
 from zq.core.topics import Origin
@@ -291,6 +292,7 @@ def test_what_is_nacked_for_ever_holds_nobody_up(pullers: Pullers) -> None:
 
 def test_the_attempt_stops_where_its_field_ends(pullers: Pullers) -> None:
     peer = pullers.arrive("a")
+    pullers.outbox.max_attempts = NEVER  # as dead letters have it
     pullers.state(peer, limit=1)
     pullers.send(b"1")
     next(iter(pullers.pushing.in_flight(pullers.outbox))).attempt = ATTEMPT_MOST
