@@ -49,15 +49,15 @@ class Pullers:
         self.batches.append((peer, header, batch))
         return True
 
-    def arrive(self, name: str) -> bytes:
+    def arrive(self, name: str, queue: str = QUEUE) -> bytes:
         peer = name.encode().ljust(16)
-        entry = Entry(1, bytes(8), [], [], [], [[QUEUE, peer]])
+        entry = Entry(1, bytes(8), [], [], [], [[queue, peer]])
         self.pushing.on_entry(peer, entry, 0.0)
         return peer
 
-    def state(self, peer: bytes, now: float = 0.0, **fields: Any) -> None:
+    def state(self, peer: bytes, now: float = 0.0, queue: str = QUEUE, **fields: Any) -> None:
         """Of what is not given there is nothing new, and credit may be kept."""
-        link = next(link for link in self.pushing.pullers(QUEUE) if link.peer == peer)
+        link = next(link for link in self.pushing.pullers(queue) if link.peer == peer)
         values: dict[str, Any] = {
             "link": link.id,
             "lane": 0,
