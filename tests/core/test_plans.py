@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zq.core import line
+from zq.core.dead import bury, new_dead_outbox, revive
 from zq.core.outbox import EXPIRING_KEPT, Outbox, Piece
 from zq.core.topics import Origin
-from zq.wire.data import Packed
+from zq.wire.data import Packed, pack, unpack
 from zq.wire.plan import HIGH, LOW, NORMAL, Plan, Planned
+from zq.wire.plan import planned as planned_for
 
 
 def planned(body: bytes, **plan: Any) -> Planned:
@@ -172,6 +174,26 @@ def test_what_has_expired_takes_no_memory_behind_what_nobody_takes() -> None:
     assert box.expired == 2_000
     assert len(box.lines[NORMAL].fresh) <= 100 + line.COMPACT
     assert bodies(pick(box)) == [b"nobody takes this"]
+
+
+def test_a_dead_letter_that_is_tried_again_has_its_lane_and_its_key_but_not_its_times() -> None:
+    box, letters = outbox(), new_dead_outbox("jobs.dead")
+    plan = Plan(HIGH, "k", 5.0, 1.0)
+    put(box, planned_for(pack("x", [None, None, *plan.extra]), plan))
+    box.wake_delayed(1.0)
+    [piece] = pick(box, lane=HIGH)
+    box.drop(piece, "rejected")
+    bury(letters, piece, "jobs", "no such order", 2.0, 0.0)
+    put(box, planned(b"first", key="k"))
+    [letter] = letters.waiting_again()
+    revive(box, letter, 100.0)
+    [first] = pick(box)
+    assert pick(box, lane=HIGH) == [], "its key is taken"
+    box.ack(first)
+    [again] = pick(box, lane=HIGH)
+    assert unpack(again.items(200.0)[0], 1, extended=True) == [["x", [None, None, "k", 1, None, None]]]
+    box.ack(again)
+    assert (box.held, len(box.keys), box.row().balanced) == (0, 0, True)
 
 
 STEPS = ("send", "send", "pick", "pick", "ack", "retry", "delay", "unpick", "drop", "time")

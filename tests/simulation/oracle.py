@@ -16,7 +16,8 @@ from zq.info import EventKind, Gap
 from zq.wire.plan import Plan
 
 NOTHING = Plan()  # asked for
-ITEM = struct.Struct(">IQ8s")  # stream, number, digest
+ITEM = struct.Struct(">2sIQ8s")  # a msgpack of 20 bytes: stream, number, digest
+BIN = b"\xc4\x14"
 
 
 class Violation(AssertionError):
@@ -29,11 +30,12 @@ def check(holds: object, what: str) -> None:
 
 
 def stamp(stream: int, number: int) -> bytes:
-    return ITEM.pack(stream, number, blake2b(b"%d/%d" % (stream, number), digest_size=8).digest())
+    return ITEM.pack(BIN, stream, number, blake2b(b"%d/%d" % (stream, number), digest_size=8).digest())
 
 
 def identity(item: bytes) -> tuple[int, int]:
-    stream, number, _ = ITEM.unpack(item)
+    check(len(item) == ITEM.size, f"not a message: {item.hex()}")
+    _, stream, number, _ = ITEM.unpack(item)
     check(item == stamp(stream, number), f"a message that nobody sent: {item.hex()}")
     return stream, number
 
@@ -48,6 +50,8 @@ class Job:
     rejected: int = 0
     nacked: int = 0  # by open pullers
     returned: int = 0
+    dead: bool = False  # seen among the dead letters
+    loose: bool = False  # its attempts cannot be told from here: it was held for longer than allowed, or tried anew
     owed_by: Worker | None = None  # who took it, and is to deliver it again as nobody else can
     charged_unseen: int = 0  # attempts that only a hand-out nobody saw can explain
     plan: Plan = NOTHING
@@ -56,7 +60,7 @@ class Job:
 
     @property
     def done(self) -> bool:
-        return bool(self.acked or self.rejected)
+        return self.acked > 0 or self.dead
 
 
 @dataclass(eq=False)
@@ -65,6 +69,8 @@ class Work:
 
     peer: object
     queue: str
+    max_attempts: int
+    poison: int = 0  # the job that kills whoever takes it; 0 for none
     jobs: list[Job] = field(default_factory=list)
     by_key: dict[str, list[tuple[int, Job]]] = field(default_factory=dict)  # with their numbers
     alive: bool = True
@@ -76,6 +82,7 @@ class Worker:
 
     peer: object
     queue: str
+    hurried: bool = False  # it may hold messages for a time only
     held: int = 0
     closed: bool = False
     newest: dict[tuple[int, int], int] = field(default_factory=dict)  # stream and lane: last first delivery
@@ -184,7 +191,10 @@ class Oracle:
                 worker.newest[order] = number
             job.first = True
         elif not job.deliveries:
-            check(self._left or any(other.closed for other in self.workers), f"{what}, was never delivered before")
+            gave_back = any(other.closed or other.hurried for other in self.workers)
+            check(self._left or gave_back, f"{what}, was never delivered before")
+        check(attempt <= work.max_attempts, f"{what}, of {work.max_attempts}")
+        job.loose |= worker.hurried
         self._check_attempt(what, work, job, worker, attempt)
         self._check_plan(what, work, number, job, ttl)
         job.holder = worker
@@ -196,7 +206,8 @@ class Oracle:
         """That it was its time, and its turn among those of its key."""
         plan = job.plan
         check(self._now() >= job.sent_at + plan.delay - 1e-6, f"{what}, comes before its delay is over")
-        check((ttl is None) == (plan.ttl is None), f"{what}, has a ttl of {ttl}, not of {plan.ttl}")
+        tried_anew = job.loose and ttl is None  # whose times do not begin again
+        check(tried_anew or (ttl is None) == (plan.ttl is None), f"{what}, has a ttl of {ttl}, not of {plan.ttl}")
         if ttl is not None and plan.ttl is not None:
             check(ttl <= plan.ttl - plan.delay + 1e-6, f"{what}, has a ttl of {ttl} left of {plan.ttl}")
             check(ttl > 0 or self.disturbed, f"{what}, had expired when it was sent")
@@ -206,12 +217,16 @@ class Oracle:
             if other is job:
                 continue
             name = f"{what}, of the same key as {other_number}"
-            held = other.holder is not None and not other.holder.closed
+            held = other.holder is not None and not (other.holder.closed or other.holder.hurried)
             check(not held, f"{name}, which is at work")
             if other_number < number and not other.plan.delay and other.plan.ttl is None and not plan.delay:
-                check(other.done, f"{name}, which was before it and is not done")
+                over = other.done or other.rejected or other.loose or other.nacked >= work.max_attempts
+                check(over, f"{name}, which was before it and is not done")
 
     def _check_attempt(self, what: str, work: Work, job: Job, worker: Worker, attempt: int) -> None:
+        if job.loose:
+            check(attempt <= 1 + len(job.deliveries) + self._departures.get(work.peer, 0), what)
+            return
         peers = {peer for _, peer in job.deliveries} | {worker.peer}
         if not any(self._disturbed(work, peer) for peer in peers) and not self._departures.get(work.peer):
             check(attempt == 1 + job.nacked, f"{what}, was nacked {job.nacked} times and no puller was lost")
@@ -229,12 +244,14 @@ class Oracle:
                 f"{total} attempts of this queue were charged for nothing, {lost} pullers were lost",
             )
 
-    def settled(self, worker: Worker, item: bytes, how: str) -> None:
+    def settled(self, worker: Worker, item: bytes, how: str, attempt: int) -> None:
         _, _, work, job = self.job(item)
         worker.held -= 1
         if job.holder is worker:
             job.holder = None
-        if how in ("nacked", "returned") and not worker.closed and self._seen.get((worker.peer, work.peer)) == "away":
+        again = how == "returned" or (how == "nacked" and attempt < work.max_attempts)
+        away = self._seen.get((worker.peer, work.peer)) == "away"
+        if again and away and not (worker.closed or worker.hurried):
             job.owed_by = worker
         if how == "acked":
             job.acked += 1
@@ -244,6 +261,22 @@ class Oracle:
             job.returned += 1
         else:
             job.nacked += 1
+
+    def buried(self, item: bytes, outcomes: list[str]) -> None:
+        """It is among the dead letters, having failed like this."""
+        stream, number, work, job = self.job(item)
+        what = f"job {stream}/{number} is dead of {outcomes}"
+        check(job.rejected or len(outcomes) == work.max_attempts, f"{what}, with {work.max_attempts} attempts")
+        check(outcomes.count("rejected") <= 1, what)
+        check(job.loose or outcomes.count("nacked") <= job.nacked, f"{what}, was nacked {job.nacked} times")
+        job.dead = True
+
+    def tried_again(self, queue: str) -> None:
+        """Somebody has asked for another round for the dead letters of `queue`; perhaps he was not heard."""
+        for stream in self.streams:
+            for job in stream.jobs if isinstance(stream, Work) and stream.queue == queue else ():
+                if job.dead:
+                    job.dead, job.loose = False, True
 
     # --- topics
 

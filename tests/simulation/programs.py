@@ -14,9 +14,11 @@ from zq.core.outgoing import Item, size_of
 from zq.core.pulling import Settled
 from zq.core.reception import INHERIT_PATIENCE
 from zq.info import Gap
+from zq.message import DELAY, TTL
 from zq.testing import SimulatedPeer
 from zq.wire.batch import Batch
 from zq.wire.data import Packed
+from zq.wire.dead import PAIR, split
 from zq.wire.frames import NACKED, REJECTED, RETURNED
 from zq.wire.names import Filter
 from zq.wire.plan import HIGH, LOW, NORMAL, Plan, Planned
@@ -85,7 +87,8 @@ class Sender(Program):
             body = self.message()
             item: Item = body
             if self.random.random() < 0.03:
-                item = Packed(body, (b"part of " + bytes(body[: ITEM.size]),))
+                data = bytes(split(body)[0]) if isinstance(body, Planned) else body
+                item = Packed(body, (b"part of " + data,))
                 outgoing.large_in += size_of(item)
             outgoing.items.append(item)
             self._burst -= 1
@@ -102,11 +105,16 @@ class Pusher(Sender):
     def __init__(self, world: World, peer: SimulatedPeer, queue: str, total: int) -> None:
         super().__init__(world, peer, total)
         self.queue, self.closed = queue, False
-        world.oracle.streams.append(Work(peer, queue))
+        self.work = Work(peer, queue, self.random.choice((1, 2, 5, 20)))
+        if self.random.random() < 0.15:
+            self.work.poison = self.random.randint(1, total)
+        world.oracle.streams.append(self.work)
         self._wishes = self.random.choice(("none", "none", "lanes", "keys", "times", "all"))
         window = self.random.choice((3, 10, 100, 16_384))
         size = ITEM.size * self.random.choice((1, 4, 1_000_000))
-        self.stream = peer.node.push(queue, window=window, window_bytes=size, now=peer.clock())
+        self.stream = peer.node.push(
+            queue, window=window, window_bytes=size, max_attempts=self.work.max_attempts, now=peer.clock()
+        )
         peer.touch()
         self.later(self.random.uniform(0, 0.5))
 
@@ -115,7 +123,7 @@ class Pusher(Sender):
         body = stamp(self.number, self.world.oracle.pushed(self.number, plan))
         if plan == Plan():
             return body
-        planned = Planned(body + ends(plan))
+        planned = Planned(with_extra(body, plan))
         planned.plan = plan
         return planned
 
@@ -169,24 +177,27 @@ class Publisher(Sender):
         return not topic.outgoing.items and topic.arrived_everywhere(topic.head)  # type: ignore[union-attr]
 
 
-def ends(plan: Plan) -> bytes:
-    """What stands for the extra fields of a message: its ttl and delay, as they are at the end of real ones."""
-    return bytes(msgpack.packb(plan.ttl)) + bytes(msgpack.packb(plan.delay or None))
+def with_extra(body: bytes, plan: Plan) -> bytes:
+    """The message that `body` is, with extra fields that say the plan."""
+    return PAIR + body + bytes(msgpack.packb([None, None, *plan.extra]))
 
 
-def end_of(body: bytes, start: int) -> int:
-    """Where the message that begins at `start` ends."""
-    at = start + ITEM.size
-    for _ in range(2):
-        at += 1 if body[at] == 0xC0 else 9
-    return at
+def messages_of(batch: Batch) -> list[bytes]:
+    """One by one, those of a batch with extra fields."""
+    body, messages, start = bytes(batch.body), list[bytes](), 0
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(body)
+    for _ in range(batch.count):
+        unpacker.skip()
+        messages.append(body[start : (start := unpacker.tell())])
+    return messages
 
 
-def remaining_of(body: bytes, start: int) -> float | None:
-    """The ttl of the message that begins at `start`; its delay is over."""
-    at, end = start + ITEM.size, end_of(body, start)
-    ttl: float | None = msgpack.unpackb(body[at : end - 1])
-    assert body[end - 1] == 0xC0
+def ttl_of(message: bytes) -> float | None:
+    """What is left of it as it came; its delay is over."""
+    extra = split(message)[1]
+    assert extra[DELAY] is None
+    ttl: float | None = extra[TTL]
     return ttl
 
 
@@ -212,6 +223,9 @@ class Taker(Program):
         inbox = self.inbox
         while not inbox.handing.ready:
             if not inbox.arrived:
+                if inbox.stalled:
+                    inbox.stalled = False
+                    self.peer.touch(self.stream)
                 return None
             inbox.taken.append(inbox.arrived.popleft())
             self.peer.touch(self.stream)
@@ -224,14 +238,12 @@ class Taker(Program):
         return inbox.handing.batch
 
     def item(self, batch: Batch) -> bytes:
-        body = bytes(batch.body)
-        starts = [0]
-        while batch.extended and len(starts) <= self.place:
-            starts.append(end_of(body, starts[-1]))
-        start = starts[-1] if batch.extended else self.place * ITEM.size
-        item = body[start : start + ITEM.size]
         if batch.extended:
-            self.ttl = remaining_of(body, start)
+            message = messages_of(batch)[self.place]
+            item = bytes(split(message)[0])
+            self.ttl = ttl_of(message)
+        else:
+            item = bytes(batch.body[self.place * ITEM.size : (self.place + 1) * ITEM.size])
         if batch.parts:
             assert [bytes(part) for part in batch.parts] == [b"part of " + item]
         return item
@@ -254,7 +266,9 @@ class Puller(Taker):
         self.inbox = Inbox(self.woken)
         self.prefetch = self.random.choice((None, 1, 2, 5, 64))
         size = ITEM.size * self.random.choice((1, 3, 1_000_000))
-        self.stream = peer.node.pull(queue, self.inbox, prefetch=self.prefetch, prefetch_bytes=size)
+        limit = self.random.choice((None, None, None, 0.2, 1.0))
+        self.worker.hurried = limit is not None
+        self.stream = peer.node.pull(queue, self.inbox, prefetch=self.prefetch, prefetch_bytes=size, work_timeout=limit)
         peer.touch()
 
     def step(self) -> None:
@@ -267,6 +281,8 @@ class Puller(Taker):
                 self.ttl = None
                 item = self.item(batch)
                 self.world.oracle.worked(self.worker, item, batch.attempt, batch.redelivered, self.ttl)
+                if self.world.killed_by(self, item):
+                    return
                 self.held.append((batch, self.place, item))
         self._settle()
         if self.inbox.arrived or self.inbox.handing.ready or self.held:
@@ -284,7 +300,7 @@ class Puller(Taker):
             else:
                 delay = self.random.choice((0.0, 0.0, 0.05, 0.5))
                 batch.link.others.append(Settled(batch.first + place, OUTCOMES[how], delay, "", batch, place))
-            self.world.oracle.settled(self.worker, item, how)
+            self.world.oracle.settled(self.worker, item, how, batch.attempt)
             self.peer.touch(self.stream)
 
     def _outcome(self, attempt: int) -> str:

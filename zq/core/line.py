@@ -58,6 +58,11 @@ class Line:
         if before:
             self.again = deque(sorted(self.again, key=_position))
 
+    def remove(self, piece: Piece) -> None:
+        """One of `again`."""
+        self.again.remove(piece)
+        self.ready -= piece.count
+
     def expire(self, piece: Piece) -> None:
         """Its place is OVER: it is passed over from now on."""
         self.ready -= piece.count

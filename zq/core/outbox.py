@@ -14,6 +14,8 @@ others, whatever their lane, are in a line or in flight and are never looked at 
 those of its key when it is due: until then it holds none of them up. A nacked one keeps its key until it is settled.
 A ttl is looked at before a message leaves, and ends it there while it waits; on a link it is not looked at.
 
+What has failed as often as `max_attempts` says is dropped as "dead", see `dead`.
+
 A crash of this process loses all of them, except those already at a puller, which still delivers them.
 """
 
@@ -33,6 +35,7 @@ from zq.errors import IDS_KEPT
 from zq.info import HeldQueue
 from zq.wire.plan import NORMAL, Plan
 
+MAX_ATTEMPTS = 5  # as many as Celery's and SQS's users commonly set; a handler's failures are spread over 2 s then
 EXPIRING_KEPT = 64  # settled messages whose ttl is not over are kept in the heap; more, if no more than are held
 
 __all__ = ["Chunk", "Outbox", "Piece"]
@@ -45,6 +48,8 @@ class Outbox:
     queue: str
     window: int  # messages held at most; `send` waits beyond
     window_bytes: int  # bytes; one message above it passes alone
+    max_attempts: int = MAX_ATTEMPTS  # deliveries that may fail; the message is dead after the last of them
+    dead: bool = False  # of dead letters: nobody appends, and nobody waits until they are confirmed
     outgoing: Outgoing = field(default_factory=Outgoing)
     lines: list[Line] = field(default_factory=lambda: [Line(), Line(), Line()])  # by lane
     lanes: list[int] = field(default_factory=list)  # those other than the normal one that were ever used
@@ -117,13 +122,10 @@ class Outbox:
     def _admit(self, piece: Piece, plan: Plan, now: float) -> None:
         """A message whose sender asked for something."""
         chunk = piece.chunk
-        chunk.lane = plan.lane
-        if plan.lane != NORMAL and plan.lane not in self.lanes:
-            self.lanes.append(plan.lane)
+        self._into_lane(chunk, plan)
         if plan.groups:
             self.lines[plan.lane].append(piece)
             return
-        chunk.plan = plan
         if plan.ttl is not None:
             chunk.expires = now + plan.ttl
             self.mortal += 1
@@ -132,6 +134,13 @@ class Outbox:
             self._delay(piece, now + plan.delay)
         elif self._may_go(piece):
             self.lines[plan.lane].append(piece)
+
+    def _into_lane(self, chunk: Chunk, plan: Plan) -> None:
+        chunk.lane = plan.lane
+        if plan.lane != NORMAL and plan.lane not in self.lanes:
+            self.lanes.append(plan.lane)
+        if not plan.groups:
+            chunk.plan = plan
 
     def _delay(self, piece: Piece, due: float) -> None:
         self.delayed += piece.count
@@ -277,6 +286,30 @@ class Outbox:
         self.in_flight -= count
         self.waiting += count
         self.redelivered += count
+
+    # --- one message more, or less, that no caller and no puller has to do with
+
+    def put_again(self, piece: Piece, plan: Plan | None = None) -> None:
+        """Takes one message whose chunk has the next position; it waits behind others that are redelivered, and of
+        its key. Its plan has no times."""
+        if plan is not None:
+            self._into_lane(piece.chunk, plan)
+        self.taken += piece.count
+        self.waiting += piece.count
+        self.held_bytes += piece.size
+        if self._may_go(piece):
+            self.lines[piece.chunk.lane].due(piece)
+
+    def waiting_again(self) -> list[Piece]:
+        """What could be sent now and was taken or delivered before, oldest first: the letters of a dead outbox."""
+        return sorted(self.lines[NORMAL].again, key=lambda piece: piece.position)
+
+    def discard(self, piece: Piece, reason: str) -> None:
+        """Drops one of those."""
+        self.lines[NORMAL].remove(piece)
+        self.waiting -= piece.count
+        self.in_flight += piece.count  # from where `drop` takes it
+        self.drop(piece, reason)
 
     # --- reports
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from zq.wire.batch import Parts, Run
+from zq.wire.dead import Failure
 from zq.wire.plan import NORMAL, Plan, remaining
 
 
@@ -52,6 +53,8 @@ class Piece:
     redelivered: bool = False
     alone: bool = False  # somebody died over it: nothing else may be under way beside it
     nacked: bool = False  # somebody did not want it: it does not always go first
+    doubts: int = 0  # pullers lost with it under way, of which nobody knows whether they had been given it
+    history: tuple[Failure, ...] = ()  # attempts that failed; only a piece of one message has some
 
     @property
     def count(self) -> int:
@@ -73,7 +76,9 @@ class Piece:
         return self.slice(self.start, middle), self.slice(middle, self.stop)
 
     def slice(self, start: int, stop: int) -> Piece:
-        return Piece(self.chunk, start, stop, self.attempt, self.redelivered, self.alone, self.nacked)
+        return Piece(
+            self.chunk, start, stop, self.attempt, self.redelivered, self.alone, self.nacked, self.doubts, self.history
+        )
 
     def may_join(self, other: Piece) -> bool:
         """Whether one frame can carry both: it has one attempt number, and parts have a frame to themselves."""

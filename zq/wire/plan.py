@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 import msgpack
 
 from zq.errors import Refused
+from zq.message import KEY, PRIORITY
 from zq.wire.data import Extended, Packed
 from zq.wire.limits import SECONDS
 
@@ -62,6 +63,12 @@ def plan_of(key: str | None, lane: str, ttl: float | None, delay: float) -> Plan
 
 def _is_time(seconds: Any) -> bool:
     return isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds <= SECONDS
+
+
+def plan_in(extra: list[Any]) -> Plan | None:
+    """The lane and the key that extra fields tell; None if it is the normal lane and no key."""
+    lane = next((lane for lane, priority in PRIORITIES.items() if priority == extra[PRIORITY]), NORMAL)
+    return None if lane == NORMAL and extra[KEY] is None else Plan(lane, extra[KEY])
 
 
 def planned(item: bytes | Packed, plan: Plan) -> Planned | Packed:
