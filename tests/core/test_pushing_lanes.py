@@ -60,6 +60,18 @@ def test_each_lane_has_its_own_numbers_and_credit(pullers: Lanes) -> None:
     assert (row.acked, row.in_flight, row.waiting) == (1, 2, 1)
 
 
+def test_each_lane_asks_for_its_own_credit_and_gives_back_what_it_does_not_need(pullers: Lanes) -> None:
+    peer = pullers.arrive("a")
+    pullers.send(b"1", b"2", planned(b"3", lane=LOW), planned(b"later", lane=LOW, delay=9.0))
+    wanted = {body.lane: body.wanted for _, body in pullers.probes if isinstance(body, Probe)}
+    assert wanted[LOW] == 1
+    pullers.tell(peer, NORMAL, limit=2)
+    pullers.probes.clear()
+    pullers.tell(peer, LOW, limit=5, keep=0)
+    [returned] = [body.returned for _, body in pullers.probes if isinstance(body, Probe) and body.lane == LOW]
+    assert returned == 4
+
+
 def test_while_several_lanes_have_credit_they_send_in_turns(pullers: Lanes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zq.core.pushing.TURN", 1)
     peer = pullers.arrive("a")

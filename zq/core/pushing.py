@@ -225,8 +225,10 @@ class Pushing:
             if asking is not pool.asking:
                 pool.asking = asking
                 self._settle_demand(asking, pool, now)
-            else:
+            elif outbox.lanes:
                 self._settle_demand(asking, [link for link in touched if link.lane == lane], now)
+            else:
+                self._settle_demand(asking, touched, now)
 
     def _wake_delayed(self, outbox: Outbox, now: float) -> None:
         if not (outbox.later or outbox.expiring):
@@ -324,6 +326,14 @@ class Pushing:
     def _is_reserved(self, link: SendingLink) -> bool:
         return link.reserved or (bool(link.outbox.lanes) and any(lane.reserved for lane in self._lanes_of(link)))
 
+    def _free(self, link: SendingLink) -> None:
+        """Nothing is under way on it: if that is so on all lanes, the puller is reserved no more."""
+        if not link.outbox.lanes:
+            link.reserved = False
+        elif not any(lane.flights for lane in self._lanes_of(link)):
+            for lane in self._lanes_of(link):
+                lane.reserved = False
+
     def _depart(self, link: SendingLink, pieces: list[Piece], now: float) -> bool:
         flight = link.depart(pieces)
         if not self._transmit(link, flight, now):
@@ -363,7 +373,9 @@ class Pushing:
             returned=link.returned,
             wanted=wanted,
         )
-        items = [item for piece in flight.pieces for item in piece.items(now)]
+        items = first.items(now)
+        for piece in flight.pieces[1:]:
+            items += piece.items(now)
         frame = encode_batch(header, [piece.run() for piece in flight.pieces], items)
         if not self._send_work(link.peer, (frame, *parts)):
             return False
@@ -402,9 +414,8 @@ class Pushing:
             self._send(peer, End(link.id))
         elif link.flights:
             self._resend(link, now)
-        if not link.flights and not any(lane.flights for lane in self._lanes_of(link)):
-            for lane in self._lanes_of(link):
-                lane.reserved = False
+        if not link.flights:
+            self._free(link)
         if not self._needs_probe(link):
             self._timers.cancel((link, "probe"))
         self.dispatch(outbox, now, None if state.closed else link)
