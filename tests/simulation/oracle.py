@@ -14,7 +14,8 @@ from hashlib import blake2b
 
 from zq.info import EventKind, Gap
 
-ITEM = struct.Struct(">IQ8s")  # stream, number, digest
+ITEM = struct.Struct(">2sIQ8s")  # a msgpack of 20 bytes: stream, number, digest
+BIN = b"\xc4\x14"
 
 
 class Violation(AssertionError):
@@ -27,11 +28,12 @@ def check(holds: object, what: str) -> None:
 
 
 def stamp(stream: int, number: int) -> bytes:
-    return ITEM.pack(stream, number, blake2b(b"%d/%d" % (stream, number), digest_size=8).digest())
+    return ITEM.pack(BIN, stream, number, blake2b(b"%d/%d" % (stream, number), digest_size=8).digest())
 
 
 def identity(item: bytes) -> tuple[int, int]:
-    stream, number, _ = ITEM.unpack(item)
+    check(len(item) == ITEM.size, f"not a message: {item.hex()}")
+    _, stream, number, _ = ITEM.unpack(item)
     check(item == stamp(stream, number), f"a message that nobody sent: {item.hex()}")
     return stream, number
 
@@ -46,6 +48,8 @@ class Job:
     rejected: int = 0
     nacked: int = 0  # by open pullers
     returned: int = 0
+    dead: bool = False  # seen among the dead letters
+    loose: bool = False  # its attempts cannot be told from here: it was held for longer than allowed, or tried anew
     owed_by: Worker | None = None  # who took it, and is to deliver it again as nobody else can
     charged_unseen: int = 0  # attempts that only a hand-out nobody saw can explain
 
@@ -56,6 +60,8 @@ class Work:
 
     peer: object
     queue: str
+    max_attempts: int
+    poison: int = 0  # the job that kills whoever takes it; 0 for none
     jobs: list[Job] = field(default_factory=list)
     alive: bool = True
 
@@ -66,6 +72,7 @@ class Worker:
 
     peer: object
     queue: str
+    hurried: bool = False  # it may hold messages for a time only
     held: int = 0
     closed: bool = False
     newest: dict[int, int] = field(default_factory=dict)  # stream: last first delivery
@@ -168,13 +175,19 @@ class Oracle:
             worker.newest[stream] = number
             job.first = True
         elif not job.deliveries:
-            check(self._left or any(other.closed for other in self.workers), f"{what}, was never delivered before")
+            gave_back = any(other.closed or other.hurried for other in self.workers)
+            check(self._left or gave_back, f"{what}, was never delivered before")
+        check(attempt <= work.max_attempts, f"{what}, of {work.max_attempts}")
+        job.loose |= worker.hurried
         self._check_attempt(what, work, job, worker, attempt)
         job.deliveries.append((self._now(), worker.peer))
         job.owed_by = None
         worker.held += 1
 
     def _check_attempt(self, what: str, work: Work, job: Job, worker: Worker, attempt: int) -> None:
+        if job.loose:
+            check(attempt <= 1 + len(job.deliveries) + self._departures.get(work.peer, 0), what)
+            return
         peers = {peer for _, peer in job.deliveries} | {worker.peer}
         if not any(self._disturbed(work, peer) for peer in peers) and not self._departures.get(work.peer):
             check(attempt == 1 + job.nacked, f"{what}, was nacked {job.nacked} times and no puller was lost")
@@ -191,10 +204,12 @@ class Oracle:
                 f"{total} attempts of this queue were charged for nothing, {lost} pullers were lost",
             )
 
-    def settled(self, worker: Worker, item: bytes, how: str) -> None:
+    def settled(self, worker: Worker, item: bytes, how: str, attempt: int) -> None:
         _, _, work, job = self.job(item)
         worker.held -= 1
-        if how in ("nacked", "returned") and not worker.closed and self._seen.get((worker.peer, work.peer)) == "away":
+        again = how == "returned" or (how == "nacked" and attempt < work.max_attempts)
+        away = self._seen.get((worker.peer, work.peer)) == "away"
+        if again and away and not (worker.closed or worker.hurried):
             job.owed_by = worker
         if how == "acked":
             job.acked += 1
@@ -204,6 +219,22 @@ class Oracle:
             job.returned += 1
         else:
             job.nacked += 1
+
+    def buried(self, item: bytes, outcomes: list[str]) -> None:
+        """It is among the dead letters, having failed like this."""
+        stream, number, work, job = self.job(item)
+        what = f"job {stream}/{number} is dead of {outcomes}"
+        check(job.rejected or len(outcomes) == work.max_attempts, f"{what}, with {work.max_attempts} attempts")
+        check(outcomes.count("rejected") <= 1, what)
+        check(job.loose or outcomes.count("nacked") <= job.nacked, f"{what}, was nacked {job.nacked} times")
+        job.dead = True
+
+    def tried_again(self, queue: str) -> None:
+        """Somebody has asked for another round for the dead letters of `queue`; perhaps he was not heard."""
+        for stream in self.streams:
+            for job in stream.jobs if isinstance(stream, Work) and stream.queue == queue else ():
+                if job.dead:
+                    job.dead, job.loose = False, True
 
     # --- topics
 
@@ -272,7 +303,7 @@ class Oracle:
         missing: list[str] = []
         for index, stream in enumerate(self.streams):
             if isinstance(stream, Work):
-                left = [number for number, job in enumerate(stream.jobs, 1) if not (job.acked or job.rejected)]
+                left = [number for number, job in enumerate(stream.jobs, 1) if not (job.acked or job.dead)]
                 if not stream.alive:
                     left = [number for number in left if (by := stream.jobs[number - 1].owed_by) and not by.closed]
                 if left:

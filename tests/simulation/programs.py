@@ -96,10 +96,15 @@ class Pusher(Sender):
     def __init__(self, world: World, peer: SimulatedPeer, queue: str, total: int) -> None:
         super().__init__(world, peer, total)
         self.queue, self.closed = queue, False
-        world.oracle.streams.append(Work(peer, queue))
+        self.work = Work(peer, queue, self.random.choice((1, 2, 5, 20)))
+        if self.random.random() < 0.15:
+            self.work.poison = self.random.randint(1, total)
+        world.oracle.streams.append(self.work)
         window = self.random.choice((3, 10, 100, 16_384))
         size = ITEM.size * self.random.choice((1, 4, 1_000_000))
-        self.stream = peer.node.push(queue, window=window, window_bytes=size, now=peer.clock())
+        self.stream = peer.node.push(
+            queue, window=window, window_bytes=size, max_attempts=self.work.max_attempts, now=peer.clock()
+        )
         peer.touch()
         self.later(self.random.uniform(0, 0.5))
 
@@ -162,6 +167,9 @@ class Taker(Program):
         inbox = self.inbox
         while not inbox.handing.ready:
             if not inbox.arrived:
+                if inbox.stalled:
+                    inbox.stalled = False
+                    self.peer.touch(self.stream)
                 return None
             inbox.taken.append(inbox.arrived.popleft())
             self.peer.touch(self.stream)
@@ -197,7 +205,9 @@ class Puller(Taker):
         self.inbox = Inbox(self.woken)
         self.prefetch = self.random.choice((None, 1, 2, 5, 64))
         size = ITEM.size * self.random.choice((1, 3, 1_000_000))
-        self.stream = peer.node.pull(queue, self.inbox, prefetch=self.prefetch, prefetch_bytes=size)
+        limit = self.random.choice((None, None, None, 0.2, 1.0))
+        self.worker.hurried = limit is not None
+        self.stream = peer.node.pull(queue, self.inbox, prefetch=self.prefetch, prefetch_bytes=size, work_timeout=limit)
         peer.touch()
 
     def step(self) -> None:
@@ -209,6 +219,8 @@ class Puller(Taker):
                 assert isinstance(batch, Batch)
                 item = self.item(batch)
                 self.world.oracle.worked(self.worker, item, batch.attempt, batch.redelivered)
+                if self.world.killed_by(self, item):
+                    return
                 self.held.append((batch, self.place, item))
         self._settle()
         if self.inbox.arrived or self.inbox.handing.ready or self.held:
@@ -226,7 +238,7 @@ class Puller(Taker):
             else:
                 delay = self.random.choice((0.0, 0.0, 0.05, 0.5))
                 batch.link.others.append(Settled(batch.first + place, OUTCOMES[how], delay, "", batch, place))
-            self.world.oracle.settled(self.worker, item, how)
+            self.world.oracle.settled(self.worker, item, how, batch.attempt)
             self.peer.touch(self.stream)
 
     def _outcome(self, attempt: int) -> str:

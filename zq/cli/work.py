@@ -12,7 +12,7 @@ from zq.cli import connection, parameters
 from zq.cli.lines import read
 from zq.cli.notes import Complaints, counted, note
 from zq.cli.receive import show
-from zq.cli.render import Render, only_data
+from zq.cli.render import Render, only_data, readable
 
 SLICE = 1.0  # s without progress until push says what it waits for; a working puller's receipts take milliseconds
 LARGEST_PREFETCH = 64  # messages; what the library starts with, so -n asks for less, never for more
@@ -23,17 +23,32 @@ LARGEST_PREFETCH = 64  # messages; what the library starts with, so -n asks for 
 @click.argument("messages", metavar="[MESSAGE]...", nargs=-1)
 @parameters.every_line_is_json
 @click.option("--timeout", type=parameters.SECONDS, metavar="S", help="Give up when nothing moved for S seconds.")
+@click.option(
+    "--max-attempts",
+    type=click.IntRange(1, 65_535),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Give up a message of which N deliveries have failed.",
+)
 @connection.options
-def push(queue: str, messages: tuple[str, ...], every_line_is_json: bool, timeout: float | None, peer: zq.Peer) -> int:
+def push(
+    queue: str,
+    messages: tuple[str, ...],
+    every_line_is_json: bool,
+    timeout: float | None,
+    max_attempts: int,
+    peer: zq.Peer,
+) -> int:
     """Push each MESSAGE, or each line of standard input, to QUEUE.
 
     A line that begins with { or [ is JSON, any other is text. Ends when every message has been acknowledged: until
     then nobody but this command holds them. Without a puller it waits for one; with --timeout it ends with 3 and says
-    how many are undelivered.
+    how many are undelivered. Messages that nobody could process are named at the end, and the command ends with 1.
     """
     complaints = Complaints()
     with peer:
-        pushing = Pushing(peer.pusher(queue), queue, timeout)
+        pushing = Pushing(peer.pusher(queue, max_attempts=max_attempts), queue, timeout)
         try:
             for where, data in read(messages, complaints.add, every_line_is_json=every_line_is_json):
                 try:
@@ -47,7 +62,17 @@ def push(queue: str, messages: tuple[str, ...], every_line_is_json: bool, timeou
         except KeyboardInterrupt:
             note("interrupted")
             pushing.finish(at_once=True)
+        for letter in given_up(peer, queue):
+            complaints.add(f"nobody could process {letter.id}, {readable(letter.data):.80}: {readable(letter.reason)}")
     return complaints.code
+
+
+def given_up(peer: zq.Peer, queue: str) -> list[zq.DeadLetter]:
+    """Those that this command pushed and nobody could process: they are gone with it."""
+    if not any(row.queue == queue and sum(row.dropped.values()) for row in peer.ledger().held):
+        return []
+    letters = peer.dead_letters(queue, timeout=1.0).letters
+    return [letter for letter in letters if letter.holder_id == peer.id]
 
 
 class Pushing:
@@ -103,13 +128,26 @@ class Pushing:
 @click.argument("queue")
 @parameters.rendering(only_data)
 @parameters.ending
+@click.option(
+    "--work-timeout",
+    type=click.FloatRange(min=0.0, min_open=True),
+    metavar="S",
+    help="Give back what could not be printed for S seconds; an attempt is counted.",
+)
 @connection.options
-def pull(queue: str, render: Render, count: int | None, timeout: float | None, peer: zq.Peer) -> int:
+def pull(
+    queue: str,
+    render: Render,
+    count: int | None,
+    timeout: float | None,
+    work_timeout: float | None,
+    peer: zq.Peer,
+) -> int:
     """Take messages from QUEUE, print them, and acknowledge each once it is printed.
 
     A message that cannot be printed, because the reader of the pipe has left, goes to somebody else. Prefer -n 3 to
     `| head -n 3`: what fits into the pipe counts as printed.
     """
     prefetch = min(count, LARGEST_PREFETCH) if count is not None else None
-    with peer, peer.puller(queue, prefetch=prefetch) as puller:
+    with peer, peer.puller(queue, prefetch=prefetch, work_timeout=work_timeout) as puller:
         return show(puller, render, count=count, timeout=timeout)

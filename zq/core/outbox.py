@@ -6,6 +6,8 @@ Every message has one position (1, 2, ... in the order taken) and is in one of t
                 ^            |
                 +-- nacked, returned, or its link ended
 
+What has failed as often as `max_attempts` says is dropped as "dead", see `dead`.
+
 A crash of this process loses all of them, except those already at a puller, which still delivers them.
 """
 
@@ -22,7 +24,10 @@ from zq.core.topics import Origin
 from zq.errors import IDS_KEPT
 from zq.info import HeldQueue
 from zq.wire.batch import Parts, Run
+from zq.wire.dead import Failure
 from zq.wire.limits import BATCH_BYTES, BATCH_MESSAGES
+
+MAX_ATTEMPTS = 5  # as many as Celery's and SQS's users commonly set; a handler's failures are spread over 2 s then
 
 
 @dataclass(eq=False, slots=True)
@@ -52,6 +57,8 @@ class Piece:
     redelivered: bool = False
     alone: bool = False  # somebody died over it: nothing else may be under way beside it
     nacked: bool = False  # somebody did not want it: it does not always go first
+    doubts: int = 0  # pullers lost with it under way, of which nobody knows whether they had been given it
+    history: tuple[Failure, ...] = ()  # attempts that failed; only a piece of one message has some
 
     @property
     def count(self) -> int:
@@ -73,7 +80,9 @@ class Piece:
         return self.slice(self.start, middle), self.slice(middle, self.stop)
 
     def slice(self, start: int, stop: int) -> Piece:
-        return Piece(self.chunk, start, stop, self.attempt, self.redelivered, self.alone, self.nacked)
+        return Piece(
+            self.chunk, start, stop, self.attempt, self.redelivered, self.alone, self.nacked, self.doubts, self.history
+        )
 
     def may_join(self, other: Piece) -> bool:
         """Whether one frame can carry both: it has one attempt number, and parts have a frame to themselves."""
@@ -96,6 +105,8 @@ class Outbox:
     queue: str
     window: int  # messages held at most; `send` waits beyond
     window_bytes: int  # bytes; one message above it passes alone
+    max_attempts: int = MAX_ATTEMPTS  # deliveries that may fail; the message is dead after the last of them
+    dead: bool = False  # of dead letters: nobody appends, and nobody waits until they are confirmed
     outgoing: Outgoing = field(default_factory=Outgoing)
     fresh: deque[Piece] = field(default_factory=deque)
     again: deque[Piece] = field(default_factory=deque)  # redelivered; goes before fresh
@@ -258,22 +269,43 @@ class Outbox:
         self.waiting += count
         self.redelivered += count
 
+    # --- one message more, or less, that no caller and no puller has to do with
+
+    def put_again(self, piece: Piece) -> None:
+        """Takes one message whose chunk has the next position; it waits behind others that are redelivered."""
+        self.taken += piece.count
+        self.waiting += piece.count
+        self.held_bytes += piece.size
+        self.again.append(piece)
+
+    def waiting_again(self) -> list[Piece]:
+        """What could be sent now and was taken or delivered before, oldest first: the letters of a dead outbox."""
+        return sorted(self.again, key=lambda piece: piece.position)
+
+    def discard(self, piece: Piece, reason: str) -> None:
+        """Drops one of `again`."""
+        self.again.remove(piece)
+        self.waiting -= piece.count
+        self.in_flight += piece.count  # from where `drop` takes it
+        self.drop(piece, reason)
+
     # --- reports
 
     def settled_through(self, position: int) -> bool:
         return self.done.first_missing(1) > position
 
-    def _pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[Piece]:
+        """Those that wait."""
         yield from self.again
         yield from self.fresh
         yield from (piece for _, _, piece in self.later)
 
     def oldest(self, in_flight: Iterator[Piece]) -> float | None:
         """When the oldest message still held was taken."""
-        return min((piece.chunk.taken_at for pieces in (self._pieces(), in_flight) for piece in pieces), default=None)
+        return min((piece.chunk.taken_at for pieces in (self.pieces(), in_flight) for piece in pieces), default=None)
 
     def unsettled_ids(self, in_flight: Iterator[Piece]) -> list[str]:
-        pieces = sorted([*self._pieces(), *in_flight], key=lambda piece: piece.position)
+        pieces = sorted([*self.pieces(), *in_flight], key=lambda piece: piece.position)
         ids: list[str] = []
         for piece in pieces:
             origin, first, length, _ = piece.run()

@@ -8,6 +8,13 @@ Events:
 - gone, goodbye: the links to that peer end; what was unsettled is waiting again. A crash charges an attempt to what
   had been handed to the program, and always to the lowest unsettled number that had arrived; a charged message goes
   alone from then on, so that one that kills its worker takes no others along.
+- a message that is rejected, or whose last attempt has failed, is dead: it leaves its outbox for that of the dead
+  letters of its queue (`dead`).
+
+A message may kill its worker before the worker's engine has told anybody that it came. To its pusher that looks as if
+it had never arrived, which is nobody's fault; so the first time nothing is charged, but everything that was under way
+is *doubted*. If that happens again to what is doubted, it goes alone from then on, and the lowest number is charged:
+so a message ends after two crashes more than `max_attempts`, however fast it kills, and whatever is beside it.
 
 Nothing is sent before the peer knows its realm (`may_send`), so that nobody is passed over.
 """
@@ -16,12 +23,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from zq.core.dead import bury, dead_queue_of, new_dead_outbox, with_failure
 from zq.core.link import Flight, SendingLink
-from zq.core.outbox import Outbox, Piece
+from zq.core.outbox import MAX_ATTEMPTS, Outbox, Piece
 from zq.core.timers import Timers
 from zq.core.topics import Origin
 from zq.info import HeldQueue
 from zq.wire.batch import ATTEMPT_MOST, REDELIVERED, BatchHeader, Parts, encode_batch
+from zq.wire.dead import Failure
 from zq.wire.frames import ACKED, NACKED, REJECTED, STORED, End, Entry, Probe, State
 
 PROBE_AFTER, PROBE_MOST = 0.2, 2.0  # s without news until a link is probed, doubled up to
@@ -41,8 +50,12 @@ class Pushing:
         send_work: Callable[[bytes, Parts], bool],
         generation_of: Callable[[bytes], int],
         session_of: Callable[[bytes], int],
+        *,
+        name_of: Callable[[bytes], str] = lambda peer: "",
+        tell: Callable[[str], None] = lambda what: None,
     ) -> None:
-        """`generation_of` counts the work connections to a peer; `send_work` is False when it takes nothing now."""
+        """`generation_of` counts the work connections to a peer; `send_work` is False when it takes nothing now.
+        `name_of` is what a peer is called, `tell` hears of what an operator should know."""
         self._origin = origin
         self._timers = timers
         self._draw = draw
@@ -50,22 +63,38 @@ class Pushing:
         self._send_work = send_work
         self._generation_of = generation_of
         self._session_of = session_of
+        self._name_of = name_of
+        self._tell = tell
         self._outboxes: dict[str, Outbox] = {}
         self._links: dict[bytes, SendingLink] = {}
         self._by_queue: dict[str, dict[tuple[bytes, bytes], SendingLink]] = {}  # by peer and puller
         self._pullers: dict[bytes, list[list[object]]] = {}  # rows of each peer's entry
         self.may_send = False
         self.released: set[Outbox] = set()  # have room for what callers left; the owner takes again
+        self.ahead = 0.0  # s that the wall clock is before ours; kept by the owner
+        self.opened = False  # there is a queue more that the owner does not know of
 
     def __iter__(self) -> Iterator[Outbox]:
         return iter(self._outboxes.values())
 
-    def open(self, queue: str, *, window: int, window_bytes: int, now: float) -> Outbox:
-        outbox = self._outboxes[queue] = Outbox(queue=queue, window=window, window_bytes=window_bytes)
-        self._by_queue[queue] = {}
+    def open(
+        self, queue: str, *, window: int, window_bytes: int, max_attempts: int = MAX_ATTEMPTS, now: float
+    ) -> Outbox:
+        return self._open(Outbox(queue=queue, window=window, window_bytes=window_bytes, max_attempts=max_attempts), now)
+
+    def _open(self, outbox: Outbox, now: float) -> Outbox:
+        self._outboxes[outbox.queue] = outbox
+        self._by_queue[outbox.queue] = {}
         for peer in self._pullers:
             self._open_links(peer, now)
         return outbox
+
+    def find(self, queue: str) -> Outbox | None:
+        return self._outboxes.get(queue)
+
+    def dead_outboxes(self) -> list[Outbox]:
+        """Those of dead letters, by name."""
+        return sorted((outbox for outbox in self if outbox.dead), key=lambda outbox: outbox.queue)
 
     def close(self, outbox: Outbox) -> None:
         """Forgets the queue; what it still holds is the caller's to report."""
@@ -124,6 +153,7 @@ class Pushing:
                 link.returned,
                 wanted,
                 first.chunk.size_of(first.start, first.start + 1) if first is not None else 0,
+                link.outbox.max_attempts,
             ),
         )
 
@@ -265,7 +295,7 @@ class Pushing:
         outbox = link.outbox
         self._merge(link, state, now)
         if state.closed:
-            self._end(link, charge=False)
+            self._end(link, now, charge=False)
             self._send(peer, End(link.id))
         elif link.flights:
             self._resend(link)
@@ -298,18 +328,51 @@ class Pushing:
                     outbox.ack(piece)
             elif pieces:
                 outbox.retry(pieces)
-        for number, outcome, delay, _ in state.refused:
+        for number, outcome, delay, reason in state.refused:
             for piece in link.settle(number, number):
                 news = True
                 if outcome == REJECTED:
-                    outbox.drop(piece, "rejected")
+                    self._bury(outbox, self._failed(link, piece, "rejected", reason, now), reason, now)
                 elif outcome == NACKED:
-                    again = piece.slice(piece.start, piece.stop)
-                    again.attempt = min(again.attempt + 1, ATTEMPT_MOST)
+                    again = self._failed(link, piece, "nacked", reason, now)
                     again.alone, again.nacked = False, True
-                    outbox.retry([again], due=now + float(delay) if delay > 0 else None)
+                    if not self._is_dead(outbox, again, now):
+                        outbox.retry([again], due=now + float(delay) if delay > 0 else None)
         if news:
             link.patience = 0.0
+
+    # --- failures
+
+    def _failed(self, link: SendingLink, piece: Piece, outcome: str, reason: str, now: float) -> Piece:
+        """One message, with its history."""
+        failed = piece.slice(piece.start, piece.stop)
+        failure = Failure(piece.attempt, outcome, self._name_of(link.peer), link.peer, now + self.ahead, reason)
+        failed.history = with_failure(piece, failure)
+        return failed
+
+    def _is_dead(self, outbox: Outbox, piece: Piece, now: float) -> bool:
+        """Counts the attempt that has failed, and buries the message if that was the last."""
+        if piece.attempt >= outbox.max_attempts:
+            times = f"{piece.attempt} attempt{'s' if piece.attempt > 1 else ''} failed"
+            last = piece.history[-1]
+            reason = f"{times}; the last: {last.outcome}{f', {last.reason}' if last.reason else ''}"
+            self._bury(outbox, piece, reason, now, counted="dead")
+            return True
+        piece.attempt = min(piece.attempt + 1, ATTEMPT_MOST)
+        return False
+
+    def _bury(self, outbox: Outbox, piece: Piece, reason: str, now: float, counted: str = "rejected") -> None:
+        outbox.drop(piece, counted)
+        if outbox.dead:
+            return
+        name = dead_queue_of(outbox.queue)
+        letters = self._outboxes.get(name)
+        if letters is None:
+            letters = self._open(new_dead_outbox(name), now)
+            self.opened = True
+            self._tell(f"a message of {outbox.queue} is dead: {reason[:200]!r}; more are only counted, see {name}")
+        bury(letters, piece, outbox.queue, reason, now, now + self.ahead)
+        self.dispatch(letters, now)
 
     def _resend(self, link: SendingLink) -> None:
         """What the present connection has not carried and the puller does not have goes out again, in order."""
@@ -328,25 +391,35 @@ class Pushing:
         touched: dict[str, Outbox] = {}
         for link in self._links_to(peer):
             touched[link.outbox.queue] = link.outbox
-            self._end(link, charge=crashed)
+            self._end(link, now, charge=crashed)
         if peer in self._pullers:
             self._open_links(peer, now)
         for outbox in touched.values():
             self.dispatch(outbox, now)
+            if outbox.outgoing.items:
+                self.released.add(outbox)  # the dead have left room
+            outbox.outgoing.wake()
 
-    def _end(self, link: SendingLink, *, charge: bool) -> None:
+    def _end(self, link: SendingLink, now: float, *, charge: bool) -> None:
         self._forget(link)
         if not charge:
             link.outbox.retry(list(link.in_flight()))
             return
         pieces: list[Piece] = []
         lowest = True
-        for number, piece in link.unsettled():
-            if number <= link.handed or (lowest and number < link.expected):
-                piece.attempt = min(piece.attempt + 1, ATTEMPT_MOST)
-                piece.alone = True
+        for number, piece in list(link.unsettled()):
+            again = piece
+            if number <= link.handed or (lowest and (number < link.expected or piece.doubts)):
+                again = self._failed(link, piece, "lost", "its puller was lost", now)
+                again.alone = True
+                if self._is_dead(link.outbox, again, now):
+                    lowest = False
+                    continue
+            else:
+                again.alone |= again.doubts > 0
+                again.doubts += 1
             lowest = False
-            pieces.append(piece)
+            pieces.append(again)
         link.outbox.retry(pieces)
 
     # --- reports
@@ -354,6 +427,10 @@ class Pushing:
     def in_flight(self, outbox: Outbox) -> Iterator[Piece]:
         for link in self._by_queue[outbox.queue].values():
             yield from link.in_flight()
+
+    def held(self, outbox: Outbox) -> list[Piece]:
+        """All that the outbox holds, in the order taken."""
+        return sorted([*outbox.pieces(), *self.in_flight(outbox)], key=lambda piece: piece.position)
 
     def unsettled_ids(self, outbox: Outbox) -> list[str]:
         return outbox.unsettled_ids(self.in_flight(outbox))
