@@ -51,17 +51,40 @@ def test_a_size_that_cannot_be_is_refused(size: Any) -> None:
         zq.Dedup(size)
 
 
+class Slow(str):
+    """An id that lets another thread in between the question whether it is known and its being remembered."""
+
+    __slots__ = ("asked",)
+
+    def __hash__(self) -> int:
+        self.asked()  # type: ignore[attr-defined]
+        return super().__hash__()
+
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(other)
+
+
 def test_of_several_threads_exactly_one_is_the_first() -> None:
-    done, firsts = zq.Dedup(10_000), list[str]()
-    together = threading.Barrier(4)
+    done = zq.Dedup(10)
+    asked, other_is_done = threading.Event(), threading.Event()
+    answers: dict[str, bool] = {}
+    calls = []
 
-    def ask() -> None:
-        together.wait()
-        firsts.extend(id for id in map(str, range(2_000)) if not done.seen(id))
+    def let_in() -> None:
+        calls.append(1)
+        if len(calls) == 2:  # it is not known, and about to be remembered
+            asked.set()
+            other_is_done.wait(0.2)  # in vain, if the other one has to wait as well
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(firsts) == sorted(map(str, range(2_000)))
+    def other() -> None:
+        asked.wait()
+        answers["other"] = done.seen("a")
+        other_is_done.set()
+
+    slow = Slow("a")
+    slow.asked = let_in
+    thread = threading.Thread(target=other)
+    thread.start()
+    answers["one"] = done.seen(slow)
+    thread.join()
+    assert answers == {"one": False, "other": True}

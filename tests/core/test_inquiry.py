@@ -21,7 +21,7 @@ ASKER, HOLDER = b"a" * 16, b"h" * 16
 
 
 class Asking:
-    """One who asks and one who holds; `lost` counts frames that are to be lost, of either."""
+    """One who asks and one who holds; `lost` says which of the next frames are lost, questions and answers in turn."""
 
     def __init__(self) -> None:
         self.holder = Pullers()
@@ -30,14 +30,13 @@ class Asking:
         self.inquiries = Inquiries(self.timers, self._carry)
         self.under_way: list[Inquire] = []
         self.answered: list[Letters] = []
-        self.lost = 0
+        self.lost: list[bool] = []
 
     def _carry(self, peer: bytes, question: Inquire) -> None:
         self.under_way.append(question)
 
     def _loses(self) -> bool:
-        self.lost -= 1
-        return self.lost >= 0
+        return self.lost.pop(0) if self.lost else False
 
     def ask(self, action: int, queue: str = QUEUE, *ids: str) -> Any:
         asked = self.inquiries.begin(action, queue, ids, [HOLDER], 0.0)
@@ -104,11 +103,17 @@ def test_only_those_with_the_ids_are_listed(asking: Asking) -> None:
     assert reasons(asked) == ["reason 2"]
 
 
-@pytest.mark.parametrize("lost", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    "lost",
+    [[], [True, True], [False, True], [False, True, False, True], [True, False, True]],
+    ids=["nothing", "questions", "an answer", "answers", "a question and an answer"],
+)
 @pytest.mark.parametrize(("action", "reason"), [(RETRY, "retried"), (PURGE, "purged")])
-def test_what_is_asked_is_done_once_and_counted_right(asking: Asking, action: int, reason: str, lost: int) -> None:
+def test_what_is_asked_is_done_once_and_counted_right(
+    asking: Asking, action: int, reason: str, lost: list[bool]
+) -> None:
     bury(asking.holder, b"\1", b"\2", b"\3")
-    asking.lost = lost
+    asking.lost = list(lost)
     asked = asking.ask(action)
     assert asked.count == 3
     letters = asking.holder.pushing.find("jobs.dead")

@@ -54,7 +54,7 @@ def list_letters(queue: str | None, as_json: bool, timeout: float, peer: zq.Peer
         connection.settle(peer)
         answer = peer.dead_letters(queue, timeout=timeout)
     if as_json:
-        emit(b"".join(line(to_json(record(letter))) for letter in answer.letters))
+        emit(b"".join(line(to_json(record(letter) | {"data": letter.data})) for letter in answer.letters))
     elif answer.letters:
         print_table(LETTERS, answer.letters)
     else:
@@ -74,7 +74,7 @@ def show(queue: str, ids: tuple[str, ...], as_json: bool, timeout: float, peer: 
         connection.settle(peer)
         answer = peer.dead_letters(queue, ids=ids, timeout=timeout)
     if as_json:
-        emit(b"".join(line(to_json(record(letter))) for letter in answer.letters))
+        emit(b"".join(line(to_json(record(letter) | {"data": letter.data})) for letter in answer.letters))
     else:
         emit(b"".join(line(text) for letter in answer.letters for text in told(letter)))
     if missing := sorted(set(ids) - {letter.id for letter in answer.letters}):
@@ -86,7 +86,7 @@ def show(queue: str, ids: tuple[str, ...], as_json: bool, timeout: float, peer: 
 def told(letter: zq.DeadLetter) -> list[str]:
     """One letter for people."""
     lines = [
-        f"{readable(letter.id)} of {letter.queue}, kept by {readable(letter.holder)}",
+        f"{readable(letter.id)} of {readable(letter.queue)}, kept by {readable(letter.holder)}",
         f"  sent   {timestamp(letter.sent_at)}",
         f"  died   {_moment(letter.died_at)}: {readable(letter.reason)}",
     ]
@@ -140,9 +140,9 @@ def _act(what: str, peer: zq.Peer, act: Callable[[], zq.DeadLetters], as_json: b
 
 def _code(answer: zq.DeadLetters) -> int:
     for problem in answer.problems:
-        note(problem)
+        note(readable(problem))
     for name in answer.unknown:
-        note(f"{name} did not answer; what it keeps is unknown")
+        note(f"{readable(name)} did not answer; what it keeps is unknown")
     return ERROR if answer.problems else UNFINISHED if answer.unknown else OK
 
 

@@ -305,7 +305,9 @@ class PusherCore(Sender):
         full = ", window full" if outbox.held >= outbox.window else ""
         pullers = len(self._engine.node.pushing.pullers(outbox.queue))
         waiting = outbox.waiting + len(outbox.outgoing.items)
-        return f"{pullers} pullers, {outbox.in_flight} in flight, {waiting} waiting{full}"
+        dead = sum(outbox.dropped.values())
+        given_up = f", {dead} dead" if dead else ""
+        return f"{pullers} pullers, {outbox.in_flight} in flight, {waiting} waiting{full}{given_up}"
 
 
 class Receipt:
