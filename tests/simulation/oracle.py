@@ -229,12 +229,10 @@ class Oracle:
         check(job.loose or outcomes.count("nacked") <= job.nacked, f"{what}, was nacked {job.nacked} times")
         job.dead = True
 
-    def tried_again(self, queue: str) -> None:
-        """Somebody has asked for another round for the dead letters of `queue`; perhaps he was not heard."""
-        for stream in self.streams:
-            for job in stream.jobs if isinstance(stream, Work) and stream.queue == queue else ():
-                if job.dead:
-                    job.dead, job.loose = False, True
+    def tried_again(self, item: bytes) -> None:
+        """Somebody has asked for another round for this dead letter; perhaps he was not heard."""
+        _, _, _, job = self.job(item)
+        job.dead, job.loose = False, True
 
     # --- topics
 

@@ -46,6 +46,7 @@ def check_rest(peers: Sequence[SimulatedPeer]) -> None:
             used = sum(link.in_use for link in puller.links.values())
             check(used <= puller.prefetch.size, f"{name}: {used} of {puller.prefetch.size} lent at rest")
             check(not puller.closing, f"{name} has a puller that is closing still")
+            check(not puller.hung, f"{name} has a puller that gets no credit although its program asks for more")
         for publisher, reception in node.receptions._receptions.items():
             check(publisher in ids, f"{name} receives from one who is gone")
             check(not (reception.held_bytes or reception.holes or reception.asked), f"{name}: {reception}")

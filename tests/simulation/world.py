@@ -17,7 +17,7 @@ from tests.simulation.oracle import Oracle, Work, check
 from tests.simulation.programs import FILTERS, READERS, TOPICS, WORKERS, Program, Publisher, Puller, Pusher, Subscriber
 from tests.simulation.rest import check_rest
 from zq.core import inbox, inquiry, outbox, outgoing, pulling, reception, topics
-from zq.core.dead import item_of
+from zq.core.dead import dead_queue_of, item_of
 from zq.core.outbox import Outbox
 from zq.core.port import Kind
 from zq.info import EventKind, PeerInfo
@@ -148,6 +148,14 @@ class World:
                 headers = dict(zip(extra[HEADERS][::2], extra[HEADERS][1::2], strict=True))
                 self.oracle.buried(bytes(body), [failure.outcome for failure in history_of(headers)])
             self._looked_at[letters] = letters.taken
+
+    def try_again(self, queue: str) -> None:
+        """Somebody is about to ask for another round for its dead letters."""
+        for peer in self.running:
+            letters = peer.node.pushing.find(dead_queue_of(queue))
+            for piece in peer.node.pushing.held(letters) if letters is not None else ():
+                self.oracle.tried_again(bytes(unwrap(item_of(piece))))
+        self._looked_at.clear()
 
     def killed_by(self, program: Puller, item: bytes) -> bool:
         """A message may kill the process that takes it, before its engine has told anybody that it came."""
@@ -306,8 +314,7 @@ class World:
                 for holder in self.running:
                     self.look_for_the_dead(holder)
                 if action == RETRY:
-                    self.oracle.tried_again(queue)
-                    self._looked_at.clear()
+                    self.try_again(queue)
                 peer.node.inquire(action, queue, [], peer.clock())
                 peer.touch()
 
@@ -404,6 +411,7 @@ class World:
         check_rest(self.running)
         if self.running:
             self._check_list_of_the_dead()
+            self._check_another_round(self.random.choice(QUEUES))
 
     def _check_list_of_the_dead(self) -> None:
         """Whoever asks is told of every one."""
@@ -413,6 +421,21 @@ class World:
         self.network.run(DRAIN, lambda: asked.complete)
         held = sum(letters.held for other in self.running for letters in other.node.pushing.dead_outboxes())
         check(asked.complete and len(asked.letters) == held, f"{peer.name} is told of {len(asked.letters)} of {held}")
+
+    def _check_another_round(self, queue: str) -> None:
+        """Every dead letter whose pusher is there becomes a message again, and is done."""
+        peer = self.random.choice(self.running)
+        holders = [other.node.pushing for other in self.running if other.node.pushing.find(queue)]
+        letters = [letters for pushing in holders if (letters := pushing.find(dead_queue_of(queue)))]
+        held = sum(outbox.held for outbox in letters)
+        self.try_again(queue)
+        asked = peer.node.inquire(RETRY, queue, [], peer.clock())
+        peer.touch()
+        self.network.run(DRAIN, lambda: asked.complete)
+        check(asked.count == held, f"{peer.name} has {asked.count} of {held} tried again")
+        check(not any(outbox.held for outbox in letters), f"some of {queue} are still dead")
+        self.network.run(DRAIN, self._is_done)
+        check(self._is_done(), f"hung after another round: {self.oracle.incomplete()}")
 
 
 def play(seed: int, trace: Callable[[str], None] | None = None) -> World:
