@@ -13,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo check test bench bench-servers proof-sim proof-door proof-planted-holes proof-lan
+.PHONY: setup demo check test bench bench-servers proof-sim proof-backlog proof-door proof-planted-holes proof-lan
 .DELETE_ON_ERROR:
 
 setup: $(INSTALLED)
@@ -49,6 +49,10 @@ bench-servers: setup
 # The simulator over many more schedules than `make test` takes: make proof-sim SEEDS=1000000
 proof-sim: setup
 	@$(BIN)/python -m tests.simulation --seeds 0-$(SEEDS)
+
+# A million messages that wait in one pusher: their memory, and how fast they are worked off
+proof-backlog: setup
+	@$(BIN)/python -m benchmarks.backlog
 
 # Strangers at the doors of a peer, each with keys of his own: make proof-door N=100000
 proof-door: setup

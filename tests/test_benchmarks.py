@@ -203,3 +203,11 @@ def test_a_server_that_ends_at_once_says_why(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(servers, "_SERVERS", {"toy": (sys.executable, lambda directory, port: launch)})
     with pytest.raises(Failed, match="no licence"), servers.stopped_at_the_end():
         servers.port_of("toy")
+
+
+def test_a_backlog_takes_at_most_twice_its_bytes() -> None:
+    command = [sys.executable, "-m", "benchmarks.backlog", "200000"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "200,000 messages" in ended.stdout
+    assert "flushed in" in ended.stdout

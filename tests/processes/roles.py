@@ -88,6 +88,18 @@ def hold(options: dict[str, Any], name: str, count: int) -> None:
         listen()
 
 
+@role
+def work_until_poisoned(options: dict[str, Any], name: str) -> None:
+    """Does what comes, and is gone the moment it is handed the message "poison", before any thread can do anything."""
+    with zq.Peer(**options) as peer:
+        puller = peer.puller(name)
+        say("open")
+        for message in puller:
+            if message.data == "poison":
+                os._exit(13)
+            message.ack()
+
+
 # --- topics
 
 

@@ -68,8 +68,8 @@ BODIES: list[tuple[Body, str]] = [
     ),
     (frames.Refilled(4, "a/b", 5, 1, 7), "66" + "62" * 16 + "61" * 16 + "9504a3612f62050107"),
     (
-        frames.Probe(LINK, 0, 1, "jobs", PULLER, 1, 9, 2, 3, 100),
-        "50" + "62" * 16 + "61" * 16 + "9ac410" + "6c" * 16 + "0001a46a6f6273c410" + "70" * 16 + "0109020364",
+        frames.Probe(LINK, 0, 1, "jobs", PULLER, 1, 9, 2, 3, 100, 5),
+        "50" + "62" * 16 + "61" * 16 + "9bc410" + "6c" * 16 + "0001a46a6f6273c410" + "70" * 16 + "010902036405",
     ),
     (
         frames.State(LINK, 0, 10, [[1, 8, 0]], [[9, 1, 0.5, "no"]], 64, 1000, 4, 9, False, 11),
@@ -82,6 +82,19 @@ BODIES: list[tuple[Body, str]] = [
     ),
     (frames.End(LINK), "65" + "62" * 16 + "61" * 16 + "91c410" + "6c" * 16),
     (frames.Ask(5), "41" + "62" * 16 + "61" * 16 + "9105"),
+    (
+        frames.Inquire(6, frames.RETRY, "jobs", ["a-1"], "jobs.dead", 3),
+        "49" + "62" * 16 + "61" * 16 + "960601a46a6f627391a3612d31a96a6f62732e6465616403",
+    ),
+    (
+        frames.Letters(6, 0, [["jobs.dead", 4, A, 9, 1.5, 2, True, b"\x92\x01"]], True, "no"),
+        "69"
+        + "62" * 16
+        + "61" * 16
+        + "9506009198a96a6f62732e6465616404c410"
+        + "61" * 16
+        + "09cb3ff800000000000002c3c4029201c3a26e6f",
+    ),
     (frames.LedgerReply(5, {"name": "x"}), "4c" + "62" * 16 + "61" * 16 + "920581a46e616d65a178"),
 ]
 
@@ -215,6 +228,15 @@ def test_fields_that_a_later_version_appends_are_ignored() -> None:
     frame = bytearray(frames.Noted(3).encode(B, A))
     frame[33] += 1
     assert frames.Noted.decode(bytes(frame[33:]) + b"\xa3new") == frames.Noted(3)
+
+
+def test_a_probe_without_the_field_that_was_appended_allows_any_number_of_attempts() -> None:
+    probe = frames.Probe(LINK, 0, 1, "jobs", PULLER, 1, 9, 2, 3, 100)
+    frame = bytearray(probe.encode(B, A))
+    assert frame[33] == 0x9B
+    frame[33] -= 1
+    assert frames.Probe.decode(bytes(frame[33:-3])) == probe
+    assert probe.max_attempts == 65_535
 
 
 def test_of_a_hello_of_another_version_only_the_versions_are_read() -> None:

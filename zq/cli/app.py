@@ -23,6 +23,7 @@ COMMANDS = {  # name -> module in zq.cli and one line of help, so that `zq --hel
     "peers": ("realm", "List the peers of the realm."),
     "topics": ("realm", "List the topics of the realm."),
     "queues": ("realm", "List the queues of the realm."),
+    "dead": ("dead", "Look at messages that nobody could process, push them again, or forget them."),
     "ledger": ("ledger", "Show the counters that account for every message."),
     "doctor": ("doctor", "Find out why peers do not see each other."),
     "key": ("key", "Make a realm key, or show its fingerprint."),

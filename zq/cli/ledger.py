@@ -23,6 +23,7 @@ HELD = (
     Column(
         "dropped", lambda row: ", ".join(f"{count:,} {why}" for why, count in row.dropped.items()) or "0", right=True
     ),
+    number("expired"),
     number("redelivered"),
 )
 PULLED = (

@@ -12,7 +12,7 @@ they never raise.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from zq.core import ledger as ledgers
@@ -20,9 +20,10 @@ from zq.core.endpoints import at_host_of
 from zq.core.gossip import Gossip
 from zq.core.hearing import Hearing
 from zq.core.inbox import Inbox, SubscriptionInbox
+from zq.core.inquiry import Answers, Inquiries, Inquiry
 from zq.core.liveness import Life
 from zq.core.meeting import Card, Meeting
-from zq.core.outbox import Outbox
+from zq.core.outbox import MAX_ATTEMPTS, Outbox
 from zq.core.port import Kind, Port
 from zq.core.pulling import Puller, Pulling
 from zq.core.pushing import Pushing
@@ -86,9 +87,19 @@ class Node:
             self.timers, self._send, port.subscribe, lambda nonce: frames.fence_prefix(card.id, nonce)
         )
         self.pushing = Pushing(
-            origin, self.timers, draw, self._send, self._send_work, self._generation_of, self._session_with
+            origin,
+            self.timers,
+            draw,
+            self._send,
+            self._send_work,
+            self._generation_of,
+            self._session_with,
+            name_of=self.name_of,
+            tell=on_trouble,
         )
-        self.pulling = Pulling(self.timers, self._send, self._session_of)
+        self.pulling = Pulling(self.timers, self._send, self._session_of, on_trouble)
+        self.inquiries = Inquiries(self.timers, self._send)
+        self.answers = Answers(self.pushing)
         self.meeting = Meeting(card, self.timers, port, draw, self._new_connection, self)
         found, knows = self.meeting.found, self.meeting.knows
         self.seeds = Seeds(
@@ -133,17 +144,39 @@ class Node:
         self.receptions.close(subscription, self._draw(NONCE_BYTES), now)
         self._entry_dirty = True
 
-    def push(self, queue: str, *, window: int, window_bytes: int, now: float) -> Outbox:
+    def push(
+        self, queue: str, *, window: int, window_bytes: int, max_attempts: int = MAX_ATTEMPTS, now: float
+    ) -> Outbox:
         self._entry_dirty = True
-        return self.pushing.open(queue, window=window, window_bytes=window_bytes, now=now)
+        return self.pushing.open(queue, window=window, window_bytes=window_bytes, max_attempts=max_attempts, now=now)
 
     def unpush(self, outbox: Outbox) -> None:
         self.pushing.close(outbox)
         self._entry_dirty = True
 
-    def pull(self, queue: str, inbox: Inbox, *, prefetch: int | None, prefetch_bytes: int) -> Puller:
+    def pull(
+        self,
+        queue: str,
+        inbox: Inbox,
+        *,
+        prefetch: int | None,
+        prefetch_bytes: int,
+        work_timeout: float | None = None,
+    ) -> Puller:
         self._entry_dirty = True
-        return self.pulling.open(self._draw(16), queue, inbox, prefetch=prefetch, prefetch_bytes=prefetch_bytes)
+        return self.pulling.open(
+            self._draw(16),
+            queue,
+            inbox,
+            prefetch=prefetch,
+            prefetch_bytes=prefetch_bytes,
+            work_timeout=work_timeout,
+        )
+
+    def inquire(self, action: int, queue: str, ids: Sequence[str], now: float) -> Inquiry:
+        """Asks every peer, this one included, for its dead letters, or to do something with them."""
+        peers = [self.card.id, *(remote.id for remote in self.meeting.roster.up())]
+        return self.inquiries.begin(action, queue, ids, peers, now)
 
     def stop_pulling(self, puller: Puller, now: float) -> None:
         self.pulling.close(puller, now)
@@ -167,6 +200,7 @@ class Node:
     def turn(self, now: float, wall: float, streams: Iterable[Stream] = ()) -> float | None:
         """Does what is due: `streams` are those with something new. Returns when to come again, None: on an event."""
         self.moved = 0
+        self.pushing.ahead = wall - now
         self.serve(streams, now, wall)
         for due in self.timers.due(now):
             due(now)
@@ -177,6 +211,8 @@ class Node:
                 self.topics.take(self.topics.released.pop(), now, wall)
             while self.pushing.released:
                 self.pushing.take(self.pushing.released.pop(), now, wall)
+            if self.pushing.opened:
+                self.pushing.opened, self._entry_dirty = False, True
             if self._entry_dirty:
                 self._publish_entry(now)
             self.receptions.report()
@@ -359,6 +395,11 @@ class Node:
             self._send(sender, reply)
         elif frame.kind == frames.LEDGER:
             self._on_ledger(sender, frames.LedgerReply.decode(body))
+        elif frame.kind == frames.INQUIRE:
+            self._send(sender, self.answers.answer(sender, frames.Inquire.decode(body), now))
+            self._count_later(now)
+        elif frame.kind == frames.LETTERS:
+            self.inquiries.on_letters(sender, frames.Letters.decode(body), now)
         else:
             raise Malformed(f"a mailbox frame of unknown kind {frame.kind!r}")
 
@@ -429,6 +470,11 @@ class Node:
     def _generation_of(self, peer: bytes) -> int:
         remote = self.meeting.roster.get(peer)
         return remote.generation if remote is not None else 0
+
+    def name_of(self, peer: bytes) -> str:
+        """Empty for a peer that is not known, or not any more."""
+        remote = self.meeting.roster.get(peer)
+        return remote.name if remote is not None else self.card.name if peer == self.card.id else ""
 
     def _session_with(self, peer: bytes) -> int:
         """How often we have declared it gone."""
@@ -515,6 +561,7 @@ class Node:
         self.gossip.on_gone(remote.id)
         self.hearing.on_gone(remote)
         self.supervisor.on_gone(remote)
+        self.inquiries.on_gone(remote.id)
         self.topics.on_gone(remote.id)
         self.receptions.on_gone(remote.id, goodbye=remote.goodbye)
         self.pushing.on_gone(remote.id, now, crashed=not remote.goodbye)
