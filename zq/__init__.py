@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from zq.info import PublishedTopic as PublishedTopic
     from zq.info import PulledQueue as PulledQueue
     from zq.info import QueueInfo as QueueInfo
+    from zq.info import RepliedService as RepliedService
+    from zq.info import RequestedService as RequestedService
     from zq.info import SubscribedTopic as SubscribedTopic
     from zq.info import TopicInfo as TopicInfo
     from zq.message import INHERIT as INHERIT
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from zq.peer import Publisher as Publisher
     from zq.peer import Puller as Puller
     from zq.peer import Pusher as Pusher
+    from zq.peer import Replier as Replier
+    from zq.peer import Request as Request
     from zq.peer import Subscriber as Subscriber
     from zq.wire.array import Array as Array
 
@@ -48,12 +52,15 @@ _ERRORS = (
     "AccessDenied Closed EngineFailed Error Forked Incompatible NoPeer PeerLost Refused RemoteError SpoolDamaged "
     "SpoolFull SpoolLocked Timeout Undelivered"
 )
-_INFO = "Gap HeldQueue Ledger PeerEvent PeerInfo PublishedTopic PulledQueue QueueInfo SubscribedTopic TopicInfo"
+_INFO = (
+    "Gap HeldQueue Ledger PeerEvent PeerInfo PublishedTopic PulledQueue QueueInfo RepliedService RequestedService "
+    "SubscribedTopic TopicInfo"
+)
 _HOMES = {
     **dict.fromkeys(_ERRORS.split(), "zq.errors"),
     **dict.fromkeys(_INFO.split(), "zq.info"),
     **dict.fromkeys(("INHERIT", "Message"), "zq.message"),
-    **dict.fromkeys(("Peer", "Publisher", "Puller", "Pusher", "Subscriber"), "zq.peer"),
+    **dict.fromkeys(("Peer", "Publisher", "Puller", "Pusher", "Replier", "Request", "Subscriber"), "zq.peer"),
     "Array": "zq.wire.array",
 }
 

@@ -112,11 +112,15 @@ class Body:
     KIND: ClassVar[bytes]
     CHECKS: ClassVar[tuple[Callable[[Any], bool], ...]]
     FIELDS: ClassVar[tuple[str, ...]] = ()
+    APPENDED: ClassVar[tuple[Any, ...]] = ()  # what the last fields are when a sender does not know them yet
 
     def __init_subclass__(cls) -> None:
         cls.FIELDS = tuple(cls.__annotations__)
+        cls.APPENDED = tuple(getattr(cls, name) for name in cls.FIELDS if hasattr(cls, name))
 
     def __init__(self, *fields: Any, **named: Any) -> None:
+        if self.APPENDED and len(fields) + len(named) < len(self.FIELDS):
+            fields += self.APPENDED[len(fields) + len(named) - len(self.FIELDS) :]
         self.__dict__.update(zip(self.FIELDS, fields, strict=False), **named)
         if tuple(self.__dict__) != self.FIELDS:
             raise TypeError(f"{type(self).__name__} has the fields {', '.join(self.FIELDS)}")
@@ -142,8 +146,10 @@ class Body:
 
     @classmethod
     def checked(cls, fields: list[Any]) -> list[Any]:
-        """The fields this version knows; later ones may append more."""
+        """The fields this version knows; later ones may append more, and earlier ones lack what was appended."""
         known = fields[: len(cls.CHECKS)]
+        if len(known) >= len(cls.CHECKS) - len(cls.APPENDED):
+            known += cls.APPENDED[len(cls.APPENDED) - len(cls.CHECKS) + len(known) :]
         if len(known) < len(cls.CHECKS) or not all(
             check(value) for check, value in zip(cls.CHECKS, known, strict=True)
         ):

@@ -101,6 +101,7 @@ class Entry(Body):
         list_of(is_name, is_number),
         list_of(is_name, is_number, is_seconds),
         list_of(is_name, is_id),
+        list_of(is_name, is_id),
     )
     version: int
     fence: bytes  # nonce of the fence that closes the filters below
@@ -108,6 +109,7 @@ class Entry(Body):
     topics: list[list[Any]]  # topic, messages published
     pushes: list[list[Any]]  # queue, messages held, seconds the oldest has been held
     pulls: list[list[Any]]  # queue, puller id
+    replies: list[list[Any]] = []  # service, replier id  # noqa: RUF012 - nobody changes a frame
 
 
 class Noted(Body):
