@@ -147,7 +147,7 @@ class Seen:
         if len(self._numbers) > self._kept:
             self._numbers = {each for each in self._numbers if each >= self.floor}
             if len(self._numbers) > SEEN_MOST:
-                self.floor = sorted(self._numbers)[SEEN_MOST // 2]
+                self.floor = sorted(self._numbers)[-(SEEN_MOST // 2)]
                 self._numbers = {each for each in self._numbers if each >= self.floor}
             self._kept = max(64, 2 * len(self._numbers))
         return True
