@@ -123,6 +123,7 @@ def test_one_who_waits_gets_its_number_when_it_departs(asking: Asking) -> None:
     asking.offer(A, ("sum", A), ("sub", B))
     asking.deaf.add(A)
     asking.ask()
+    assert asking.requesting._sent == {}
     asking.deaf.clear()
     asking.ask("sub")
     for due in asking.timers.due(STALLED):

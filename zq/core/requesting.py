@@ -264,7 +264,7 @@ class Requesting:
 
     def _depart(self, call: Call, seat: Seat, now: float) -> bool:
         peer, replier = seat.key
-        sent = self._sent.setdefault(peer, {})
+        sent = self._sent.get(peer, {})
         number = self._origin.run(1, call.wall).first
         parts = encode_request(
             peer,
@@ -281,6 +281,7 @@ class Requesting:
         call.step(Stage.SENT)
         call.number, call.seat = number, seat
         sent[number] = call
+        self._sent[peer] = sent
         seat.sent += 1
         seat.bytes += call.size
         self._turn += 1
