@@ -31,7 +31,6 @@ class Source(Protocol):
     topic: str | None
     queue: str | None
     sender: bytes
-    service: str | None
     attempt: int
 
     @property
@@ -94,7 +93,8 @@ class Message:
     @property
     def service(self) -> str | None:
         """What was asked, for a request and its reply."""
-        return self._source.service
+        service: str | None = getattr(self._source, "service", None)
+        return service
 
     @property
     def sender(self) -> bytes:

@@ -43,8 +43,6 @@ class Run(NamedTuple):
 class Batch:
     """Messages of one topic or link with consecutive numbers, as they arrived: the unit of everything hot."""
 
-    service: str | None = None  # they are neither requests nor replies
-
     __slots__ = (
         "attempt",
         "body",
