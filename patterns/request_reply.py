@@ -36,7 +36,7 @@ def reply(realm: str, victim: bool) -> None:
         served.append(request.data)
         time.sleep(STUCK if victim and len(served) == 3 else WORK)  # stands for the work itself
         if request.data < 0:
-            return request.fail(f"{request.data} is negative")  # as an exception would, with its type and message
+            request.fail(f"{request.data} is negative")  # as an exception would, with its type and message
         return {"square": request.data**2, "replier": os.getpid()}
 
     served: list[int] = []

@@ -11,6 +11,8 @@ from zq.core import replying
 from zq.core.replying import STALLED, Asked, Replier, Replying, RequestInbox, Seen
 from zq.core.timers import Timers
 from zq.core.topics import Origin
+from zq.wire.frames import Inquiry, Missing
+from zq.wire.limits import BATCH_BYTES
 from zq.wire.requests import (
     CLOSED,
     FAILED,
@@ -35,7 +37,9 @@ class Answering:
         self.sent: list[ReplyFrame] = []
         self.deaf = False
         self.woken = 0
-        self.replying = Replying(Origin(ME), self.timers, self._send)
+        self.missing: list[tuple[bytes, list[int]]] = []
+        self.generation = 1
+        self.replying = Replying(Origin(ME), self.timers, self._send, self._say, lambda peer: self.generation)
         self.inbox = RequestInbox(self._wake)
         self.replier: Replier = self.replying.open(REPLIER, "sum", self.inbox)
 
@@ -47,6 +51,9 @@ class Answering:
             return False
         self.sent.append(decode_reply(parts))
         return True
+
+    def _say(self, peer: bytes, missing: Missing) -> None:
+        self.missing.append((peer, missing.requests))
 
     def ask(self, number: int, *, sender: bytes = A, floor: int = 0, replier: bytes = REPLIER, **rest: Any) -> None:
         item = b"x" * rest.pop("size", 1)
@@ -243,6 +250,37 @@ def test_an_answer_to_one_who_is_gone_is_forgotten(answering: Answering) -> None
     answering.replying.on_lost(A)
     assert answering.replying.is_flushed()
     assert answering.timers.next() is None
+
+
+def test_what_never_came_and_what_was_answered_is_missing_and_what_is_held_is_not(answering: Answering) -> None:
+    for number in (1, 2):
+        answering.ask(number)
+    answering.take().answer(REPLIED, b"\x02")
+    answering.serve()
+    answering.replying.on_inquiry(A, Inquiry([1, 2, 3]))
+    answering.replying.on_inquiry(A, Inquiry([2]))
+    answering.replying.on_inquiry(B, Inquiry([2]))
+    assert answering.missing == [(A, [1, 3]), (B, [2])]
+
+
+def test_an_answer_over_work_is_not_missing_while_that_connection_stands(answering: Answering) -> None:
+    answering.ask(1)
+    answering.take().answer(REPLIED, b"x" * BATCH_BYTES)
+    answering.serve()
+    answering.replying.on_inquiry(A, Inquiry([1]))
+    assert answering.missing == []
+    answering.generation += 1
+    answering.replying.on_inquiry(A, Inquiry([1]))
+    assert answering.missing == [(A, [1])]
+
+
+def test_an_answer_that_waits_is_not_missing(answering: Answering) -> None:
+    answering.ask(1)
+    answering.deaf = True
+    answering.take().answer(REPLIED, b"\x02")
+    answering.serve()
+    answering.replying.on_inquiry(A, Inquiry([1]))
+    assert answering.missing == []
 
 
 def test_what_is_remembered_of_a_requester_is_bounded_by_its_floor() -> None:

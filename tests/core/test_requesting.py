@@ -12,7 +12,8 @@ from zq.core.timers import Timers
 from zq.core.topics import Origin
 from zq.errors import NoPeer, PeerLost, Refused, RemoteError
 from zq.wire.data import Malformed, Packed
-from zq.wire.frames import Entry
+from zq.wire.frames import Entry, Inquiry, Missing
+from zq.wire.limits import BATCH_BYTES
 from zq.wire.requests import (
     CLOSED,
     FAILED,
@@ -39,7 +40,12 @@ class Asking:
         self.deaf: set[bytes] = set()
         self.queues: set[str] = set()
         self.woken = 0
-        self.requesting = Requesting(Origin(ME), self.timers, self._send, self.queues.__contains__)
+        self.inquiries: list[tuple[float, bytes, list[int]]] = []
+        self.generation = 1
+        self.now = 0.0
+        self.requesting = Requesting(
+            Origin(ME), self.timers, self._send, self._say, lambda peer: self.generation, self.queues.__contains__
+        )
         self._versions = 0
 
     def _send(self, peer: bytes, parts: Any) -> bool:
@@ -47,6 +53,15 @@ class Asking:
             return False
         self.sent.append(decode_request(parts))
         return True
+
+    def _say(self, peer: bytes, inquiry: Inquiry) -> None:
+        self.inquiries.append((self.now, peer, inquiry.requests))
+
+    def pass_time(self, until: float) -> None:
+        while (when := self.timers.next()) is not None and when <= until:
+            self.now = when
+            for due in self.timers.due(when):
+                due(when)
 
     def offer(self, peer: bytes, *rows: tuple[str, bytes]) -> None:
         self._versions += 1
@@ -261,7 +276,7 @@ def test_a_reply_to_what_was_abandoned_is_counted_and_dropped(asking: Asking) ->
     assert asking.woken == 0
     row = asking.row()
     assert (row.abandoned, row.late, row.replied) == (1, 1, 0)
-    assert asking.timers.next() is None
+    assert not asking.requesting._missed
 
 
 def test_whoever_abandons_what_has_ended_gets_it_nonetheless(asking: Asking) -> None:
@@ -340,6 +355,48 @@ def test_a_reply_of_somebody_else_changes_nothing(asking: Asking) -> None:
     parts = encode_reply(ME, B, request=asking.sent[0].number, number=1, time=WALL, outcome=REPLIED, item=b"x")
     asking.requesting.on_reply(B, decode_reply(parts), 0.0)
     assert not call.ended
+
+
+def test_who_has_had_it_for_long_is_asked_whether_it_still_does(asking: Asking) -> None:
+    asking.offer(A, ("sum", A))
+    asking.ask()
+    asking.pass_time(40.0)
+    number = asking.sent[0].number
+    assert asking.inquiries == [(when, A, [number]) for when in (1.0, 3.0, 7.0, 15.0, 25.0, 35.0)]
+    asking.answer(asking.sent[0])
+    asking.pass_time(100.0)
+    assert len(asking.inquiries) == 6
+    assert asking.timers.next() is None
+
+
+def test_who_is_reached_again_is_asked_at_once(asking: Asking) -> None:
+    asking.offer(A, ("sum", A))
+    asking.ask()
+    asking.requesting.on_proven(A, 0.5)
+    assert [numbers for _, _, numbers in asking.inquiries] == [[asking.sent[0].number]]
+
+
+def test_what_the_replier_does_not_have_was_lost(asking: Asking) -> None:
+    asking.offer(A, ("sum", A))
+    calls = [asking.ask(), asking.ask()]
+    number = asking.sent[0].number
+    asking.requesting.on_missing(B, Missing([number]), 0.0)
+    assert not calls[0].ended
+    asking.requesting.on_missing(A, Missing([number, 99]), 0.0)
+    assert isinstance(calls[0].error, PeerLost)
+    assert (calls[1].stage, asking.row().lost) == (Stage.SENT, 1)
+    asking.answer(asking.sent[0])
+    assert asking.row().replied == 0
+
+
+def test_what_is_on_its_way_over_work_is_not_lost_while_that_connection_stands(asking: Asking) -> None:
+    asking.offer(A, ("sum", A))
+    call = asking.ask(size=BATCH_BYTES)
+    asking.requesting.on_missing(A, Missing([asking.sent[0].number]), 0.0)
+    assert not call.ended
+    asking.generation += 1
+    asking.requesting.on_missing(A, Missing([asking.sent[0].number]), 0.0)
+    assert isinstance(call.error, PeerLost)
 
 
 def test_an_illegal_step_raises_and_changes_nothing() -> None:

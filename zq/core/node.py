@@ -39,9 +39,8 @@ from zq.wire.batch import BATCH, TOPIC, BatchHeader, Parts, decode_batch, decode
 from zq.wire.body import ID_BYTES, NONCE_BYTES, Addressed, Body, decode_addressed
 from zq.wire.data import Malformed
 from zq.wire.frames import Entry
-from zq.wire.limits import BATCH_BYTES
 from zq.wire.names import Filter
-from zq.wire.requests import REPLY, REQUEST, Single, decode_reply, decode_request
+from zq.wire.requests import REPLY, REQUEST, Single, decode_reply, decode_request, is_small
 
 ENTRY_REFRESH = 2.0  # s; counts in the roster entry are at most this old
 REPORTED_SENDERS = 256  # senders of refused frames that are logged; more are only counted
@@ -91,8 +90,9 @@ class Node:
             origin, self.timers, draw, self._send, self._send_work, self._generation_of, self._session_with
         )
         self.pulling = Pulling(self.timers, self._send, self._session_of)
-        self.requesting = Requesting(origin, self.timers, self._send_single, self._is_queue)
-        self.replying = Replying(origin, self.timers, self._send_single)
+        carry = (self._send_single, self._send, self._generation_of)
+        self.requesting = Requesting(origin, self.timers, *carry, self._is_queue)
+        self.replying = Replying(origin, self.timers, *carry)
         self.meeting = Meeting(card, self.timers, port, draw, self._new_connection, self)
         roster, found = self.meeting.roster, self.meeting.found
         self.seeds = Seeds(
@@ -378,6 +378,10 @@ class Node:
             self.gossip.on_peers(sender, frames.Peers.decode(body), now)
         elif frame.kind == frames.END:
             self.pulling.on_end(sender, frames.End.decode(body).link)
+        elif frame.kind == frames.INQUIRY:
+            self.replying.on_inquiry(sender, frames.Inquiry.decode(body))
+        elif frame.kind == frames.MISSING:
+            self.requesting.on_missing(sender, frames.Missing.decode(body), now)
         elif frame.kind == frames.GOODBYE:
             self.receptions.on_last_heads(sender, frames.Goodbye.decode(body).heads)
             self.meeting.on_goodbye(sender, now)
@@ -403,8 +407,8 @@ class Node:
     # --- sending
 
     def _send_single(self, peer: bytes, parts: Parts) -> bool:
-        """A request or a reply: small by mailbox, or else over work, where it holds no heartbeat up."""
-        if len(parts) > 1 or len(parts[0]) > BATCH_BYTES:
+        """A request or a reply."""
+        if not is_small(parts):
             return self._send_work(peer, parts)
         if peer == self.card.id:
             self._loop.append((Kind.MAILBOX, parts))

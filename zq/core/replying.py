@@ -9,6 +9,7 @@ Events:
   has told: a frame that comes twice, or after its requester has given up, reaches no program. One for a replier that
   has closed or has too much is turned away: its requester asks somebody else.
 - answers: what programs left is sent; of two answers the first counts. An answer to what is not held is counted.
+- inquiry: requests that are neither held nor on their way back are named; they were lost, or their answers were.
 - close: what no program has is turned away, what one has fails.
 - gone, or a session in which the requester had declared us gone: its requests are dropped, and answers to them.
 
@@ -29,6 +30,7 @@ from zq.core.timers import Timers
 from zq.core.topics import Origin
 from zq.info import RepliedService
 from zq.wire.batch import Parts
+from zq.wire.frames import Inquiry, Missing
 from zq.wire.requests import (
     CLOSED,
     FAILED,
@@ -39,10 +41,12 @@ from zq.wire.requests import (
     RequestFrame,
     encode_failure,
     encode_reply,
+    is_small,
 )
 
 MOST_HELD = 4_096  # requests at one replier, those with the program included; more are turned away
 MOST_BYTES = 256 << 20  # bytes of them; one above it is taken when there is no other
+BY_MAILBOX = -1  # instead of the number of a work connection
 STALLED = 0.05  # s until a connection that took nothing is tried again
 SEEN_MOST = 65_536  # numbers remembered of one requester above its floor; an honest one has few
 
@@ -129,13 +133,16 @@ class Replier:
 
 
 class Seen:
-    """Numbers of one requester that have been here. Everything below `floor` counts as seen."""
+    """Numbers of one requester that have been here. Everything below `floor` counts as seen.
+
+    Of those that were answered over work it is known by which of its connections.
+    """
 
     __slots__ = ("_kept", "_numbers", "floor")
 
     def __init__(self, floor: int = 0) -> None:
         self.floor = floor
-        self._numbers: set[int] = set()
+        self._numbers: dict[int, int] = {}  # and the work connection
         self._kept = 64  # numbers up to which nobody looks what can be forgotten
 
     def add(self, number: int, floor: int) -> bool:
@@ -143,14 +150,25 @@ class Seen:
         if number < self.floor or number in self._numbers:
             return False
         self.floor = max(self.floor, min(floor, number))
-        self._numbers.add(number)
+        self._numbers[number] = BY_MAILBOX
         if len(self._numbers) > self._kept:
-            self._numbers = {each for each in self._numbers if each >= self.floor}
+            self._forget()
             if len(self._numbers) > SEEN_MOST:
                 self.floor = sorted(self._numbers)[-(SEEN_MOST // 2)]
-                self._numbers = {each for each in self._numbers if each >= self.floor}
+                self._forget()
             self._kept = max(64, 2 * len(self._numbers))
         return True
+
+    def _forget(self) -> None:
+        self._numbers = {each: over for each, over in self._numbers.items() if each >= self.floor}
+
+    def answered_over(self, number: int) -> int:
+        """The work connection, if it was one."""
+        return self._numbers.get(number, BY_MAILBOX)
+
+    def answer(self, number: int, generation: int) -> None:
+        if number in self._numbers:
+            self._numbers[number] = generation
 
     def close(self) -> None:
         """Whatever was sent up to now is over."""
@@ -161,15 +179,26 @@ class Seen:
 class Replying:
     """All repliers of this peer."""
 
-    def __init__(self, origin: Origin, timers: Timers, send: Callable[[bytes, Parts], bool]) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        timers: Timers,
+        send: Callable[[bytes, Parts], bool],
+        say: Callable[[bytes, Missing], None],
+        generation_of: Callable[[bytes], int],
+    ) -> None:
+        """`send` is False when the peer takes nothing now, `say` is for what may be lost; `generation_of` counts the
+        work connections to a peer."""
         self._origin = origin
         self._timers = timers
-        self._send = send
+        self._send_now = send
+        self._say = say
+        self._generation_of = generation_of
         self.wall = 0.0  # s since 1970, as of the last turn
         self._repliers: dict[bytes, Replier] = {}
         self._held: dict[tuple[bytes, int], tuple[Replier, int]] = {}  # by requester and number: with its bytes
         self._seen: OrderedDict[bytes, Seen] = OrderedDict()
-        self._unsent: dict[bytes, deque[Parts]] = {}
+        self._unsent: dict[bytes, deque[tuple[int, Parts]]] = {}
 
     def __iter__(self) -> Iterator[Replier]:
         return iter(self._repliers.values())
@@ -251,15 +280,36 @@ class Replying:
             outcome=outcome,
             item=item,
         )
-        unsent = self._unsent.get(peer)
-        if unsent is None and self._send(peer, parts):
+        if peer not in self._unsent and self._send(peer, request, parts):
             return
-        self._unsent.setdefault(peer, deque()).append(parts)
+        self._unsent.setdefault(peer, deque()).append((request, parts))
         self._timers.set_if_unset((self, peer), now + STALLED, lambda when: self._send_again(peer, when))
+
+    def _send(self, peer: bytes, request: int, parts: Parts) -> bool:
+        if not self._send_now(peer, parts):
+            return False
+        seen = self._seen.get(peer)
+        if seen is not None and not is_small(parts):
+            seen.answer(request, self._generation_of(peer))
+        return True
+
+    def on_inquiry(self, peer: bytes, inquiry: Inquiry) -> None:
+        """Names what is not here and not on its way: whoever asks will hear no more of it."""
+        if peer in self._unsent:
+            return  # it asks again
+        seen = self._seen.get(peer) or Seen()
+        generation = self._generation_of(peer)
+        missing = [
+            number
+            for number in inquiry.requests
+            if (peer, number) not in self._held and seen.answered_over(number) != generation
+        ]
+        if missing:
+            self._say(peer, Missing(missing))
 
     def _send_again(self, peer: bytes, now: float) -> None:
         unsent = self._unsent.get(peer)
-        while unsent and self._send(peer, unsent[0]):
+        while unsent and self._send(peer, *unsent[0]):
             unsent.popleft()
         if unsent:
             self._timers.set((self, peer), now + STALLED, lambda when: self._send_again(peer, when))

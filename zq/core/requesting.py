@@ -16,9 +16,11 @@ Numbers are origin numbers, given at departure, so they rise with every frame. E
 addressee: everything below has ended here, so the addressee remembers only numbers from there on, and a frame that
 comes late or twice is never handed to a program again.
 
-Nothing is repeated, so a frame that is lost with its connection ends its call by the caller's timeout, or by the peer
-being gone. What a crash at each point loses: of this peer, the calls, whose callers are gone with it; of the replier,
-nothing that this side does not hear of as PeerLost.
+Nothing is repeated, so a frame that is lost with its connection has to be missed: the addressee is asked which of the
+calls it does not have (any more), after a second and then less and less often. What it names was lost on the way, there
+or back, unless it travels on a work connection that still stands: mailboxes keep their order. It ends with PeerLost.
+What a crash at each point loses: of this peer, the calls, whose callers are gone with it; of the replier, nothing that
+this side does not hear of as PeerLost.
 """
 
 from __future__ import annotations
@@ -34,13 +36,16 @@ from zq.core.topics import Origin
 from zq.errors import Error, NoPeer, PeerLost, Refused, RemoteError
 from zq.info import RequestedService
 from zq.wire.batch import Parts
-from zq.wire.frames import Entry
-from zq.wire.requests import CLOSED, REPLIED, TURNED_AWAY, ReplyFrame, encode_request
+from zq.wire.frames import Entry, Inquiry, Missing
+from zq.wire.requests import CLOSED, REPLIED, TURNED_AWAY, ReplyFrame, encode_request, is_small
 
 MOST_REQUESTS = 1_024  # sent to one replier and not answered; the others wait here
 MOST_BYTES = 64 << 20  # bytes of them; one request above it goes alone
 STALLED = 0.05  # s until a connection that took nothing is tried again
+INQUIRE_AFTER, INQUIRE_MOST = 1.0, 10.0  # s until a replier is asked whether it has what it was sent, doubled up to
 MISSED_FOR = 10.0  # s for which an abandoned request counts when the next replier is chosen
+
+BY_MAILBOX = -1  # instead of the number of a work connection
 
 Key = tuple[bytes, bytes]  # peer and replier
 
@@ -64,8 +69,22 @@ class Call:
     `deadline` is when its caller gives up, by the owner's clock; `target` is the one replier that it is for.
     """
 
-    __slots__ = ("deadline", "error", "item", "number", "reply", "seat", "service", "size", "stage", "target", "tried",
-                 "wake", "wall")  # fmt: skip
+    __slots__ = (
+        "deadline",
+        "error",
+        "generation",
+        "item",
+        "number",
+        "reply",
+        "seat",
+        "service",
+        "size",
+        "stage",
+        "target",
+        "tried",
+        "wake",
+        "wall",
+    )
 
     def __init__(
         self,
@@ -84,6 +103,7 @@ class Call:
         self.stage = Stage.WAITING
         self.wall = 0.0  # s since 1970, when it was taken
         self.number = 0
+        self.generation = BY_MAILBOX  # the work connection that it went over
         self.seat: Seat | None = None
         self.tried: set[Key] = set()  # that have turned it away
         self.reply: ReplyFrame | None = None
@@ -126,14 +146,26 @@ class Tally:
 
 
 class Requesting:
-    """All requests of this peer. `send` is False when the peer takes nothing now; `is_queue` knows who queues."""
+    """All requests of this peer.
+
+    `send` is False when the peer takes nothing now, `say` is for what may be lost; `generation_of` counts the work
+    connections to a peer, and `is_queue` knows the realm's queues.
+    """
 
     def __init__(
-        self, origin: Origin, timers: Timers, send: Callable[[bytes, Parts], bool], is_queue: Callable[[str], bool]
+        self,
+        origin: Origin,
+        timers: Timers,
+        send: Callable[[bytes, Parts], bool],
+        say: Callable[[bytes, Inquiry], None],
+        generation_of: Callable[[bytes], int],
+        is_queue: Callable[[str], bool],
     ) -> None:
         self._origin = origin
         self._timers = timers
         self._send = send
+        self._say = say
+        self._generation_of = generation_of
         self._is_queue = is_queue
         self.pile: deque[Call] = deque()  # what callers have left
         self.undecided: set[str] = set()  # services that nobody is known to offer, and calls wait for
@@ -280,6 +312,8 @@ class Requesting:
             return False
         call.step(Stage.SENT)
         call.number, call.seat = number, seat
+        call.generation = BY_MAILBOX if is_small(parts) else self._generation_of(peer)
+        self._inquire_later(peer, now, INQUIRE_AFTER)
         sent[number] = call
         self._sent[peer] = sent
         seat.sent += 1
@@ -298,7 +332,28 @@ class Requesting:
         seat.sent -= 1
         seat.bytes -= call.size
 
+    def _inquire_later(self, peer: bytes, now: float, patience: float) -> None:
+        self._timers.set_if_unset(
+            ("inquire", peer), now + patience, lambda when: self._inquire(peer, when, min(2 * patience, INQUIRE_MOST))
+        )
+
+    def _inquire(self, peer: bytes, now: float, patience: float) -> None:
+        if peer in self._sent:
+            self._say(peer, Inquiry(list(self._sent[peer])[:MOST_REQUESTS]))
+            self._inquire_later(peer, now, patience)
+
     # --- what comes back
+
+    def on_missing(self, sender: bytes, missing: Missing, now: float) -> None:
+        sent = self._sent.get(sender, {})
+        for number in missing.requests:
+            call = sent.get(number)
+            if call is not None and call.generation != self._generation_of(sender):
+                self._remove(call)
+                self._tally(call.service).lost += 1
+                what = f"a request to {call.service}, or its reply, was lost with a connection; it may have been done"
+                self._end(call, PeerLost(what))
+                self.dispatch(call.service, now)
 
     def on_reply(self, sender: bytes, reply: ReplyFrame, now: float) -> None:
         call = self._sent.get(sender, {}).get(reply.request)
@@ -365,7 +420,9 @@ class Requesting:
                     self._end(call, self.nobody(service))
 
     def on_proven(self, peer: bytes, now: float) -> None:
-        """It is reached again."""
+        """It is reached again: what was under way may be lost."""
+        self._timers.cancel(("inquire", peer))
+        self._inquire(peer, now, INQUIRE_AFTER)
         for service in set(self._rows.get(peer, {}).values()):
             self.dispatch(service, now)
 

@@ -38,6 +38,7 @@ ENTRY, NOTED, PEERS = b"E", b"N", b"p"
 SEEN, REPAIR = b"S", b"R"
 PROBE, STATE, END = b"P", b"s", b"e"
 ASK, LEDGER = b"A", b"L"
+INQUIRY, MISSING = b"i", b"m"
 REFILL, REFILLED, FENCE = b"F", b"f", b"\xff"
 
 ACKED, NACKED, REJECTED, RETURNED, STORED = range(5)  # outcomes of a settled number; STORED is a receipt of a spool
@@ -209,6 +210,22 @@ class End(Body):
     KIND = END
     CHECKS = (is_id,)
     link: bytes
+
+
+class Inquiry(Body):
+    """Which of these requests of the sender are not with the addressee any more?"""
+
+    KIND = INQUIRY
+    CHECKS = (list_of(is_number),)
+    requests: list[int]
+
+
+class Missing(Body):
+    """Requests of the addressee that never came, or were replied to on a connection that has carried all of it."""
+
+    KIND = MISSING
+    CHECKS = (list_of(is_number),)
+    requests: list[int]
 
 
 class Ask(Body):

@@ -19,6 +19,7 @@ import msgpack
 from zq.wire.batch import EXTRA, PARTS, Buffer, Parts
 from zq.wire.body import is_text, unpack_array
 from zq.wire.data import Extended, Malformed, Packed
+from zq.wire.limits import BATCH_BYTES
 
 REQUEST, REPLY = b"Q", b"q"  # kinds
 REPLIED, FAILED, TURNED_AWAY = range(3)  # outcomes; turned away: it never was at a program, and never will be
@@ -100,6 +101,11 @@ class ReplyFrame(Single):
         if len(fields) < 2 or not (is_text(fields[0]) and is_text(fields[1])):
             raise Malformed("a failure is a type and a text")
         return fields[0], fields[1]
+
+
+def is_small(parts: Parts) -> bool:
+    """Whether this request or reply goes to the mailbox; any other goes over `work`, where it holds up no heartbeat."""
+    return len(parts) == 1 and len(parts[0]) <= BATCH_BYTES
 
 
 def parts_of(item: bytes | Packed) -> tuple[bytes, Sequence[Buffer], int]:
