@@ -274,6 +274,22 @@ def test_an_answer_over_work_is_not_missing_while_that_connection_stands(answeri
     assert answering.missing == [(A, [1])]
 
 
+def test_answers_that_may_be_lost_with_a_connection_are_named_when_it_is_made_anew(answering: Answering) -> None:
+    for number in (1, 2, 3):
+        answering.ask(number)
+    answering.take().answer(REPLIED, b"x" * BATCH_BYTES)
+    answering.take().answer(REPLIED, b"\x02")
+    answering.serve()
+    answering.replying.on_proven(A, 0.0)
+    assert answering.missing == [(A, [2])]
+    answering.generation += 1
+    answering.replying.on_connection(A)
+    assert answering.missing[1:] == [(A, [1, 2])]
+    answering.ask(4, floor=4)
+    answering.replying.on_connection(A)
+    assert len(answering.missing) == 2
+
+
 def test_an_answer_that_waits_is_not_missing(answering: Answering) -> None:
     answering.ask(1)
     answering.deaf = True

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from zq.core import requesting
-from zq.core.requesting import MISSED_FOR, STALLED, Call, Requesting, Stage
+from zq.core.requesting import INQUIRE, MISSED_FOR, STALLED, Call, Requesting, Stage
 from zq.core.timers import Timers
 from zq.core.topics import Origin
 from zq.errors import NoPeer, PeerLost, Refused, RemoteError
@@ -360,12 +360,12 @@ def test_a_reply_of_somebody_else_changes_nothing(asking: Asking) -> None:
 def test_who_has_had_it_for_long_is_asked_whether_it_still_does(asking: Asking) -> None:
     asking.offer(A, ("sum", A))
     asking.ask()
-    asking.pass_time(40.0)
+    asking.pass_time(3 * INQUIRE)
     number = asking.sent[0].number
-    assert asking.inquiries == [(when, A, [number]) for when in (1.0, 3.0, 7.0, 15.0, 25.0, 35.0)]
+    assert asking.inquiries == [(when * INQUIRE, A, [number]) for when in (1, 2, 3)]
     asking.answer(asking.sent[0])
     asking.pass_time(100.0)
-    assert len(asking.inquiries) == 6
+    assert len(asking.inquiries) == 3
     assert asking.timers.next() is None
 
 

@@ -241,6 +241,8 @@ class Node:
         remote = self._works.get(connection)
         if remote is not None:
             self.pushing.on_work_connection(remote.id, now)
+            self.requesting.inquire(remote.id, now)
+            self.replying.on_connection(remote.id)
 
     def broken(self, connection: int, now: float) -> None:
         if self.meeting.is_mailbox(connection):

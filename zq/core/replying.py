@@ -162,6 +162,10 @@ class Seen:
     def _forget(self) -> None:
         self._numbers = {each: over for each, over in self._numbers.items() if each >= self.floor}
 
+    def numbers(self) -> list[int]:
+        """Those that its sender may still wait for."""
+        return [number for number in self._numbers if number >= self.floor]
+
     def answered_over(self, number: int) -> int:
         """The work connection, if it was one."""
         return self._numbers.get(number, BY_MAILBOX)
@@ -295,13 +299,22 @@ class Replying:
 
     def on_inquiry(self, peer: bytes, inquiry: Inquiry) -> None:
         """Names what is not here and not on its way: whoever asks will hear no more of it."""
+        self._name_missing(peer, inquiry.requests)
+
+    def on_connection(self, peer: bytes) -> None:
+        """One to that peer was made anew: names the answers that may have been lost with the old one."""
+        seen = self._seen.get(peer)
+        if seen is not None:
+            self._name_missing(peer, seen.numbers())
+
+    def _name_missing(self, peer: bytes, numbers: list[int]) -> None:
         if peer in self._unsent:
             return  # it asks again
         seen = self._seen.get(peer) or Seen()
         generation = self._generation_of(peer)
         missing = [
             number
-            for number in inquiry.requests
+            for number in numbers
             if (peer, number) not in self._held and seen.answered_over(number) != generation
         ]
         if missing:
@@ -350,6 +363,7 @@ class Replying:
 
     def on_proven(self, peer: bytes, now: float) -> None:
         """It is reached again."""
+        self.on_connection(peer)
         self._send_again(peer, now)
 
     def on_lost(self, peer: bytes) -> None:

@@ -17,8 +17,9 @@ addressee: everything below has ended here, so the addressee remembers only numb
 comes late or twice is never handed to a program again.
 
 Nothing is repeated, so a frame that is lost with its connection has to be missed: the addressee is asked which of the
-calls it does not have (any more), after a second and then less and less often. What it names was lost on the way, there
-or back, unless it travels on a work connection that still stands: mailboxes keep their order. It ends with PeerLost.
+calls it does not have (any more), every two seconds and whenever a connection is made anew. What it names was lost on
+the way, there or back, unless it travels on a work connection that still stands: mailboxes keep their order. It ends
+with PeerLost.
 What a crash at each point loses: of this peer, the calls, whose callers are gone with it; of the replier, nothing that
 this side does not hear of as PeerLost.
 """
@@ -42,7 +43,7 @@ from zq.wire.requests import CLOSED, REPLIED, TURNED_AWAY, ReplyFrame, encode_re
 MOST_REQUESTS = 1_024  # sent to one replier and not answered; the others wait here
 MOST_BYTES = 64 << 20  # bytes of them; one request above it goes alone
 STALLED = 0.05  # s until a connection that took nothing is tried again
-INQUIRE_AFTER, INQUIRE_MOST = 1.0, 10.0  # s until a replier is asked whether it has what it was sent, doubled up to
+INQUIRE = 2.0  # s between two looks whether a peer still has what it was sent: a small frame beside its heartbeats
 MISSED_FOR = 10.0  # s for which an abandoned request counts when the next replier is chosen
 
 BY_MAILBOX = -1  # instead of the number of a work connection
@@ -313,7 +314,7 @@ class Requesting:
         call.step(Stage.SENT)
         call.number, call.seat = number, seat
         call.generation = BY_MAILBOX if is_small(parts) else self._generation_of(peer)
-        self._inquire_later(peer, now, INQUIRE_AFTER)
+        self._inquire_later(peer, now)
         sent[number] = call
         self._sent[peer] = sent
         seat.sent += 1
@@ -332,15 +333,14 @@ class Requesting:
         seat.sent -= 1
         seat.bytes -= call.size
 
-    def _inquire_later(self, peer: bytes, now: float, patience: float) -> None:
-        self._timers.set_if_unset(
-            ("inquire", peer), now + patience, lambda when: self._inquire(peer, when, min(2 * patience, INQUIRE_MOST))
-        )
+    def _inquire_later(self, peer: bytes, now: float) -> None:
+        self._timers.set_if_unset(("inquire", peer), now + INQUIRE, lambda when: self.inquire(peer, when))
 
-    def _inquire(self, peer: bytes, now: float, patience: float) -> None:
+    def inquire(self, peer: bytes, now: float) -> None:
+        """Asks a peer what it does not have: a connection to it was made anew, or it is time."""
         if peer in self._sent:
             self._say(peer, Inquiry(list(self._sent[peer])[:MOST_REQUESTS]))
-            self._inquire_later(peer, now, patience)
+            self._inquire_later(peer, now)
 
     # --- what comes back
 
@@ -421,8 +421,7 @@ class Requesting:
 
     def on_proven(self, peer: bytes, now: float) -> None:
         """It is reached again: what was under way may be lost."""
-        self._timers.cancel(("inquire", peer))
-        self._inquire(peer, now, INQUIRE_AFTER)
+        self.inquire(peer, now)
         for service in set(self._rows.get(peer, {}).values()):
             self.dispatch(service, now)
 
