@@ -59,7 +59,7 @@ def test_a_requester_that_lies_hurts_itself_only(liar: tuple[zq.Peer, Stranger])
     ask(victim, stranger, bytes(16), 8)  # nobody
     ask(victim, stranger, id, 9, patience=0.0)
     stranger.tell(Inquiry(list(range(100_000))))
-    stranger.tell(Missing([1, 2, 3, 1 << 62]))
+    stranger.tell(Missing([1, 2, 3, 1 << 62], [1, 2, 3]))
     for outcome, item in ((REPLIED, b"\x01"), (FAILED, encode_failure("x", "y"))):
         reply = encode_reply(victim.id, stranger.id, request=3, number=1, time=math.inf, outcome=outcome, item=item)
         stranger.to_work.send(reply[0])

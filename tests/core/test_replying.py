@@ -37,7 +37,7 @@ class Answering:
         self.sent: list[ReplyFrame] = []
         self.deaf = False
         self.woken = 0
-        self.missing: list[tuple[bytes, list[int]]] = []
+        self.missing: list[tuple[bytes, list[int], list[int]]] = []  # to whom, unseen, answered
         self.generation = 1
         self.replying = Replying(Origin(ME), self.timers, self._send, self._say, lambda peer: self.generation)
         self.inbox = RequestInbox(self._wake)
@@ -53,7 +53,7 @@ class Answering:
         return True
 
     def _say(self, peer: bytes, missing: Missing) -> None:
-        self.missing.append((peer, missing.requests))
+        self.missing.append((peer, missing.unseen, missing.answered))
 
     def ask(self, number: int, *, sender: bytes = A, floor: int = 0, replier: bytes = REPLIER, **rest: Any) -> None:
         item = b"x" * rest.pop("size", 1)
@@ -260,7 +260,7 @@ def test_what_never_came_and_what_was_answered_is_missing_and_what_is_held_is_no
     answering.replying.on_inquiry(A, Inquiry([1, 2, 3]))
     answering.replying.on_inquiry(A, Inquiry([2]))
     answering.replying.on_inquiry(B, Inquiry([2]))
-    assert answering.missing == [(A, [1, 3]), (B, [2])]
+    assert answering.missing == [(A, [3], [1]), (B, [2], [])]
 
 
 def test_an_answer_over_work_is_not_missing_while_that_connection_stands(answering: Answering) -> None:
@@ -271,7 +271,7 @@ def test_an_answer_over_work_is_not_missing_while_that_connection_stands(answeri
     assert answering.missing == []
     answering.generation += 1
     answering.replying.on_inquiry(A, Inquiry([1]))
-    assert answering.missing == [(A, [1])]
+    assert answering.missing == [(A, [], [1])]
 
 
 def test_answers_that_may_be_lost_with_a_connection_are_named_when_it_is_made_anew(answering: Answering) -> None:
@@ -281,10 +281,10 @@ def test_answers_that_may_be_lost_with_a_connection_are_named_when_it_is_made_an
     answering.take().answer(REPLIED, b"\x02")
     answering.serve()
     answering.replying.on_proven(A, 0.0)
-    assert answering.missing == [(A, [2])]
+    assert answering.missing == [(A, [], [2])]
     answering.generation += 1
     answering.replying.on_connection(A)
-    assert answering.missing[1:] == [(A, [1, 2])]
+    assert answering.missing[1:] == [(A, [], [1, 2])]
     answering.ask(4, floor=4)
     answering.replying.on_connection(A)
     assert len(answering.missing) == 2

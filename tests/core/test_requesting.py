@@ -380,9 +380,9 @@ def test_what_the_replier_does_not_have_was_lost(asking: Asking) -> None:
     asking.offer(A, ("sum", A))
     calls = [asking.ask(), asking.ask()]
     number = asking.sent[0].number
-    asking.requesting.on_missing(B, Missing([number]), 0.0)
+    asking.requesting.on_missing(B, Missing([number], []), 0.0)
     assert not calls[0].ended
-    asking.requesting.on_missing(A, Missing([number, 99]), 0.0)
+    asking.requesting.on_missing(A, Missing([number], [99]), 0.0)
     assert isinstance(calls[0].error, PeerLost)
     assert (calls[1].stage, asking.row().lost) == (Stage.SENT, 1)
     asking.answer(asking.sent[0])
@@ -392,10 +392,17 @@ def test_what_the_replier_does_not_have_was_lost(asking: Asking) -> None:
 def test_what_is_on_its_way_over_work_is_not_lost_while_that_connection_stands(asking: Asking) -> None:
     asking.offer(A, ("sum", A))
     call = asking.ask(size=BATCH_BYTES)
-    asking.requesting.on_missing(A, Missing([asking.sent[0].number]), 0.0)
+    asking.requesting.on_missing(A, Missing([asking.sent[0].number], []), 0.0)
     assert not call.ended
     asking.generation += 1
-    asking.requesting.on_missing(A, Missing([asking.sent[0].number]), 0.0)
+    asking.requesting.on_missing(A, Missing([asking.sent[0].number], []), 0.0)
+    assert isinstance(call.error, PeerLost)
+
+
+def test_what_was_answered_is_lost_whatever_it_was_sent_over(asking: Asking) -> None:
+    asking.offer(A, ("sum", A))
+    call = asking.ask(size=BATCH_BYTES)
+    asking.requesting.on_missing(A, Missing([], [asking.sent[0].number]), 0.0)
     assert isinstance(call.error, PeerLost)
 
 

@@ -147,7 +147,7 @@ class Seen:
 
     def add(self, number: int, floor: int) -> bool:
         """False when it was here, or is over."""
-        if number < self.floor or number in self._numbers:
+        if self.has(number):
             return False
         self.floor = max(self.floor, min(floor, number))
         self._numbers[number] = BY_MAILBOX
@@ -161,6 +161,9 @@ class Seen:
 
     def _forget(self) -> None:
         self._numbers = {each: over for each, over in self._numbers.items() if each >= self.floor}
+
+    def has(self, number: int) -> bool:
+        return number < self.floor or number in self._numbers
 
     def numbers(self) -> list[int]:
         """Those that its sender may still wait for."""
@@ -312,13 +315,11 @@ class Replying:
             return  # it asks again
         seen = self._seen.get(peer) or Seen()
         generation = self._generation_of(peer)
-        missing = [
-            number
-            for number in numbers
-            if (peer, number) not in self._held and seen.answered_over(number) != generation
-        ]
-        if missing:
-            self._say(peer, Missing(missing))
+        away = [number for number in numbers if (peer, number) not in self._held]
+        unseen = [number for number in away if not seen.has(number)]
+        answered = [number for number in away if seen.has(number) and seen.answered_over(number) != generation]
+        if unseen or answered:
+            self._say(peer, Missing(unseen, answered))
 
     def _send_again(self, peer: bytes, now: float) -> None:
         unsent = self._unsent.get(peer)

@@ -346,9 +346,11 @@ class Requesting:
 
     def on_missing(self, sender: bytes, missing: Missing, now: float) -> None:
         sent = self._sent.get(sender, {})
-        for number in missing.requests:
+        generation = self._generation_of(sender)
+        answered = set(missing.answered)
+        for number in (*missing.unseen, *missing.answered):
             call = sent.get(number)
-            if call is not None and call.generation != self._generation_of(sender):
+            if call is not None and (number in answered or call.generation != generation):
                 self._remove(call)
                 self._tally(call.service).lost += 1
                 what = f"a request to {call.service}, or its reply, was lost with a connection; it may have been done"

@@ -221,11 +221,12 @@ class Inquiry(Body):
 
 
 class Missing(Body):
-    """Requests of the addressee that never came, or were replied to on a connection that has carried all of it."""
+    """Requests of the addressee that the sender does not hold."""
 
     KIND = MISSING
-    CHECKS = (list_of(is_number),)
-    requests: list[int]
+    CHECKS = (list_of(is_number), list_of(is_number))
+    unseen: list[int]  # have not come
+    answered: list[int]  # were answered, and the answer is not on a work connection that still stands
 
 
 class Ask(Body):
