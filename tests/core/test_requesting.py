@@ -191,6 +191,17 @@ def test_a_replier_that_is_found_in_time_gets_what_waited(asking: Asking) -> Non
     assert not call.ended
 
 
+def test_a_replier_that_is_found_and_takes_nothing_yet_is_somebody(asking: Asking) -> None:
+    call = asking.ask()
+    asking.deaf.add(A)
+    asking.offer(A, ("sum", A))
+    asking.requesting.on_settled(0.0)
+    assert not call.ended
+    asking.deaf.clear()
+    asking.requesting.on_proven(A, 0.0)
+    assert call.stage is Stage.SENT
+
+
 def test_a_queue_is_no_service(asking: Asking) -> None:
     asking.queues.add("jobs")
     call = asking.ask("jobs")

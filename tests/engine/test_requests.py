@@ -78,6 +78,29 @@ def test_an_interrupted_request_is_given_up() -> None:
         assert not any(leftovers(asker))
 
 
+def test_a_peer_that_closes_waits_until_its_answers_are_on_their_way() -> None:
+    with zq.Peer("asker") as asker:
+        server = zq.Peer("server").open()
+        replier = server.replier("sum")
+        asker.wait_for_repliers("sum", timeout=PATIENCE)
+        replies: list[Any] = []
+        asking = threading.Thread(target=lambda: replies.append(asker.request("sum", timeout=PATIENCE).data))
+        asking.start()
+        request = replier.receive(timeout=PATIENCE)
+        assert server._engine is not None
+        replying = server._engine.node.replying
+        send, replying._send_now = replying._send_now, lambda peer, parts: False  # as a full connection does
+        request.reply(7)
+        eventually(lambda: not replying.is_flushed())
+        closing = threading.Thread(target=server.close)
+        closing.start()
+        eventually(lambda: replier.closed)
+        replying._send_now = send
+        closing.join(PATIENCE)
+        asking.join(PATIENCE)
+        assert replies == [7]
+
+
 def test_every_requester_hears_that_the_engine_has_failed() -> None:
     peer = zq.Peer("asker").open()
     replier = peer.replier("sum")

@@ -217,15 +217,15 @@ class Node:
         if isinstance(stream, Subscription):
             self.receptions.on_taken(stream, now)
             return 0
+        if isinstance(stream, Puller):
+            before = stream.acked
+            self.pulling.on_taken(stream, now)
+            return stream.acked - before
         if isinstance(stream, Replier):
             self.replying.serve(stream, now)
-            return 0
-        if isinstance(stream, Requesting):
+        else:
             stream.serve(now, wall)
-            return 0
-        before = stream.acked
-        self.pulling.on_taken(stream, now)
-        return stream.acked - before
+        return 0
 
     def _settle(self, now: float) -> None:
         if not self.pushing.may_send and self.is_settled():

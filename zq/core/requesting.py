@@ -277,10 +277,13 @@ class Requesting:
             self.undecided.add(call.service)
             return False
         able = [seat for seat in candidates if seat.has_room(call.size)]
-        for seat in sorted(able, key=lambda seat: (seat.sent + seat.missed, seat.turn)):
+        stalled = bool(able)
+        while able:
+            seat = min(able, key=lambda seat: (seat.sent + seat.missed, seat.turn))
             if self._depart(call, seat, now):
                 return True
-        if able:
+            able.remove(seat)
+        if stalled:
             self._timers.set_if_unset(
                 (self, call.service), now + STALLED, lambda when: self.dispatch(call.service, when)
             )
