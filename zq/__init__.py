@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from zq.info import PublishedTopic as PublishedTopic
     from zq.info import PulledQueue as PulledQueue
     from zq.info import QueueInfo as QueueInfo
+    from zq.info import RepliedService as RepliedService
+    from zq.info import RequestedService as RequestedService
     from zq.info import SubscribedTopic as SubscribedTopic
     from zq.info import TopicInfo as TopicInfo
     from zq.message import INHERIT as INHERIT
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from zq.peer import Publisher as Publisher
     from zq.peer import Puller as Puller
     from zq.peer import Pusher as Pusher
+    from zq.peer import Replier as Replier
+    from zq.peer import Request as Request
     from zq.peer import Subscriber as Subscriber
     from zq.wire.array import Array as Array
 
@@ -54,13 +58,13 @@ _ERRORS = (
 )
 _INFO = (
     "DeadLetter DeadLetters FailedAttempt Gap HeldQueue Ledger PeerEvent PeerInfo PublishedTopic PulledQueue QueueInfo "
-    "SubscribedTopic TopicInfo"
+    "RepliedService RequestedService SubscribedTopic TopicInfo"
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS.split(), "zq.errors"),
     **dict.fromkeys(_INFO.split(), "zq.info"),
     **dict.fromkeys(("INHERIT", "Message"), "zq.message"),
-    **dict.fromkeys(("Peer", "Publisher", "Puller", "Pusher", "Subscriber"), "zq.peer"),
+    **dict.fromkeys(("Peer", "Publisher", "Puller", "Pusher", "Replier", "Request", "Subscriber"), "zq.peer"),
     "Array": "zq.wire.array",
     "Dedup": "zq.dedup",
 }

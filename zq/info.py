@@ -28,6 +28,7 @@ class PeerInfo:
     subscribes: tuple[str, ...]  # filters
     pushes: tuple[str, ...]  # queues
     pulls: tuple[str, ...]  # queues
+    replies: tuple[str, ...] = ()  # services
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +188,45 @@ class SubscribedTopic:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestedService:
+    """A service at a peer that asks. asked = waiting + sent + replied + failed + lost + nobody + abandoned."""
+
+    service: str
+    asked: int
+    waiting: int  # for a replier that has room
+    sent: int
+    replied: int
+    failed: int  # at the replier
+    lost: int  # the replier was gone first
+    nobody: int  # nobody offers it
+    abandoned: int  # the caller's time ran out
+    late: int = 0  # replies that came after that, not part of the sum
+
+    @property
+    def balanced(self) -> bool:
+        ended = self.replied + self.failed + self.lost + self.nobody + self.abandoned
+        return self.asked == self.waiting + self.sent + ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepliedService:
+    """A service at one of its repliers. received = held + replied + failed + turned_away + dropped."""
+
+    service: str
+    received: int
+    held: int  # waiting here or with the program
+    replied: int
+    failed: int
+    turned_away: int  # no program has had it
+    dropped: int  # the requester was gone, or had given up
+    late: int = 0  # answers to what was not held any more, not part of the sum
+
+    @property
+    def balanced(self) -> bool:
+        return self.received == self.held + self.replied + self.failed + self.turned_away + self.dropped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
     """The counters that account for every message, taken in one step of the engine."""
 
@@ -196,16 +236,14 @@ class Ledger:
     pulled: tuple[PulledQueue, ...] = ()
     published: tuple[PublishedTopic, ...] = ()
     subscribed: tuple[SubscribedTopic, ...] = ()
+    requested: tuple[RequestedService, ...] = ()
+    replied: tuple[RepliedService, ...] = ()
     refused_frames: int = 0  # frames from the network that made no sense, or were for somebody else
     others: tuple[Ledger, ...] = ()  # with realm=True: what each other peer reports
     unknown: tuple[str, ...] = ()  # with realm=True: names of peers that did not answer or have left
 
     @property
     def balanced(self) -> bool:
-        mine: tuple[HeldQueue | PulledQueue | PublishedTopic | SubscribedTopic, ...] = (
-            *self.held,
-            *self.pulled,
-            *self.published,
-            *self.subscribed,
-        )
+        mine: tuple[HeldQueue | PulledQueue | PublishedTopic | SubscribedTopic | RequestedService | RepliedService, ...]
+        mine = (*self.held, *self.pulled, *self.published, *self.subscribed, *self.requested, *self.replied)
         return all(part.balanced for part in mine) and all(other.balanced for other in self.others)

@@ -91,6 +91,12 @@ class Message:
         return self._source.queue
 
     @property
+    def service(self) -> str | None:
+        """What was asked, for a request and its reply."""
+        service: str | None = getattr(self._source, "service", None)
+        return service
+
+    @property
     def sender(self) -> bytes:
         """The id of the peer that sent it, 16 bytes."""
         return self._source.sender
@@ -146,7 +152,7 @@ class Message:
             self.give_back()
 
     def __repr__(self) -> str:
-        where = str(self.topic if self.topic is not None else self.queue)
+        where = str(next((name for name in (self.topic, self.queue) if name is not None), self.service))
         where = where if where.isprintable() else repr(where)  # it came from elsewhere, and this ends up in logs
         attempt = f", attempt {self.attempt}" if self.attempt > 1 else ""
         return f"<{type(self).__name__.lstrip('_')} {where}: {self.data!r:.60}{attempt}>"

@@ -18,6 +18,8 @@ from zq.errors import Closed, Refused, Undelivered
 from zq.handles.dead import inquire_steps
 from zq.handles.incoming import PullerCore, Receiver, SubscriberCore, pause_after
 from zq.handles.outgoing import PublisherCore, PusherCore, Sender, Stream
+from zq.handles.replying import ReplierCore, Request
+from zq.handles.requests import Survey, request_steps
 from zq.handles.session import LEAVING, PeerCore, Watching
 from zq.handles.steps import Release, SendOptions, Timeout, deadline_after, finish
 from zq.info import DeadLetters, Gap, Ledger, PeerEvent
@@ -159,6 +161,38 @@ class Peer(PeerCore):
     def _any_pusher(self, queue: str) -> Pusher:
         stream = self._view(self._queues, queue)
         return self.pusher(queue) if stream is None else Pusher(self, stream, queue)
+
+    # --- requests
+
+    def request(
+        self, service: str, data: Any = None, *, headers: Headers | None = None, timeout: Timeout = 5.0
+    ) -> Message:
+        """Asks one replier of `service`, the one with the fewest unanswered requests, and returns its reply.
+
+        At most once: nothing that a program may have begun is ever asked again. Raises RemoteError when the replier
+        failed, PeerLost when it was gone before it replied, NoPeer when nobody in the realm replies to `service`,
+        Timeout, Refused for data that cannot be sent, for a bad name, and for one that is a queue's.
+        """
+        return finish(request_steps(self._running(), service, data, headers, timeout))
+
+    def request_all(self, service: str, data: Any = None, *, timeout: Timeout = 5.0) -> Iterator[Message]:
+        """Asks every replier of `service` that is known, and yields their replies as they come. Ends when each has
+        replied, failed or gone, or after `timeout` seconds. Raises NoPeer when there is none."""
+        survey = Survey(self._running(), service, data, timeout)
+        try:
+            finish(survey.begin_steps())
+            while (reply := finish(survey.next_steps())) is not None:
+                yield reply
+        finally:
+            survey.close()
+
+    def replier(self, service: str) -> Replier:
+        """A new handle that gets its share of the requests to `service`."""
+        return Replier(self, service)
+
+    def wait_for_repliers(self, service: str, count: int = 1, *, timeout: Timeout = 30.0) -> None:
+        """Waits until `count` repliers of `service` are known, those of this peer included. Raises Timeout."""
+        finish(self._wait_for_repliers_steps(service, count, timeout))
 
     # --- the realm
 
@@ -452,6 +486,39 @@ class Puller(_BlockingReceiver, PullerCore):
         peer._open_puller(self, queue, prefetch, prefetch_bytes, work_timeout)
 
 
+class Replier(_BlockingReceiver, ReplierCore):
+    """A replier of a service: iterating yields each Request. Thread-safe: threads that share it share its requests."""
+
+    def __init__(self, peer: Peer, service: str) -> None:
+        super().__init__(peer._running(), service)
+        self._peer = peer
+        peer._open_replier(self, service)
+
+    def run(self, handler: Callable[[Any], object], *, concurrency: int = 1) -> None:
+        """Calls `handler` with each request, in `concurrency` threads, until closed.
+
+        What it returns is the reply, unless it has replied itself; an exception is logged here, and its type and
+        message are what the requester gets. In the main thread SIGTERM ends it after the requests at hand.
+        """
+        super().run(handler, concurrency=concurrency)
+
+    def _work(self, handler: Callable[[Any], object]) -> None:
+        for request in self:
+            assert isinstance(request, Request)
+            try:
+                result = handler(request)
+            except Exception as error:
+                log.exception("the handler of %s failed with %r", self.name, request)
+                self._fail(request, error)
+            except BaseException:
+                request.give_back()
+                raise
+            else:
+                self._reply(request, result)
+            if self._draining:
+                return
+
+
 class _DrainOnTerm:
     """In the main thread, SIGTERM ends the iteration of a receiver instead of the process."""
 
@@ -473,4 +540,4 @@ class _DrainOnTerm:
             signal.signal(signal.SIGTERM, self._before)
 
 
-__all__ = ["Peer", "Publisher", "Puller", "Pusher", "Subscriber"]
+__all__ = ["Peer", "Publisher", "Puller", "Pusher", "Replier", "Request", "Subscriber"]

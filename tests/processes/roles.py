@@ -73,6 +73,22 @@ def work(options: dict[str, Any], name: str, journal: str, seconds: float, repor
 
 
 @role
+def answer(options: dict[str, Any], service: str, journal: str, stuck: int) -> None:
+    """Replies to each request with its data; gets stuck in the request that is `stuck`, and says so."""
+    written = Journal(journal)
+    with zq.Peer(**options) as peer, peer.replier(service) as replier:
+        say([peer.id.hex(), endpoints(peer)])
+        for request in replier:
+            number = request.data[0]
+            written.add("began", number)
+            if number == stuck:
+                say("stuck")
+                listen()
+            with request:
+                request.reply(request.data)
+
+
+@role
 def hold(options: dict[str, Any], name: str, count: int) -> None:
     """Takes `count` messages of queue `name` and never settles them."""
     with zq.Peer(**options) as peer:

@@ -20,6 +20,8 @@ COMMANDS = {  # name -> module in zq.cli and one line of help, so that `zq --hel
     "sub": ("publish", "Print the messages of topics."),
     "push": ("work", "Push arguments, or lines of standard input, to a queue."),
     "pull": ("work", "Take messages from a queue, print and acknowledge them."),
+    "request": ("request", "Ask a service, and print its reply."),
+    "reply": ("request", "Reply to requests with what a command prints."),
     "peers": ("realm", "List the peers of the realm."),
     "topics": ("realm", "List the topics of the realm."),
     "queues": ("realm", "List the queues of the realm."),

@@ -28,6 +28,8 @@ from zq.core.port import Kind, Port
 from zq.core.pulling import Puller, Pulling
 from zq.core.pushing import Pushing
 from zq.core.reception import Receptions, Subscription
+from zq.core.replying import Replier, Replying, RequestInbox
+from zq.core.requesting import Requesting
 from zq.core.roster import Remote
 from zq.core.seeds import ANYBODY, Seeds
 from zq.core.supervisor import Supervisor
@@ -41,11 +43,12 @@ from zq.wire.body import ID_BYTES, NONCE_BYTES, Addressed, Body, decode_addresse
 from zq.wire.data import Malformed
 from zq.wire.frames import Entry
 from zq.wire.names import Filter
+from zq.wire.requests import REPLY, REQUEST, Single, decode_reply, decode_request, is_small
 
 ENTRY_REFRESH = 2.0  # s; counts in the roster entry are at most this old
 REPORTED_SENDERS = 256  # senders of refused frames that are logged; more are only counted
 
-Stream = Topic | Outbox | Subscription | Puller
+Stream = Topic | Outbox | Subscription | Puller | Replier | Requesting
 OnEvent = Callable[[EventKind, PeerInfo], None]
 
 
@@ -100,6 +103,9 @@ class Node:
         self.pulling = Pulling(self.timers, self._send, self._session_of, on_trouble)
         self.inquiries = Inquiries(self.timers, self._send)
         self.answers = Answers(self.pushing)
+        carry = (self._send_single, self._send, self._generation_of)
+        self.requesting = Requesting(origin, self.timers, *carry, self._is_queue)
+        self.replying = Replying(origin, self.timers, *carry)
         self.meeting = Meeting(card, self.timers, port, draw, self._new_connection, self)
         found, knows = self.meeting.found, self.meeting.knows
         self.seeds = Seeds(
@@ -182,6 +188,21 @@ class Node:
         self.pulling.close(puller, now)
         self._entry_dirty = True
 
+    def reply_to(self, service: str, inbox: RequestInbox) -> Replier:
+        self._entry_dirty = True
+        return self.replying.open(self._draw(16), service, inbox)
+
+    def stop_replying(self, replier: Replier, now: float) -> None:
+        self.replying.close(replier, now)
+        self._entry_dirty = True
+
+    def _is_queue(self, name: str) -> bool:
+        """Whether somebody in the realm pushes to it or pulls from it."""
+        entries = [remote.entry for remote in self.meeting.roster.up() if remote.entry is not None]
+        named = [*self.pushing.rows(self.now), *self.pulling.rows()]
+        named += [row for entry in entries for row in (*entry.pushes, *entry.pulls)]
+        return any(row[0] == name for row in named)
+
     def ask_for_entries(self, now: float) -> int:
         """Sends our entry to everyone again: whoever has noted it has told us its own as it was before."""
         self._publish_entry(now)
@@ -222,6 +243,7 @@ class Node:
 
     def serve(self, streams: Iterable[Stream], now: float, wall: float) -> None:
         """Only what is new with these; a turn is due."""
+        self.replying.wall = wall
         for stream in streams:
             self.moved += self._serve(stream, now, wall)
 
@@ -238,15 +260,23 @@ class Node:
         if isinstance(stream, Subscription):
             self.receptions.on_taken(stream, now)
             return 0
-        before = stream.acked
-        self.pulling.on_taken(stream, now)
-        return stream.acked - before
+        if isinstance(stream, Puller):
+            before = stream.acked
+            self.pulling.on_taken(stream, now)
+            return stream.acked - before
+        if isinstance(stream, Replier):
+            self.replying.serve(stream, now)
+        else:
+            stream.serve(now, wall)
+        return 0
 
     def _settle(self, now: float) -> None:
         if not self.pushing.may_send and self.is_settled():
             self.pushing.may_send = True
             for outbox in self.pushing:
                 self.pushing.dispatch(outbox, now)
+        if self.requesting.undecided and self.is_settled():
+            self.requesting.on_settled(now)
 
     def connected(self, connection: int, now: float) -> None:
         """The carrier has made a connection."""
@@ -255,6 +285,8 @@ class Node:
         if remote is not None:
             self.supervisor.on_work_made(remote)
             self.pushing.on_work_connection(remote.id, now)
+            self.requesting.inquire(remote.id, now)
+            self.replying.on_connection(remote.id)
 
     def broken(self, connection: int, now: float) -> None:
         if self.meeting.is_mailbox(connection):
@@ -313,7 +345,7 @@ class Node:
         else:
             raise Malformed(f"a feed frame of unknown kind {kind!r}")
 
-    def _known(self, frame: Addressed | BatchHeader) -> bool:
+    def _known(self, frame: Addressed | BatchHeader | Single) -> bool:
         """Whether it is for us and from somebody we have met."""
         if frame.addressee == self.card.id:
             if frame.sender == self.card.id:
@@ -332,6 +364,9 @@ class Node:
             header, batch = decode_batch(parts)
             if self._known(header) and not self.pulling.on_batch(header, batch, now):
                 self._refuse(header.sender, "a batch that we gave no credit for")
+            return
+        if bytes(parts[0][:1]) in (REQUEST, REPLY):
+            self._on_single(parts, now)
             return
         frame = decode_addressed(parts[0])
         if not self._known(frame):
@@ -360,7 +395,9 @@ class Node:
             return
         if not self._known(frame):
             return
-        if frame.kind == frames.WELCOME:
+        if frame.kind in (REQUEST, REPLY):
+            self._on_single(parts, now)
+        elif frame.kind == frames.WELCOME:
             welcome = frames.Welcome.decode(body)
             self.seeds.on_welcome(sender, welcome, now)
             self.meeting.on_welcome(sender, welcome, now)
@@ -387,6 +424,10 @@ class Node:
             self.gossip.on_peers(sender, frames.Peers.decode(body), now)
         elif frame.kind == frames.END:
             self.pulling.on_end(sender, frames.End.decode(body).link)
+        elif frame.kind == frames.INQUIRY:
+            self.replying.on_inquiry(sender, frames.Inquiry.decode(body))
+        elif frame.kind == frames.MISSING:
+            self.requesting.on_missing(sender, frames.Missing.decode(body), now)
         elif frame.kind == frames.GOODBYE:
             self.receptions.on_last_heads(sender, frames.Goodbye.decode(body).heads)
             self.meeting.on_goodbye(sender, now)
@@ -403,7 +444,28 @@ class Node:
         else:
             raise Malformed(f"a mailbox frame of unknown kind {frame.kind!r}")
 
+    def _on_single(self, parts: Parts, now: float) -> None:
+        """A request or a reply, by mailbox or work."""
+        if bytes(parts[0][:1]) == REQUEST:
+            request = decode_request(parts)
+            if self._known(request):
+                self.replying.on_request(request.sender, request, now)
+        else:
+            reply = decode_reply(parts)
+            if self._known(reply):
+                self.requesting.on_reply(reply.sender, reply, now)
+
     # --- sending
+
+    def _send_single(self, peer: bytes, parts: Parts) -> bool:
+        """A request or a reply."""
+        if not is_small(parts):
+            return self._send_work(peer, parts)
+        if peer == self.card.id:
+            self._loop.append((Kind.MAILBOX, parts))
+            return True
+        remote = self.meeting.roster.get(peer)
+        return remote is not None and remote.mailbox is not None and self._port.send(remote.mailbox.connection, parts)
 
     def _send(self, peer: bytes, body: Body) -> None:
         frame = (body.encode(peer, self.card.id),)
@@ -522,10 +584,12 @@ class Node:
             self._announced[0],
             self.pushing.rows(now),
             self.pulling.rows(),
+            self.replying.rows(),
         )
         self.topics.on_entry(self.card.id, entry, now)
         self.topics.on_fence(self.card.id, self.receptions.nonce, now)
         self.pushing.on_entry(self.card.id, entry, now)
+        self.requesting.on_entry(self.card.id, entry, now)
         self.meeting.publish_entry(entry, now)
 
     # --- neighbours
@@ -541,16 +605,21 @@ class Node:
                 self._open_work(remote)  # it broke while the peer could not be reached
             self.pushing.on_proven(remote.id, now)
             self.pulling.on_proven(remote.id)
+            self.requesting.on_proven(remote.id, now)
+            self.replying.on_proven(remote.id, now)
 
     def on_entry(self, remote: Remote, entry: Entry, now: float) -> None:
         self.topics.on_entry(remote.id, entry, now)
         self.pushing.on_entry(remote.id, entry, now)
         self.pulling.on_entry(remote.id, entry, now)
         self.hearing.on_entry(remote, entry, now)
+        self.requesting.on_entry(remote.id, entry, now)
 
     def on_session(self, remote: Remote, now: float) -> None:
         self.pushing.on_session(remote.id, now, crashed=False)
         self.pulling.on_session(remote.id)
+        self.requesting.on_lost(remote.id, now)
+        self.replying.on_lost(remote.id)
         self._entry_dirty = True  # it has forgotten ours; a new version, as an old one may be noted late
 
     def on_gone(self, remote: Remote, now: float) -> None:
@@ -566,6 +635,10 @@ class Node:
         self.receptions.on_gone(remote.id, goodbye=remote.goodbye)
         self.pushing.on_gone(remote.id, now, crashed=not remote.goodbye)
         self.pulling.on_gone(remote.id)
+        self.requesting.on_gone(remote.id, now)
+        self.replying.on_lost(remote.id)
+        if remote.goodbye:
+            self.replying.on_departed(remote.id)
 
     def owed_heads(self, remote: Remote) -> list[list[object]]:
         return self.topics.owed_heads(remote.id)
@@ -588,6 +661,8 @@ class Node:
             pulled=self.pulling.ledger(),
             published=self.topics.ledger(),
             subscribed=self.receptions.ledger(),
+            requested=self.requesting.ledger(),
+            replied=self.replying.ledger(),
             refused_frames=self.refused_frames,
         )
 

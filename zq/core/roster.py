@@ -91,6 +91,7 @@ class Remote:
             subscribes=tuple(dict.fromkeys(row[0] for row in entry.filters)) if entry else (),
             pushes=tuple(row[0] for row in entry.pushes) if entry else (),
             pulls=tuple(dict.fromkeys(row[0] for row in entry.pulls)) if entry else (),
+            replies=tuple(dict.fromkeys(row[0] for row in entry.replies)) if entry else (),
         )
 
 

@@ -14,12 +14,14 @@ from typing import Any
 from zq.core.inbox import Inbox, Slow, SubscriptionInbox
 from zq.core.meeting import ANSWER
 from zq.core.reception import INHERIT_PATIENCE, patience_on_wire
+from zq.core.replying import RequestInbox
 from zq.core.roster import Remote
 from zq.engine.engine import Engine
 from zq.engine.wake import Waiters
 from zq.errors import Closed, Error, Refused, Timeout, Undelivered
 from zq.handles.incoming import PullerCore, Receiver, SubscriberCore
 from zq.handles.outgoing import _SHUT, Arrival, PublisherCore, PusherCore, Receipt, Sender, Stream
+from zq.handles.replying import ReplierCore
 from zq.handles.steps import Steps, Wait, deadline_after, until
 from zq.info import Gap, Ledger, PeerEvent, PeerInfo, QueueInfo, TopicInfo
 from zq.message import INHERIT, Inherit
@@ -82,6 +84,8 @@ class PeerCore:
                     node.stop_pulling(receiver._core, node.now)
                 elif isinstance(receiver, SubscriberCore):
                     node.unsubscribe(receiver._core, node.now)
+                elif isinstance(receiver, ReplierCore):
+                    node.stop_replying(receiver._core, node.now)
 
         engine.call(leave_queues)
         if self._topics:
@@ -95,7 +99,7 @@ class PeerCore:
             done = [arrival.everywhere() for arrival in arrivals]
             done += [receipt.complete() for receipt in receipts]
             done += [node.pulling.is_closed(puller._core) for puller in pullers]
-            return all(done)
+            return all(done) and node.replying.is_flushed()
 
         if (yield from until(engine, all_done, deadline)):
             return
@@ -290,12 +294,22 @@ class PeerCore:
         with self._lock:
             self._receivers.append(handle)
 
+    def _open_replier(self, handle: ReplierCore, service: str) -> None:
+        engine = self._running()
+        check_name(service, "service")
+        inbox = RequestInbox(handle._waiters.wake)
+        inbox.note = handle._note
+        handle._inbox = inbox
+        handle.attach(engine.call(lambda: engine.node.reply_to(service, inbox)))
+        with self._lock:
+            self._receivers.append(handle)
+
     def _close_receiver_steps(self, receiver: Receiver, timeout: float | None) -> Steps[None]:
         deadline_after(timeout)
         with self._lock:
             if receiver in self._receivers:
                 self._receivers.remove(receiver)
-        if isinstance(receiver, PullerCore):
+        if isinstance(receiver, PullerCore | ReplierCore):
             yield from receiver._close_steps(timeout)
         elif isinstance(receiver, SubscriberCore) and not receiver.closed:
             receiver._shut()
@@ -330,6 +344,14 @@ class PeerCore:
         engine = self._running()
         if not (yield from until(engine, lambda: engine.node.has_up(count) or count <= 0, deadline)):
             raise Timeout(f"fewer than {count} other peers in realm {self.realm} within {timeout} s")
+
+    def _wait_for_repliers_steps(self, service: str, count: int, timeout: float | None) -> Steps[None]:
+        check_name(service, "service")
+        deadline = deadline_after(timeout)
+        engine = self._running()
+        requesting = engine.node.requesting
+        if not (yield from until(engine, lambda: len(requesting.repliers(service)) >= count, deadline)):
+            raise Timeout(f"fewer than {count} repliers of {service} in realm {self.realm} within {timeout} s")
 
     def _settle_steps(self, timeout: float | None) -> Steps[None]:
         deadline = deadline_after(timeout)
@@ -374,6 +396,8 @@ class PeerCore:
                 pulled=mine.pulled,
                 published=mine.published,
                 subscribed=mine.subscribed,
+                requested=mine.requested,
+                replied=mine.replied,
                 refused_frames=mine.refused_frames,
                 others=others,
                 unknown=unknown,

@@ -40,6 +40,7 @@ SEEN, REPAIR = b"S", b"R"
 PROBE, STATE, END = b"P", b"s", b"e"
 ASK, LEDGER = b"A", b"L"
 INQUIRE, LETTERS = b"I", b"i"
+INQUIRY, MISSING = b"y", b"m"
 REFILL, REFILLED, FENCE = b"F", b"f", b"\xff"
 
 ACKED, NACKED, REJECTED, RETURNED, STORED = range(5)  # outcomes of a settled number; STORED is a receipt of a spool
@@ -103,6 +104,7 @@ class Entry(Body):
         list_of(is_name, is_number),
         list_of(is_name, is_number, is_seconds),
         list_of(is_name, is_id),
+        list_of(is_name, is_id),
     )
     version: int
     fence: bytes  # nonce of the fence that closes the filters below
@@ -110,6 +112,7 @@ class Entry(Body):
     topics: list[list[Any]]  # topic, messages published
     pushes: list[list[Any]]  # queue, messages held, seconds the oldest has been held
     pulls: list[list[Any]]  # queue, puller id
+    replies: list[list[Any]] = []  # service, replier id  # noqa: RUF012 - nobody changes a frame
 
 
 class Noted(Body):
@@ -161,7 +164,6 @@ class Probe(Body):
 
     KIND = PROBE
     CHECKS = (is_id, is_number, is_number, is_text, is_id, *[is_number] * 6)
-    LATER = (ATTEMPT_MOST,)
     link: bytes
     lane: int
     session: int
@@ -211,6 +213,23 @@ class End(Body):
     KIND = END
     CHECKS = (is_id,)
     link: bytes
+
+
+class Inquiry(Body):
+    """Which of these requests of the sender are not with the addressee any more?"""
+
+    KIND = INQUIRY
+    CHECKS = (list_of(is_number),)
+    requests: list[int]
+
+
+class Missing(Body):
+    """Requests of the addressee that the sender does not hold."""
+
+    KIND = MISSING
+    CHECKS = (list_of(is_number), list_of(is_number))
+    unseen: list[int]  # have not come
+    answered: list[int]  # were answered, and the answer is not on a work connection that still stands
 
 
 class Ask(Body):
