@@ -174,7 +174,7 @@ def a_pusher_that_was_given_up_and_is_back_finds_its_old_links() -> None:
 @bug("tests/core/test_pushing.py::test_a_crash_charges_what_was_handed_out_and_the_lowest_that_had_arrived")
 def an_attempt_is_charged_to_all_that_a_lost_puller_had() -> None:
     def build(end: Any) -> Any:
-        def everybody(pushing: Pushing, link: SendingLink, *, charge: bool) -> None:
+        def everybody(pushing: Pushing, link: SendingLink, now: float, *, charge: bool) -> None:
             link.handed = link.next - 1
             end(pushing, link, now, charge=charge)
 
