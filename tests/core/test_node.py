@@ -376,6 +376,49 @@ def test_the_last_message_of_a_burst_that_is_lost_comes_within_a_moment() -> Non
     assert subscriber.node.hearing.redialled == 0
 
 
+def test_what_was_asked_for_in_vain_is_asked_for_again_as_soon_as_the_publisher_can_be_reached() -> None:
+    realm = Realm(2)
+    publisher, subscriber = realm.peers
+    reader = Reader(subscriber)
+    realm.publish(publisher, b"1")
+    assert realm.run(1.0, reader.look)
+    realm.network.weather = Weather(feed_loss=1.0)
+    realm.publish(publisher, b"2")
+    realm.run(0.005)
+    realm.network.weather = Weather(mailbox_loss=1.0)  # the hole is seen, and nobody hears of it
+    realm.run(6.5)
+    assert reader.look() == [b"1"]
+    realm.network.weather = Weather()
+    realm.network.reset(realm.connection(subscriber, publisher, Kind.MAILBOX))
+    assert realm.run(0.2, lambda: len(reader.look()) == 2)
+
+
+def test_when_an_address_of_the_host_is_gone_data_connections_are_made_anew_and_lose_nothing() -> None:
+    realm = Realm(2)
+    mover, other = realm.peers
+    reader, worker = Reader(mover), Worker(other)
+    realm.publish(other, b"1")
+    realm.push(mover, b"a")
+    assert realm.run(2.0, lambda: reader.look() and worker.take())
+    before = {connection for connection in mover.connections.values() if connection.kind is not Kind.MAILBOX}
+    assert {connection.kind for connection in before} == {Kind.FEED, Kind.WORK}
+    realm.publish(other, b"2")
+    realm.push(mover, b"b")
+    mover.node.redial_data(mover.clock())
+    after = {connection for connection in mover.connections.values() if connection.kind is not Kind.MAILBOX}
+    assert {connection.kind for connection in after} == {Kind.FEED, Kind.WORK}
+    assert not before & after
+    taken: list[tuple[bytes, int]] = []
+
+    def look() -> bool:
+        taken.extend(worker.take())
+        return len(reader.look()) == 2 and bool(taken)
+
+    assert realm.run(2.0, look)
+    assert reader.seen == [b"1", b"2"]
+    assert taken == [(b"b", 1)]
+
+
 def test_a_fence_whose_answer_was_dropped_is_set_again() -> None:
     realm = Realm(2, Weather(feed_loss=1.0))
     reader = Reader(realm.peers[0])

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from zq.core import ledger as ledgers
-from zq.core.endpoints import at_host_of
+from zq.core.endpoints import at_host_of, is_local
 from zq.core.gossip import Gossip
 from zq.core.hearing import Hearing
 from zq.core.inbox import Inbox, SubscriptionInbox
@@ -508,6 +508,19 @@ class Node:
         if remote.reachable:
             self._open_work(remote)
 
+    def redial_data(self, now: float) -> None:
+        """An address of this host is gone. What was dialled from it is dead, and swallows what is written to it until
+        TCP finds out; which connections those are nobody tells."""
+        for remote in self.meeting.roster:
+            if remote.feed_at is None or is_local(remote.feed_at):
+                continue
+            if remote.work is not None:
+                self._redial_work(remote)
+            if remote.reachable:
+                self._open_feed(remote, now)
+            else:
+                remote.feed_at = ""  # dialled anew when the peer can be reached
+
     def _open_feed(self, remote: Remote, now: float) -> None:
         endpoint = self._endpoint(remote, 1)
         if endpoint is None:
@@ -597,12 +610,15 @@ class Node:
     def on_up(self, remote: Remote, now: float, *, first: bool) -> None:
         if first or self._endpoint(remote, 1) != remote.feed_at:  # it is reached at another address than before
             self._open_feed(remote, now)
+            if remote.work is not None:
+                self._redial_work(remote)
         if first:
             self.gossip.on_up(remote, now)
             self.pulling.on_back(remote.id)
         else:
             if remote.work is None and remote.generation and self.supervisor.may_work(remote):
                 self._open_work(remote)  # it broke while the peer could not be reached
+            self.receptions.on_proven(remote.id, now)
             self.pushing.on_proven(remote.id, now)
             self.pulling.on_proven(remote.id)
             self.requesting.on_proven(remote.id, now)
