@@ -60,6 +60,7 @@ proof-kill: setup
 # Bugs planted into zq, one after another: the simulator or a test has to find each
 proof-planted: setup
 	@$(BIN)/python -m tests.planted.bugs
+
 # A million messages that wait in one pusher: their memory, and how fast they are worked off
 proof-backlog: setup
 	@$(BIN)/python -m benchmarks.backlog

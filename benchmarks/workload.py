@@ -14,7 +14,7 @@ from typing import Final
 
 from benchmarks.process import Failed, isolated
 
-# The message of every rate and round trip: a small reading of a sensor, about 100 bytes of msgpack (issue 2).
+# The message of every rate and round trip: a small reading of a sensor, about 100 bytes of msgpack.
 READING: Final = {"id": 1, "t": 21.5, "name": "sensor-kitchen", "payload": b"x" * 50}
 
 

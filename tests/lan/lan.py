@@ -280,7 +280,7 @@ def take_down(name: str) -> None:
             continue  # one that is stopped would not end
         deadline = time.monotonic() + GRACE
         while any(map(is_running, pids)) and time.monotonic() < deadline:
-            time.sleep(0.01)
+            time.sleep(0.01)  # they are not our children: nobody tells us of their end
     for space in mine:
         subprocess.run(["ip", "netns", "del", space], capture_output=True, timeout=COMMAND)
     for directory in Path(tempfile.gettempdir()).glob(f"{name}-*"):
