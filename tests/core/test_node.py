@@ -270,6 +270,23 @@ def test_a_peer_that_has_said_goodbye_is_gone_at_once_and_for_good() -> None:
     assert stays.node.meeting.roster.get(leaves.id) is None, "a stale record says nothing"
 
 
+@pytest.mark.parametrize("farewell", [True, False])
+def test_what_a_peer_sent_before_it_went_may_come_late(farewell: bool) -> None:
+    realm = Realm(2)
+    stays, leaves = realm.peers
+    if farewell:
+        leaves.node.meeting.say_goodbye()
+    realm.network.kill(leaves, linger=farewell)
+    assert realm.run(10.0, lambda: ("p0", "left", "p1") in realm.events)
+    for kind, body in ((frames.GOODBYE, b"\x91\x90"), (frames.STATE, b"")):
+        late = address(kind, stays.id, leaves.id) + body
+        stays.node.received(Kind.MAILBOX, (late,), stays.clock())
+    assert stays.node.refused_frames == 0
+    assert not stays.troubles
+    stays.node.received(Kind.MAILBOX, (address(frames.STATE, stays.id, b"a stranger's id."),), stays.clock())
+    assert stays.node.refused_frames == 1
+
+
 def test_a_peer_of_another_version_is_shown_and_not_met() -> None:
     realm = Realm(2)
     peer = realm.peers[0]

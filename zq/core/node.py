@@ -351,11 +351,13 @@ class Node:
             if frame.sender == self.card.id:
                 return True
             remote = self.meeting.roster.get(frame.sender)
+            if remote is not None and remote.state is Life.FOUND:
+                # Early: it may have met us before we have met it. What counts is said again.
+                return isinstance(frame, Addressed) and frame.kind in (frames.WELCOME, frames.GOODBYE)
             if remote is not None:
-                # It may have met us before we have met it: what counts is said again.
-                return remote.state is not Life.FOUND or (
-                    isinstance(frame, Addressed) and frame.kind in (frames.WELCOME, frames.GOODBYE)
-                )
+                return True
+            if self.meeting.roster.has_been(frame.sender):
+                return False  # late
         self._refuse(frame.sender, "not for this peer, or of nobody we have met")
         return False
 

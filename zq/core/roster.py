@@ -132,6 +132,10 @@ class Roster:
     def has_departed(self, id: bytes) -> bool:
         return id in self._departed
 
+    def has_been(self, id: bytes) -> bool:
+        """Whether it was here once, however it went."""
+        return id in self._departed or id in self._sessions
+
     @staticmethod
     def _remember(table: OrderedDict[bytes, Any], id: bytes, value: object) -> None:
         table[id] = value
