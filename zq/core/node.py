@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from zq.core import ledger as ledgers
+from zq.core.binding import Bindings
 from zq.core.endpoints import at_host_of
 from zq.core.gossip import Gossip
 from zq.core.inbox import Inbox, SubscriptionInbox
@@ -87,6 +88,8 @@ class Node:
             origin, self.timers, draw, self._send, self._send_work, self._generation_of, self._session_with
         )
         self.pulling = Pulling(self.timers, self._send, self._session_of)
+        self.bindings = Bindings(self.timers, self._send, self.topics, self.pushing, self._offer_again, on_trouble)
+        self._unbinds: dict[str, None] = {}
         self.meeting = Meeting(card, self.timers, port, draw, self._new_connection, self)
         roster, found = self.meeting.roster, self.meeting.found
         self.seeds = Seeds(
@@ -107,6 +110,7 @@ class Node:
         topic = next((topic for topic in self.topics if topic.name == name), None)
         if topic is None:
             topic = self.topics.open(name, retain=retain, patience=patience)
+            self.bindings.on_topic(topic)
         topic.retain, topic.patience = retain, patience
         self.open_topics[topic] = None
         self._entry_dirty = True
@@ -128,18 +132,45 @@ class Node:
 
     def push(self, queue: str, *, window: int, window_bytes: int, now: float) -> Outbox:
         self._entry_dirty = True
-        return self.pushing.open(queue, window=window, window_bytes=window_bytes, now=now)
+        bound = self.bindings.adopt(queue, window=window, window_bytes=window_bytes)
+        return bound or self.pushing.open(queue, window=window, window_bytes=window_bytes, now=now)
 
     def unpush(self, outbox: Outbox) -> None:
-        self.pushing.close(outbox)
+        if not self.bindings.keep(outbox):
+            self.pushing.close(outbox)
         self._entry_dirty = True
 
-    def pull(self, queue: str, inbox: Inbox, *, prefetch: int | None, prefetch_bytes: int) -> Puller:
+    def pull(
+        self,
+        queue: str,
+        inbox: Inbox,
+        *,
+        prefetch: int | None,
+        prefetch_bytes: int,
+        topics: Iterable[Filter] = (),
+        now: float = 0.0,
+    ) -> Puller:
+        """With `topics` the queue is bound to them; it counts from `now` on."""
         self._entry_dirty = True
-        return self.pulling.open(self._draw(16), queue, inbox, prefetch=prefetch, prefetch_bytes=prefetch_bytes)
+        return self.pulling.open(
+            self._draw(16), queue, inbox, prefetch=prefetch, prefetch_bytes=prefetch_bytes, filters=topics, now=now
+        )
 
     def stop_pulling(self, puller: Puller, now: float) -> None:
         self.pulling.close(puller, now)
+        self._entry_dirty = True
+
+    def unbind(self, queue: str, now: float) -> int:
+        """Its pullers here are closing; publishers need not hold for it any more if nobody else binds it. Returns the
+        version of the entry that says so (see `has_entries`), until `unbound` is called."""
+        self._unbinds[queue] = None
+        return self.ask_for_entries(now)
+
+    def unbound(self, queue: str) -> None:
+        self._unbinds.pop(queue, None)
+        self._entry_dirty = True
+
+    def _offer_again(self) -> None:
         self._entry_dirty = True
 
     def ask_for_entries(self, now: float) -> int:
@@ -325,6 +356,8 @@ class Node:
             self.meeting.on_welcome(sender, welcome, now)
         elif frame.kind == frames.STATE:
             self.pushing.on_state(sender, frames.State.decode(body), now)
+            if self.topics.blocked:
+                self.topics.unblock()
         elif frame.kind == frames.PROBE:
             self.pulling.on_probe(sender, frames.Probe.decode(body), now)
         elif frame.kind == frames.SEEN:
@@ -341,6 +374,10 @@ class Node:
             self.meeting.on_noted(sender, frames.Noted.decode(body))
         elif frame.kind == frames.PEERS:
             self.gossip.on_peers(sender, frames.Peers.decode(body), now)
+        elif frame.kind == frames.BINDING:
+            self.pulling.on_binding(sender, frames.Binding.decode(body), now)
+        elif frame.kind == frames.SINCE:
+            self.bindings.on_since(sender, frames.Since.decode(body), now)
         elif frame.kind == frames.END:
             self.pulling.on_end(sender, frames.End.decode(body).link)
         elif frame.kind == frames.GOODBYE:
@@ -456,10 +493,13 @@ class Node:
             self._announced[0],
             self.pushing.rows(now),
             self.pulling.rows(),
+            self.pulling.binds(),
+            list(self._unbinds),
         )
         self.topics.on_entry(self.card.id, entry, now)
         self.topics.on_fence(self.card.id, self.receptions.nonce, now)
         self.pushing.on_entry(self.card.id, entry, now)
+        self.bindings.on_entry(self.card.id, entry, now)
         self.meeting.publish_entry(entry, now)
 
     # --- neighbours
@@ -479,6 +519,7 @@ class Node:
     def on_entry(self, remote: Remote, entry: Entry, now: float) -> None:
         self.topics.on_entry(remote.id, entry, now)
         self.pushing.on_entry(remote.id, entry, now)
+        self.bindings.on_entry(remote.id, entry, now)
         self.pulling.on_entry(remote.id, entry, now)
 
     def on_session(self, remote: Remote, now: float) -> None:
@@ -495,6 +536,7 @@ class Node:
         self.topics.on_gone(remote.id)
         self.receptions.on_gone(remote.id, goodbye=remote.goodbye)
         self.pushing.on_gone(remote.id, now, crashed=not remote.goodbye)
+        self.bindings.on_gone(remote.id, now)
         self.pulling.on_gone(remote.id)
 
     def owed_heads(self, remote: Remote) -> list[list[object]]:
@@ -514,7 +556,7 @@ class Node:
         return Ledger(
             peer=self.card.id,
             name=self.card.name,
-            held=self.pushing.ledger(),
+            held=self.bindings.ledger(self.pushing.ledger()),
             pulled=self.pulling.ledger(),
             published=self.topics.ledger(),
             subscribed=self.receptions.ledger(),

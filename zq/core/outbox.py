@@ -36,6 +36,7 @@ class Chunk:
     flags: int  # EXTRA and PARTS
     run: Run
     taken_at: float  # this peer's clock
+    topic: str | None = None  # that they were published on, the queue being bound to it
 
     def size_of(self, start: int, stop: int) -> int:
         return self.size if stop - start == len(self.items) else sum(map(len, self.items[start:stop]))
@@ -81,6 +82,7 @@ class Piece:
             self.attempt == other.attempt
             and self.redelivered == other.redelivered
             and self.chunk.flags == other.chunk.flags
+            and self.chunk.topic == other.chunk.topic
             and not (self.alone or other.alone or self.chunk.parts)
         )
 
@@ -142,6 +144,46 @@ class Outbox:
                 self.window - self.held
             )  # the bytes count as well, now that they are known
         return count
+
+    def feed(
+        self,
+        bodies: list[bytes],
+        parts: Parts,
+        size: int,
+        flags: int,
+        run: Run,
+        topic: str,
+        now: float,
+        *,
+        redelivered: bool,
+    ) -> None:
+        """Messages of a topic, whatever the window. Those that others may have overtaken are `redelivered`."""
+        piece = Piece(Chunk(self.taken + 1, bodies, parts, size, flags, run, now, topic), 0, run.length)
+        piece.redelivered = redelivered
+        self.taken += run.length
+        self.waiting += run.length
+        self.held_bytes += size
+        (self.again if redelivered else self.fresh).append(piece)
+        self.reopen()
+
+    def lose(self, count: int, reason: str) -> None:
+        """Messages that were to be taken and are no more."""
+        self.done.add(self.taken + 1, self.taken + count)
+        self.taken += count
+        self.dropped[reason] = self.dropped.get(reason, 0) + count
+
+    def give_up_bound(self, reason: str) -> None:
+        """Drops what waits and came from topics."""
+        given_up = [piece for piece in self._pieces() if piece.chunk.topic is not None]
+        self.again = deque(piece for piece in self.again if piece.chunk.topic is None)
+        self.fresh = deque(piece for piece in self.fresh if piece.chunk.topic is None)
+        self.delayed -= sum(piece.count for _, _, piece in self.later if piece.chunk.topic is not None)
+        self.later = [item for item in self.later if item[2].chunk.topic is None]
+        heapq.heapify(self.later)
+        for piece in given_up:
+            self.waiting -= piece.count
+            self.in_flight += piece.count
+            self.drop(piece, reason)
 
     def _limit(self, room: int) -> int:
         """What the pile may have: `room` by count, and by bytes as if all were as large as small items get."""

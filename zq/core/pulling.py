@@ -16,7 +16,7 @@ Numbers are settled once: the first outcome counts. A crash of this process lose
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -26,7 +26,8 @@ from zq.core.ranges import Ranges, runs_of
 from zq.core.timers import Timers
 from zq.info import PulledQueue
 from zq.wire.batch import ATTEMPT_MOST, REDELIVERED, Batch, BatchHeader
-from zq.wire.frames import ACKED, NACKED, RETURNED, Entry, Probe, State
+from zq.wire.frames import ACKED, NACKED, RETURNED, Binding, Entry, Probe, Since, State
+from zq.wire.names import Filter
 
 SAMPLE_AFTER, SAMPLE_MOST = 0.05, 1.0  # s until the hand-out is reported, doubled up to while nothing moves
 CLOSING_AFTER, CLOSING_MOST = 0.1, 1.0  # s until a closing state is repeated, doubled up to
@@ -143,6 +144,8 @@ class Puller:
     inbox: Inbox
     prefetch: Prefetch
     prefetch_bytes: int
+    filters: tuple[Filter, ...] = ()  # of topics that the queue is bound to
+    created: float = 0.0  # this peer's clock
     links: dict[bytes, ReceivingLink] = field(default_factory=dict)
     closing: bool = False
     closing_patience: float = CLOSING_AFTER
@@ -178,7 +181,7 @@ class Pulling:
     """All puller handles of this peer."""
 
     def __init__(
-        self, timers: Timers, send: Callable[[bytes, State], None], session_of: Callable[[bytes], int]
+        self, timers: Timers, send: Callable[[bytes, State | Since], None], session_of: Callable[[bytes], int]
     ) -> None:
         self._timers = timers
         self._send = send
@@ -190,13 +193,39 @@ class Pulling:
     def __iter__(self) -> Iterator[Puller]:
         return iter(self._pullers.values())
 
-    def open(self, id: bytes, queue: str, inbox: Inbox, *, prefetch: int | None, prefetch_bytes: int) -> Puller:
+    def open(
+        self,
+        id: bytes,
+        queue: str,
+        inbox: Inbox,
+        *,
+        prefetch: int | None,
+        prefetch_bytes: int,
+        filters: Iterable[Filter] = (),
+        now: float = 0.0,
+    ) -> Puller:
         puller = Puller(id=id, queue=queue, inbox=inbox, prefetch=Prefetch(prefetch), prefetch_bytes=prefetch_bytes)
+        puller.filters, puller.created = tuple(filters), now
         self._pullers[id] = puller
         return puller
 
     def rows(self) -> list[list[object]]:
         return [[puller.queue, puller.id] for puller in self._pullers.values() if not puller.closing]
+
+    def binds(self) -> list[list[object]]:
+        """As they stand in this peer's roster entry: queue, puller, filters of the topics that it binds."""
+        return [
+            [puller.queue, puller.id, [filter.text for filter in puller.filters]]
+            for puller in self._pullers.values()
+            if puller.filters and not puller.closing
+        ]
+
+    def on_binding(self, peer: bytes, question: Binding, now: float) -> None:
+        """A publisher asks when the puller came into being, by its clock. Of one that is closing the entry tells."""
+        puller = self._pullers.get(question.puller)
+        if puller is not None and not puller.closing and puller.queue == question.queue:
+            began = question.clock - (now - puller.created)
+            self._send(peer, Since(question.queue, question.puller, began))
 
     # --- from the pusher
 

@@ -67,6 +67,9 @@ class Pushing:
             self._open_links(peer, now)
         return outbox
 
+    def find(self, queue: str) -> Outbox | None:
+        return self._outboxes.get(queue)
+
     def close(self, outbox: Outbox) -> None:
         """Forgets the queue; what it still holds is the caller's to report."""
         outbox.outgoing.limit = -1
@@ -234,7 +237,7 @@ class Pushing:
             wanted=wanted,
         )
         items = [item for piece in flight.pieces for item in piece.chunk.items[piece.start : piece.stop]]
-        frame = encode_batch(header, [piece.run() for piece in flight.pieces], items)
+        frame = encode_batch(header, [piece.run() for piece in flight.pieces], items, first.chunk.topic)
         if not self._send_work(link.peer, (frame, *parts)):
             return False
         flight.generation = self._generation_of(link.peer)

@@ -6,6 +6,7 @@ only append.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgpack
@@ -38,6 +39,7 @@ ENTRY, NOTED, PEERS = b"E", b"N", b"p"
 SEEN, REPAIR = b"S", b"R"
 PROBE, STATE, END = b"P", b"s", b"e"
 ASK, LEDGER = b"A", b"L"
+BINDING, SINCE = b"b", b"d"
 REFILL, REFILLED, FENCE = b"F", b"f", b"\xff"
 
 ACKED, NACKED, REJECTED, RETURNED, STORED = range(5)  # outcomes of a settled number; STORED is a receipt of a spool
@@ -101,13 +103,18 @@ class Entry(Body):
         list_of(is_name, is_number),
         list_of(is_name, is_number, is_seconds),
         list_of(is_name, is_id),
+        list_of(is_name, is_id, list_of(is_filter)),
+        list_of(is_name),
     )
+    LATER = ([], [])
     version: int
     fence: bytes  # nonce of the fence that closes the filters below
     filters: list[list[Any]]  # filter, patience in seconds (infinite: inf; see INHERIT_PATIENCE), subscription number
     topics: list[list[Any]]  # topic, messages published
     pushes: list[list[Any]]  # queue, messages held, seconds the oldest has been held
     pulls: list[list[Any]]  # queue, puller id
+    binds: Sequence[list[Any]] = ()  # queue, puller id, filters of topics whose messages the queue is to have
+    unbinds: Sequence[str] = ()  # queues that need not be bound any more, unless somebody else binds them
 
 
 class Noted(Body):
@@ -207,6 +214,26 @@ class End(Body):
     KIND = END
     CHECKS = (is_id,)
     link: bytes
+
+
+class Binding(Body):
+    """The publisher asks when a puller that binds its queue to topics came into being, and says what its clock is."""
+
+    KIND = BINDING
+    CHECKS = (is_text, is_id, is_seconds)
+    queue: str
+    puller: bytes
+    clock: float
+
+
+class Since(Body):
+    """The answer: what was published at `clock` (the publisher's own) or later is for the queue."""
+
+    KIND = SINCE
+    CHECKS = (is_text, is_id, is_seconds)
+    queue: str
+    puller: bytes
+    clock: float
 
 
 class Ask(Body):
