@@ -7,14 +7,16 @@ What can only be judged at the end is judged by `verdict`.
 
 from __future__ import annotations
 
+import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from zq.info import EventKind, Gap
 
-ITEM = struct.Struct(">IQ8s")  # stream, number, digest
+ITEM = struct.Struct(">2sIQ8s")  # stream, number, digest, as a bin of msgpack: a ring splits what it has joined
+BIN = bytes((0xC4, ITEM.size - 2))
 
 
 class Violation(AssertionError):
@@ -27,11 +29,11 @@ def check(holds: object, what: str) -> None:
 
 
 def stamp(stream: int, number: int) -> bytes:
-    return ITEM.pack(stream, number, blake2b(b"%d/%d" % (stream, number), digest_size=8).digest())
+    return ITEM.pack(BIN, stream, number, blake2b(b"%d/%d" % (stream, number), digest_size=8).digest())
 
 
 def identity(item: bytes) -> tuple[int, int]:
-    stream, number, _ = ITEM.unpack(item)
+    _, stream, number, _ = ITEM.unpack(item)
     check(item == stamp(stream, number), f"a message that nobody sent: {item.hex()}")
     return stream, number
 
@@ -66,6 +68,9 @@ class Worker:
 
     peer: object
     queue: str
+    matches: Callable[[str], bool] | None = None  # topics that it binds its queue to
+    id: bytes = b""
+    since: float = 0.0
     held: int = 0
     closed: bool = False
     newest: dict[int, int] = field(default_factory=dict)  # stream: last first delivery
@@ -80,6 +85,14 @@ class News:
     times: list[float] = field(default_factory=list)  # when each message was published
     alive: bool = True
     flushed: set[object] = field(default_factory=set)  # peers that everything had arrived at when it left
+    shares: dict[str, Share] = field(default_factory=dict)  # by queue that is bound to it
+
+
+@dataclass(eq=False)
+class Share(Work):
+    """What one queue is owed of one program's topic."""
+
+    since: float = math.inf  # what was published later
 
 
 @dataclass(eq=False)
@@ -117,6 +130,7 @@ class Oracle:
         self._seen: dict[tuple[object, object], str] = {}  # observer, peer: state by the events
         self._left: dict[tuple[object, object], list[float]] = {}  # observer, peer: when it was declared gone
         self._departures: dict[object, int] = {}  # observer: pullers lost with peers declared gone
+        self._known: dict[tuple[object, Worker], bool] = {}  # publishing peer, puller that binds: has it answered
 
     # --- peers
 
@@ -137,7 +151,7 @@ class Oracle:
         return self._departed(stream.peer, worker) or self._departed(worker, stream.peer)
 
     def died(self, peer: object) -> None:
-        for stream in self.streams:
+        for stream in (*self.streams, *self._shares()):
             stream.alive &= stream.peer is not peer
         for handle in (*self.readers, *self.workers):
             handle.closed |= handle.peer is peer
@@ -150,15 +164,24 @@ class Oracle:
         work.jobs.append(Job())
         return len(work.jobs)
 
-    def job(self, item: bytes) -> tuple[int, int, Work, Job]:
+    def job(self, item: bytes, worker: Worker) -> tuple[int, int, Work, Job]:
         stream, number = identity(item)
         work = self.streams[stream]
+        if isinstance(work, News):
+            check(number <= len(work.times), f"message {stream}/{number} was never published")
+            binds = [each for each in self.workers if each.queue == worker.queue and each.matches]
+            what = f"message {stream}/{number} of {work.topic}, which nobody binds {worker.queue} to"
+            check(any(each.matches and each.matches(work.topic) for each in binds), what)
+            share = self._share(work, worker.queue)
+            return stream, number, share, share.jobs[number - 1]
         check(isinstance(work, Work) and number <= len(work.jobs), f"job {stream}/{number} was never sent")
         assert isinstance(work, Work)
         return stream, number, work, work.jobs[number - 1]
 
-    def worked(self, worker: Worker, item: bytes, attempt: int, redelivered: bool) -> None:
-        stream, number, work, job = self.job(item)
+    def worked(self, worker: Worker, item: bytes, attempt: int, redelivered: bool, topic: str | None) -> None:
+        stream, number, work, job = self.job(item, worker)
+        sent = self.streams[stream]
+        check(topic == (sent.topic if isinstance(sent, News) else None), f"job {stream}/{number} comes as of {topic}")
         what = f"job {stream}/{number} at {worker.peer}, attempt {attempt}"
         check(work.queue == worker.queue, f"{what}, is of queue {work.queue}, not {worker.queue}")
         if not redelivered:
@@ -167,7 +190,7 @@ class Oracle:
             check(number > worker.newest.get(stream, 0), f"{what}, comes behind {worker.newest.get(stream)}")
             worker.newest[stream] = number
             job.first = True
-        elif not job.deliveries:
+        elif not job.deliveries and not isinstance(work, Share):  # two that bind may come in either order
             check(self._left or any(other.closed for other in self.workers), f"{what}, was never delivered before")
         self._check_attempt(what, work, job, worker, attempt)
         job.deliveries.append((self._now(), worker.peer))
@@ -192,7 +215,7 @@ class Oracle:
             )
 
     def settled(self, worker: Worker, item: bytes, how: str) -> None:
-        _, _, work, job = self.job(item)
+        _, _, work, job = self.job(item, worker)
         worker.held -= 1
         if how in ("nacked", "returned") and not worker.closed and self._seen.get((worker.peer, work.peer)) == "away":
             job.owed_by = worker
@@ -204,6 +227,59 @@ class Oracle:
             job.returned += 1
         else:
             job.nacked += 1
+
+    # --- bound queues
+
+    def _shares(self) -> Iterator[Share]:
+        for stream in self.streams:
+            if isinstance(stream, News):
+                yield from stream.shares.values()
+
+    def _share(self, news: News, queue: str) -> Share:
+        share = news.shares.setdefault(queue, Share(news.peer, queue, alive=news.alive))
+        share.jobs += [Job() for _ in range(len(news.times) - len(share.jobs))]
+        return share
+
+    def known_at(self, publisher: object, worker: Worker, now: float, *, answered: bool) -> None:
+        """The publisher knows that the puller binds its queue, and perhaps since when."""
+        if self._known.get((publisher, worker)) in (answered, True):
+            return
+        self._known[publisher, worker] = answered
+        since = worker.since if answered and not self._small_rings else now
+        for news in self.streams:
+            if isinstance(news, News) and news.peer is publisher:
+                self._owe(news, worker, since)
+
+    def publishes(self, news: News) -> None:
+        """A program begins; pullers that its peer knows bind this topic too."""
+        for publisher, worker in self._known:
+            if publisher is news.peer:
+                self._owe(news, worker, self._now() - 1e-9)
+
+    def _owe(self, news: News, worker: Worker, since: float) -> None:
+        if worker.matches and worker.matches(news.topic):
+            share = self._share(news, worker.queue)
+            share.since = min(share.since, since)
+
+    def _unworked(self, index: int, news: News) -> list[str]:
+        missing: list[str] = []
+        for queue in news.shares:
+            share = self._share(news, queue)
+            left = [number for number, job in enumerate(share.jobs, 1) if not (job.acked or job.rejected)]
+            if share.alive:
+                left = [number for number in left if news.times[number - 1] > share.since]
+            else:
+                left = [number for number in left if (by := share.jobs[number - 1].owed_by) and not by.closed]
+            if left:
+                missing.append(f"messages {index}/{left[:10]} ({len(left)}) of {news.peer} are not done by {queue}")
+        return missing
+
+    def leaves(self, peer: object) -> None:
+        """In good order: nobody may be owed anything."""
+        for index, news in enumerate(self.streams):
+            if isinstance(news, News) and news.peer is peer and news.alive:
+                missing = self._unworked(index, news)
+                check(not missing, f"{peer} has left, but {missing}")
 
     # --- topics
 
@@ -279,6 +355,7 @@ class Oracle:
                     missing.append(f"jobs {index}/{left[:10]} ({len(left)}) of {stream.peer} are not done")
             else:
                 missing.extend(self._unread(index, stream))
+                missing.extend(self._unworked(index, stream))
         return missing
 
     def _unread(self, index: int, news: News) -> list[str]:

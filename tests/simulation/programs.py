@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tests.simulation.oracle import ITEM, News, Reader, Work, Worker, stamp
@@ -10,6 +11,7 @@ from zq.core.inbox import Handing, Inbox, Slow, SubscriptionInbox
 from zq.core.node import Stream
 from zq.core.pulling import Settled
 from zq.core.reception import INHERIT_PATIENCE
+from zq.core.topics import Topic
 from zq.info import Gap
 from zq.testing import SimulatedPeer
 from zq.wire.batch import Batch
@@ -128,6 +130,7 @@ class Publisher(Sender):
         self.news = News(peer, topic)
         world.oracle.streams.append(self.news)
         patience = self.random.choice((0.0, 0.3, 1.0, math.inf))
+        world.oracle.publishes(self.news)
         self.stream = peer.node.publish_topic(topic, retain=self.random.random() < 0.3, patience=patience)
         peer.touch()
         self.later(self.random.uniform(0, 0.5))
@@ -137,8 +140,10 @@ class Publisher(Sender):
 
     @property
     def done(self) -> bool:
-        topic = self.stream
-        return not topic.outgoing.items and topic.arrived_everywhere(topic.head)  # type: ignore[union-attr]
+        topic, bindings = self.stream, self.peer.node.bindings
+        assert isinstance(topic, Topic)
+        confirmed = bindings.is_confirmed(topic, {}) and not bindings.is_pending()
+        return not topic.outgoing.items and topic.arrived_everywhere(topic.head) and confirmed
 
 
 class Taker(Program):
@@ -189,15 +194,23 @@ class Taker(Program):
 
 
 class Puller(Taker):
-    def __init__(self, world: World, peer: SimulatedPeer, queue: str, behaviour: str) -> None:
+    def __init__(
+        self, world: World, peer: SimulatedPeer, queue: str, behaviour: str, filters: Sequence[Filter] = ()
+    ) -> None:
         super().__init__(world, peer, behaviour)
+        self.queue = queue
         self.worker = Worker(peer, queue)
+        if filters:
+            self.worker.matches = lambda topic: any(filter.matches(topic) for filter in filters)
         world.oracle.workers.append(self.worker)
         self.held: list[tuple[Batch, int, bytes]] = []
         self.inbox = Inbox(self.woken)
         self.prefetch = self.random.choice((None, 1, 2, 5, 64))
         size = ITEM.size * self.random.choice((1, 3, 1_000_000))
-        self.stream = peer.node.pull(queue, self.inbox, prefetch=self.prefetch, prefetch_bytes=size)
+        self.stream = core = peer.node.pull(
+            queue, self.inbox, prefetch=self.prefetch, prefetch_bytes=size, topics=filters, now=peer.clock()
+        )
+        self.worker.id, self.worker.since = core.id, world.network.now
         peer.touch()
 
     def step(self) -> None:
@@ -208,7 +221,7 @@ class Puller(Taker):
                     break
                 assert isinstance(batch, Batch)
                 item = self.item(batch)
-                self.world.oracle.worked(self.worker, item, batch.attempt, batch.redelivered)
+                self.world.oracle.worked(self.worker, item, batch.attempt, batch.redelivered, batch.topic)
                 self.held.append((batch, self.place, item))
         self._settle()
         if self.inbox.arrived or self.inbox.handing.ready or self.held:

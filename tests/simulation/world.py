@@ -13,10 +13,11 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
+from tests.simulation.bound import BoundPuller, bind, look, roll
 from tests.simulation.oracle import Oracle, Work, check
 from tests.simulation.programs import FILTERS, READERS, TOPICS, WORKERS, Program, Publisher, Puller, Pusher, Subscriber
 from tests.simulation.rest import check_rest
-from zq.core import inbox, outbox, outgoing, pulling, reception, topics
+from zq.core import binding, inbox, outbox, outgoing, pulling, reception, topics
 from zq.core.port import Kind
 from zq.info import EventKind, PeerInfo
 from zq.testing import SimulatedNetwork, SimulatedPeer, Weather
@@ -57,6 +58,8 @@ def limits(draw: random.Random) -> Iterator[bool]:
         (outbox, "BATCH_MESSAGES", draw.choice((1, 4, 512))),
         (pulling, "SETTLED_ROWS", draw.choice((2, 1_000))),
         (pulling, "REFUSED_ROWS", draw.choice((1, 200))),
+        (binding, "BOUND_WINDOW", draw.choice((1, 10, 16_384))),
+        (binding, "BOUND_BYTES", draw.choice((60, 64 << 20))),
     ]
     with mock.patch.multiple(outbox, PILE_MESSAGES=small[7][2]):
         patches = [mock.patch.object(module, name, value) for module, name, value in small]
@@ -84,9 +87,15 @@ class World:
         self._turns = 0
         self._ambushes = 0  # work connections to be reset as soon as they carry something
         self._quiet = False
+        self._binds = self.random.random() < 0.5  # queues to topics, as some programs do
 
     def named(self, id: bytes) -> SimulatedPeer:
         return self._names[id]
+
+    @property
+    def is_quiet(self) -> bool:
+        """No more faults."""
+        return self._quiet
 
     @property
     def running(self) -> list[SimulatedPeer]:
@@ -106,6 +115,7 @@ class World:
 
     def _after_turn(self, peer: SimulatedPeer) -> None:
         self._turns += 1
+        look(self, peer)
         if self._turns % 8 == 0:
             self.check_ledger(peer)
         if self._ambushes and not self._quiet:
@@ -149,6 +159,8 @@ class World:
         peer = self.network.peer(f"p{len(self.network.peers)}", endpoint=endpoint)
         self._names[peer.id] = peer
         roles = [self.add_pusher, self.add_puller, self.add_publisher, self.add_subscriber]
+        if self._binds:
+            roles.append(partial(bind, self))
         for role in self.random.sample(roles, self.random.choice((1, 2, 3))):
             role(peer)
         return peer
@@ -193,6 +205,7 @@ class World:
             self._stop,
             self._slow_link,
             self._leave,
+            lambda: self._quiet or roll(self),
         ]
         changes = [self._close_one, self._close_one, self._open_one, self._open_one, self._open_one]
         for _ in range(self.random.choice((0, 1, 2, 4, 6, 10))):
@@ -258,7 +271,8 @@ class World:
     def _open_one(self) -> None:
         for peer in self._some():
             if peer.stopped_at is None:
-                self.random.choice((self.add_puller, self.add_subscriber, self.add_publisher, self.add_pusher))(peer)
+                programs = [self.add_puller, self.add_subscriber, self.add_publisher, self.add_pusher]
+                self.random.choice([*programs, partial(bind, self)] if self._binds else programs)(peer)
 
     # --- leaving in good order
 
@@ -285,6 +299,8 @@ class World:
             for program in self.of(peer):
                 if isinstance(program, Publisher) and program.done:
                     program.news.flushed = {self.named(peer) for peer in program.stream.followers}  # type: ignore[union-attr]
+            if done and closed:
+                self.oracle.leaves(peer)
             self.oracle.died(peer)
             peer.node.meeting.say_goodbye()
             self.network.kill(peer, linger=True)
@@ -320,7 +336,8 @@ class World:
                     network.heal(one, other)
                     network.slow(one, other, 0.0)
         queues = {stream.queue for stream in self.oracle.streams if isinstance(stream, Work) and stream.alive}
-        for queue in sorted(queues):
+        queues |= {program.queue for program in self.programs if isinstance(program, BoundPuller)}
+        for queue in sorted(queues) if self.running else ():
             peer = self.random.choice(self.running)
             if peer in self.leaving:
                 peer = self.start()
