@@ -160,7 +160,7 @@ class World:
         self._names[peer.id] = peer
         roles = [self.add_pusher, self.add_puller, self.add_publisher, self.add_subscriber]
         if self._binds:
-            roles.append(partial(bind, self))
+            roles += [partial(bind, self), self.add_publisher]  # two topics of one peer share a queue
         for role in self.random.sample(roles, self.random.choice((1, 2, 3))):
             role(peer)
         return peer
