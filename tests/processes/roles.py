@@ -73,6 +73,20 @@ def work(options: dict[str, Any], name: str, journal: str, seconds: float, repor
 
 
 @role
+def serve(options: dict[str, Any], name: str, topics: list[str], journal: str) -> None:
+    """A replica of a service whose queue is bound to topics; SIGTERM ends it in good order."""
+    written = Journal(journal)
+
+    def handle(message: zq.Message) -> None:
+        written.add("began", message.data, message.attempt, message.redelivered)
+        written.add("done", message.data)
+
+    with zq.Peer(**options) as peer, peer.puller(name, topics=topics) as puller:
+        say(peer.id.hex())
+        puller.run(handle)
+
+
+@role
 def hold(options: dict[str, Any], name: str, count: int) -> None:
     """Takes `count` messages of queue `name` and never settles them."""
     with zq.Peer(**options) as peer:
