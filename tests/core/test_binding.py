@@ -418,9 +418,12 @@ def test_unbinding_leaves_what_a_program_has_pushed(publisher: Publisher) -> Non
     publisher.publish(topic, 1)
     outbox.outgoing.items.append(b"\2")
     publisher.pushing.take(outbox, 0.0, 0.0)
+    woken: list[int] = []
+    outbox.outgoing.wake = lambda: woken.append(outbox.outgoing.limit)
     publisher.entry(unbinds=[QUEUE])
     row = publisher.row()
     assert (row.waiting, row.dropped) == (1, {"unbound": 1})
+    assert woken == [9], "there is room again, and whoever waits for it is told"
     assert not publisher.bindings.keep(outbox)
 
 

@@ -334,6 +334,8 @@ class Bindings:
         outbox = binding.outbox
         if outbox is not None and binding.shared:
             outbox.give_up_bound(UNBOUND)
+            self._pushing.released.add(outbox)
+            outbox.outgoing.wake()
         elif outbox is not None:
             self._pushing.close(outbox)
             self._count_past(outbox.row())
