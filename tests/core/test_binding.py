@@ -219,10 +219,11 @@ def test_a_replica_that_is_older_adds_what_is_missing_as_redelivered(publisher: 
         publisher.publish(topic, number)
         publisher.now += 1.0
     publisher.entry(b"a")
-    publisher.entry(b"b", peer=OTHER)
     publisher.since(b"a", 101.5)
     publisher.grant()
     assert publisher.received() == [3]
+    publisher.entry(b"b", peer=OTHER)
+    publisher.grant(peer=OTHER)
     publisher.since(b"b", 100.5, peer=OTHER)
     assert [(bytes(batch.body), header.flags & REDELIVERED) for header, batch in publisher.batches] == [
         (b"\2", REDELIVERED)
@@ -258,6 +259,18 @@ def test_the_binding_outlives_its_pullers_by_a_minute(publisher: Publisher) -> N
     publisher.turn()
     publisher.publish(topic, 3)
     assert publisher.received() == [3], "it has a puller: its time does not run out"
+
+
+def test_a_replica_that_ends_leaves_the_binding_to_the_others(publisher: Publisher) -> None:
+    topic = publisher.topic()
+    publisher.entry(b"a")
+    publisher.entry(b"b", peer=OTHER)
+    publisher.gone()
+    publisher.now += 2 * UNBIND_AFTER
+    publisher.turn()
+    publisher.publish(topic, 1)
+    publisher.grant(peer=OTHER)
+    assert publisher.received() == [1]
 
 
 def test_after_a_minute_what_waits_is_dropped_and_counted(publisher: Publisher) -> None:
@@ -308,6 +321,7 @@ def test_a_puller_that_dies_unasked_has_begun_when_its_entry_came(publisher: Pub
     publisher.entry(b"a")
     publisher.publish(topic, 2)
     publisher.gone()
+    assert not publisher.bindings.is_pending()
     publisher.publish(topic, 3)
     publisher.now += 1.0
     publisher.entry(b"b")
@@ -326,6 +340,10 @@ def test_what_has_left_the_ring_is_counted_and_said(publisher: Publisher, monkey
     publisher.grant()
     assert publisher.received() == [3, 4]
     assert publisher.row().dropped == {"left the ring": 2}
+    publisher.grant(settled=2)
+    outbox = publisher.pushing.find(QUEUE)
+    assert outbox is not None
+    assert outbox.settled_through(4), "nobody waits for what is lost"
     assert len(publisher.troubles) == 1
 
 
@@ -397,6 +415,7 @@ def test_a_program_that_pushes_to_the_queue_shares_its_outbox(publisher: Publish
     outbox = publisher.pushing.open(QUEUE, window=10, window_bytes=1 << 20, now=0.0)
     publisher.entry(b"a")
     publisher.publish(topic, 1)
+    assert outbox.outgoing.limit == 9
     outbox.outgoing.items.append(b"\2")
     publisher.pushing.take(outbox, 0.0, 0.0)
     publisher.grant()

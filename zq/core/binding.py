@@ -68,7 +68,6 @@ class Portion(NamedTuple):
     parts: Parts
     size: int
     flags: int
-    clock: float
 
 
 @dataclass(eq=False, slots=True)
@@ -96,7 +95,7 @@ class Hold:
 
     def take(self, piece: Cut, run: Run, now: float) -> None:
         """One frame of the topic was published."""
-        portion = Portion(run, piece.bodies, piece.parts, piece.size, piece.flags, now)
+        portion = Portion(run, piece.bodies, piece.parts, piece.size, piece.flags)
         binding = self.binding
         if self.pending is None:
             binding.feed(self, portion, now)
@@ -142,7 +141,7 @@ class Binding:
 
     def feed(self, hold: Hold, portion: Portion, now: float, *, again: bool = False) -> None:
         outbox = self.open(now)
-        run, bodies, parts, size, flags, _ = portion
+        run, bodies, parts, size, flags = portion
         outbox.feed(bodies, parts, size, flags | NAMED, run, hold.topic.name, now, redelivered=again)
         hold.last = outbox.taken
         self.pushing.released.add(outbox)
@@ -290,7 +289,7 @@ class Bindings:
                 continue
             first = hold.start if began is None else self._first(hold, began)
             again = hold.pending is None
-            if first < hold.start and (bond.new or not again):
+            if first < hold.start:
                 oldest = hold.topic.track.oldest
                 if first < oldest:
                     self._count_lost(binding, hold, min(oldest, hold.start) - first, now)
@@ -426,7 +425,7 @@ def _refit(outbox: Outbox, window: int, window_bytes: int) -> None:
 
 
 def _ring(topic: Topic, first: int, last: int) -> list[Portion]:
-    """What the ring has of the messages first..last."""
+    """What the ring has of the messages first..last; both stand where a frame begins or ends."""
     portions: list[Portion] = []
     frames = topic.track.frames
     for index in range(topic.track.at(first), len(frames)):
@@ -434,16 +433,8 @@ def _ring(topic: Topic, first: int, last: int) -> list[Portion]:
         if frame.first > last:
             break
         batch = decode_topic(frame.parts)
-        run = batch.runs[0]
-        flags = batch.flags & ~NAMED
-        bodies = [bytes(batch.body)] if flags & PARTS else split(batch.body, batch.count)
-        skip, stop = max(first - frame.first, 0), min(last - frame.first + 1, batch.count)
-        if stop - skip == batch.count:
-            portions.append(Portion(run, bodies, frame.parts[1:], frame.size, flags, frame.clock))
-            continue
-        bodies = bodies[skip:stop]
-        run = Run(run.origin, run.first + skip, stop - skip, run.time)
-        portions.append(Portion(run, bodies, (), sum(map(len, bodies)), flags, frame.clock))
+        bodies = [bytes(batch.body)] if batch.flags & PARTS else split(batch.body, batch.count)
+        portions.append(Portion(batch.runs[0], bodies, frame.parts[1:], frame.size, batch.flags))
     return portions
 
 
