@@ -8,13 +8,16 @@ import pytest
 
 from zq.core import binding
 from zq.core.binding import ASK_AFTER, BINDINGS_MOST, UNBIND_AFTER, Bindings
+from zq.core.inbox import Handing, Inbox
 from zq.core.pushing import Pushing
 from zq.core.timers import Timers
 from zq.core.topics import Origin, Topic, Topics
 from zq.info import HeldQueue
+from zq.testing import SimulatedNetwork
 from zq.wire import frames
-from zq.wire.batch import REDELIVERED, BatchHeader, Parts, decode_batch
+from zq.wire.batch import REDELIVERED, Batch, BatchHeader, Parts, decode_batch
 from zq.wire.frames import Entry, Probe, Since, State
+from zq.wire.names import Filter
 
 ME, SERVICE, OTHER = b"m" * 16, b"s" * 16, b"o" * 16
 QUEUE = "mailer"
@@ -479,3 +482,28 @@ def test_a_publisher_without_bindings_opens_nothing(publisher: Publisher) -> Non
     publisher.publish(publisher.topic("bills"), 1)
     assert list(publisher.pushing) == []
     assert not any(isinstance(body, Probe) for _, body in publisher.probes)
+
+
+def test_receipts_let_a_topic_that_was_held_back_go_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binding, "BOUND_WINDOW", 1)
+    network = SimulatedNetwork(seed=1)
+    shop, mailer = network.peer("shop"), network.peer("mailer")
+    network.introduce()
+    network.run(2.0, until=lambda: shop.node.has_up(1))
+    inbox = Inbox(lambda: None)
+    puller = mailer.node.pull(
+        QUEUE, inbox, prefetch=None, prefetch_bytes=1 << 20, topics=[Filter("orders/**")], now=mailer.clock()
+    )
+    mailer.touch()
+    topic = shop.node.publish_topic("orders/new", retain=False, patience=1.0)
+    network.run(1.0, until=lambda: bool(topic.bound))
+    topic.outgoing.items.extend([b"\1"] * 20)
+    shop.touch(topic)
+    for _ in range(20):
+        assert network.run(0.1, until=lambda: bool(inbox.arrived)), "a window is one message, and it is acknowledged"
+        inbox.taken.append(inbox.arrived.popleft())
+        batch = inbox.taken[-1]
+        assert isinstance(batch, Batch)
+        inbox.handing = Handing(batch, ())
+        batch.link.acks.append(batch.first)
+        mailer.touch(puller)

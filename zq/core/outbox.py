@@ -164,7 +164,6 @@ class Outbox:
         self.waiting += run.length
         self.held_bytes += size
         (self.again if redelivered else self.fresh).append(piece)
-        self.reopen()
 
     def lose(self, count: int, reason: str) -> None:
         """Messages that were to be taken and are no more."""
