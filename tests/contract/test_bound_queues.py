@@ -80,7 +80,7 @@ def test_a_topic_that_comes_later_is_bound_from_its_first_message(face: Face) ->
     shop.publisher("orders/new").wait_for_subscribers()
     for topic in ("orders/old", "orders/old/returned", "bills"):
         shop.publish(topic, topic)
-    assert take(puller, 2) == ["orders/old", "orders/old/returned"]
+    assert sorted(take(puller, 2)) == ["orders/old", "orders/old/returned"]  # of two topics in any order
 
 
 def test_a_second_replica_does_not_begin_again(face: Face) -> None:
