@@ -222,3 +222,32 @@ def test_a_queue_that_is_not_bound_cannot_be_unbound(face: Face) -> None:
     with pytest.raises(zq.Refused):
         puller.unbind()
     assert not puller.closed
+
+
+def test_what_a_service_cannot_process_is_a_dead_letter_of_its_queue(face: Face) -> None:
+    shop, service = face.peer("shop"), face.peer("service")
+    mailer, audit = (service.puller(name, topics=["orders/**"]) for name in ("mailer", "audit"))
+    publisher = shop.publisher("orders/new")
+    publisher.wait_for_subscribers(2)
+    publisher.send({"order": 7}, headers={"trace": "1"}, id="order-7")
+    publisher.send({"order": 8}, id="order-8")
+    assert take(audit, 2) == [{"order": 7}, {"order": 8}]
+    mailer.receive(timeout=PATIENCE).reject("no such order")
+    for attempt in range(1, 6):
+        message = mailer.receive(timeout=PATIENCE)
+        assert (message.id, message.attempt) == ("order-8", attempt)
+        message.nack()
+    publisher.flush()
+    assert dict(held(shop, "mailer").dropped) == {"rejected": 1, "dead": 1}
+    letters = service.dead_letters("mailer").letters
+    assert {letter.id: (letter.data, letter.holder) for letter in letters} == {
+        "order-7": ({"order": 7}, "shop"),
+        "order-8": ({"order": 8}, "shop"),
+    }
+    assert service.dead_letters("audit").letters == ()
+    assert service.retry_dead_letters("mailer", ids=["order-7"]).count == 1
+    with mailer.receive(timeout=PATIENCE) as again:
+        assert (again.data, again.id, again.attempt) == ({"order": 7}, "order-7", 1)
+        assert (again.topic, again.queue, dict(again.headers)) == ("orders/new", "mailer", {"trace": "1"})
+    with service.puller("mailer.dead") as dead, dead.receive(timeout=PATIENCE) as letter:
+        assert (letter.data, letter.topic, letter.queue) == ({"order": 8}, "orders/new", "mailer.dead")

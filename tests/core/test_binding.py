@@ -9,6 +9,8 @@ import pytest
 from zq.core import binding
 from zq.core.binding import ASK_AFTER, BINDINGS_MOST, UNBIND_AFTER, Bindings
 from zq.core.inbox import Handing, Inbox
+from zq.core.inquiry import Answers
+from zq.core.outbox import MAX_ATTEMPTS
 from zq.core.pushing import Pushing
 from zq.core.timers import Timers
 from zq.core.topics import Origin, Topic, Topics
@@ -89,7 +91,7 @@ class Publisher:
     ) -> None:
         """`peer` has these pullers, and no others."""
         pulls: list[list[Any]] = [[QUEUE, puller.ljust(16)] for puller in pullers]
-        entry = Entry(1, bytes(8), [], [], [], pulls, [[*row, texts] for row in pulls], unbinds or [])
+        entry = Entry(1, bytes(8), [], [], [], pulls, [], [[*row, texts] for row in pulls], unbinds or [])
         self.pushing.on_entry(peer, entry, self.now)
         self.bindings.on_entry(peer, entry, self.now)
         self.turn()
@@ -415,7 +417,7 @@ def test_what_is_pending_counts_against_the_window(publisher: Publisher, monkeyp
 
 def test_a_program_that_pushes_to_the_queue_shares_its_outbox(publisher: Publisher) -> None:
     topic = publisher.topic()
-    outbox = publisher.pushing.open(QUEUE, window=10, window_bytes=1 << 20, now=0.0)
+    outbox = publisher.pushing.open(QUEUE, window=10, window_bytes=1 << 20, max_attempts=9, now=0.0)
     publisher.entry(b"a")
     publisher.publish(topic, 1)
     assert outbox.outgoing.limit == 9
@@ -429,8 +431,76 @@ def test_a_program_that_pushes_to_the_queue_shares_its_outbox(publisher: Publish
     assert publisher.bindings.keep(outbox)
     publisher.publish(topic, 3)
     assert publisher.row().taken == 3
-    assert publisher.bindings.adopt(QUEUE, window=5, window_bytes=1 << 20) is outbox
-    assert (outbox.window, outbox.outgoing.limit) == (5, 2)
+    assert outbox.max_attempts == MAX_ATTEMPTS
+    assert publisher.bindings.adopt(QUEUE, window=5, window_bytes=1 << 20, max_attempts=1, now=0.0) is outbox
+    assert (outbox.window, outbox.outgoing.limit, outbox.max_attempts) == (5, 2, 1)
+
+
+def test_pullers_are_told_what_a_program_that_shares_the_outbox_allows(publisher: Publisher) -> None:
+    topic = publisher.topic()
+    publisher.entry(b"a")
+    publisher.publish(topic, 1)
+    assert {body.max_attempts for _, body in publisher.probes} == {MAX_ATTEMPTS}
+    publisher.probes.clear()
+    assert publisher.bindings.adopt(QUEUE, window=5, window_bytes=1 << 20, max_attempts=2, now=publisher.now)
+    assert [body.max_attempts for _, body in publisher.probes] == [2]
+
+
+def test_what_dies_in_a_bound_queue_is_a_dead_letter_of_its_topic_and_may_be_tried_again(publisher: Publisher) -> None:
+    topic = publisher.topic()
+    publisher.entry(b"a")
+    publisher.publish(topic, 1, 2)
+    publisher.grant()
+    (link,) = publisher.pushing.pullers(QUEUE)
+    refused = [[1, frames.REJECTED, 0.0, "no"]]
+    state = State(link.id, 0, 3, [], refused, 1_000, 1 << 20, 1_000, 2, False, 2)
+    publisher.pushing.on_state(SERVICE, state, publisher.now)
+    (row, letters) = publisher.pushing.ledger()
+    assert (dict(row.dropped), letters.queue, letters.waiting) == ({"rejected": 1}, "mailer.dead", 1)
+    publisher.batches.clear()
+    answers = Answers(publisher.pushing)
+    assert answers.answer(OTHER, frames.Inquire(1, frames.RETRY, QUEUE, [], "", 0), publisher.now).count == 1
+    ((header, again),) = publisher.batches
+    assert (again.topic, bytes(again.body), header.attempt) == ("orders/new", b"\1", 1)
+    assert again.identify(0) == f"{ME.hex()}-1"
+
+
+def test_who_pulls_the_dead_letters_of_a_bound_queue_is_told_their_topic(publisher: Publisher) -> None:
+    topic = publisher.topic()
+    publisher.entry(b"a")
+    publisher.publish(topic, 1)
+    publisher.grant()
+    (link,) = publisher.pushing.pullers(QUEUE)
+    refused = [[1, frames.REJECTED, 0.0, "no"]]
+    publisher.pushing.on_state(
+        SERVICE, State(link.id, 0, 2, [], refused, 1_000, 1 << 20, 1_000, 1, False, 1), publisher.now
+    )
+    publisher.batches.clear()
+    publisher.pushing.on_entry(OTHER, Entry(1, bytes(8), [], [], [], [["mailer.dead", b"d" * 16]]), publisher.now)
+    (link,) = publisher.pushing.pullers("mailer.dead")
+    publisher.pushing.on_state(OTHER, State(link.id, 0, 1, [], [], 9, 1 << 20, 9, 0, False, 0), publisher.now)
+    assert [batch.topic for _, batch in publisher.batches] == ["orders/new"]
+
+
+def test_what_an_unbound_queue_was_to_try_again_later_is_dropped_too(publisher: Publisher) -> None:
+    topic = publisher.topic()
+    outbox = publisher.pushing.open(QUEUE, window=10, window_bytes=1 << 20, now=0.0)
+    publisher.entry(b"a")
+    publisher.publish(topic, 1, 2)
+    publisher.grant()
+    (link,) = publisher.pushing.pullers(QUEUE)
+    refused = [[1, frames.NACKED, 9.0, "later"]]
+    publisher.pushing.on_state(
+        SERVICE,
+        State(link.id, 0, 3, [[2, 2, frames.ACKED]], refused, 1_000, 1 << 20, 1_000, 2, False, 2),
+        publisher.now,
+    )
+    assert outbox.delayed == 1
+    publisher.entry(unbinds=[QUEUE])
+    assert (dict(publisher.row().dropped), outbox.delayed, outbox.held) == ({"unbound": 1}, 0, 0)
+    publisher.now += 60.0
+    publisher.turn()
+    assert publisher.row().acked == 1
 
 
 def test_unbinding_leaves_what_a_program_has_pushed(publisher: Publisher) -> None:
@@ -451,7 +521,7 @@ def test_unbinding_leaves_what_a_program_has_pushed(publisher: Publisher) -> Non
 
 def test_more_queues_than_anybody_needs_are_refused_once(publisher: Publisher) -> None:
     binds = [[f"q{number}", number.to_bytes(16, "big"), ["**"]] for number in range(BINDINGS_MOST + 2)]
-    publisher.bindings.on_entry(SERVICE, Entry(1, bytes(8), [], [], [], [], binds, []), 0.0)
+    publisher.bindings.on_entry(SERVICE, Entry(1, bytes(8), [], [], [], [], [], binds, []), 0.0)
     topic = publisher.topic()
     assert len(topic.bound) == BINDINGS_MOST
     assert len(publisher.troubles) == 1
@@ -472,7 +542,7 @@ def test_another_peer_cannot_take_the_place_of_a_puller(publisher: Publisher) ->
 def test_nobody_binds_a_queue_of_dead_messages(publisher: Publisher) -> None:
     topic = publisher.topic()
     publisher.bindings.on_entry(
-        SERVICE, Entry(1, bytes(8), [], [], [], [], [["jobs.dead", b"a" * 16, ["**"]]], []), 0.0
+        SERVICE, Entry(1, bytes(8), [], [], [], [], [], [["jobs.dead", b"a" * 16, ["**"]]], []), 0.0
     )
     assert topic.bound == ()
 

@@ -41,7 +41,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
-from zq.core.outbox import Outbox
+from zq.core.outbox import MAX_ATTEMPTS, Outbox
 from zq.core.outgoing import Cut, Outgoing
 from zq.core.pushing import Pushing
 from zq.core.timers import Timers
@@ -368,13 +368,14 @@ class Bindings:
 
     # --- handles of the same queue
 
-    def adopt(self, queue: str, *, window: int, window_bytes: int) -> Outbox | None:
+    def adopt(self, queue: str, *, window: int, window_bytes: int, max_attempts: int, now: float) -> Outbox | None:
         """The outbox, for a program that pushes to the queue as well; None if there is none."""
         binding = self._bindings.get(queue)
         if binding is None or binding.outbox is None:
             return None
         binding.shared = True
-        _refit(binding.outbox, window, window_bytes)
+        _refit(binding.outbox, window, window_bytes, max_attempts)
+        self._pushing.tell_options(binding.outbox, now)
         return binding.outbox
 
     def keep(self, outbox: Outbox) -> bool:
@@ -384,7 +385,7 @@ class Bindings:
             return False
         binding.shared = False
         outbox.outgoing.limit = -1
-        _refit(outbox, BOUND_WINDOW, BOUND_BYTES)
+        _refit(outbox, BOUND_WINDOW, BOUND_BYTES, MAX_ATTEMPTS)
         return True
 
     # --- reports
@@ -417,8 +418,8 @@ def _is_settled(hold: Hold, last: int) -> bool:
     return hold not in hold.topic.bound or outbox is None or outbox.settled_through(last)
 
 
-def _refit(outbox: Outbox, window: int, window_bytes: int) -> None:
-    outbox.window, outbox.window_bytes = window, window_bytes
+def _refit(outbox: Outbox, window: int, window_bytes: int, max_attempts: int) -> None:
+    outbox.window, outbox.window_bytes, outbox.max_attempts = window, window_bytes, max_attempts
     outbox.outgoing = Outgoing()
     outbox.__post_init__()
     outbox.reopen()
@@ -446,6 +447,7 @@ def _sum(one: HeldQueue, other: HeldQueue) -> HeldQueue:
         waiting=one.waiting + other.waiting,
         in_flight=one.in_flight + other.in_flight,
         acked=one.acked + other.acked,
+        expired=one.expired + other.expired,
         dropped={reason: one.dropped.get(reason, 0) + other.dropped.get(reason, 0) for reason in reasons},
         redelivered=one.redelivered + other.redelivered,
     )

@@ -47,7 +47,7 @@ class Rest:
         if node.bindings.is_pending():
             return False
         for outbox in node.pushing:
-            if outbox not in self._others:
+            if not outbox.dead and outbox not in self._others:
                 self._targets.setdefault(outbox, outbox.taken)
         return not self._left()
 

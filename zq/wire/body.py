@@ -94,6 +94,10 @@ def is_map(value: Any) -> bool:
     return type(value) is dict
 
 
+def is_bytes(value: Any) -> bool:
+    return type(value) is bytes
+
+
 def is_flag(value: Any) -> bool:
     return type(value) is bool
 
@@ -112,10 +116,11 @@ class Body:
     KIND: ClassVar[bytes]
     CHECKS: ClassVar[tuple[Callable[[Any], bool], ...]]
     FIELDS: ClassVar[tuple[str, ...]] = ()
-    LATER: ClassVar[tuple[Any, ...]] = ()  # values of the last fields where they are not given: they were appended
+    LATER: ClassVar[tuple[Any, ...]] = ()  # defaults of the last fields: they were appended
 
     def __init_subclass__(cls) -> None:
         cls.FIELDS = tuple(cls.__annotations__)
+        cls.LATER = tuple(getattr(cls, name) for name in cls.FIELDS if hasattr(cls, name))
 
     def __init__(self, *fields: Any, **named: Any) -> None:
         self.__dict__.update(zip(self.FIELDS, fields, strict=False), **named)
@@ -146,7 +151,7 @@ class Body:
 
     @classmethod
     def checked(cls, fields: list[Any]) -> list[Any]:
-        """The fields this version knows; later ones may append more."""
+        """The fields this version knows; later ones may append more, and earlier ones lack what was appended."""
         known = fields[: len(cls.CHECKS)]
         missing = len(cls.CHECKS) - len(known)
         if 0 < missing <= len(cls.LATER):
