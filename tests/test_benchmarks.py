@@ -17,6 +17,7 @@ import zmq
 from benchmarks import alternatives, command, idle, raw, report, servers
 from benchmarks.process import Failed, Running, finish, isolated
 from benchmarks.workload import QUICK, Compare, Contender, Result, Scale, Target, Values, Workload, measure
+from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -196,6 +197,37 @@ def test_a_server_ends_with_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> No
         socket.create_connection((servers.HOST, port)).close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((servers.HOST, port))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process is not told of its parent's end")
+def test_a_benchmark_that_is_killed_takes_its_servers_with_it(tmp_path: Path) -> None:
+    server = (
+        "import signal, sys, socket\ns = socket.create_server(('127.0.0.1', int(sys.argv[1])))\nwhile True: s.accept()"
+    )
+    program = f"""
+import sys, threading
+from benchmarks import servers
+launch = lambda directory, port: servers.Launch(commands=[[sys.executable, "-c", {server!r}, str(port)]])
+servers._SERVERS = {{"toy": (sys.executable, launch)}}
+with servers.stopped_at_the_end():
+    print(servers.port_of("toy"), flush=True)
+    threading.Event().wait()
+"""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)}) as it:
+        assert it.stdout is not None
+        port = int(it.stdout.readline())
+        socket.create_connection((servers.HOST, port)).close()
+        it.kill()
+
+    def is_gone() -> bool:
+        try:
+            socket.create_connection((servers.HOST, port)).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    eventually(is_gone)
 
 
 def test_a_server_that_ends_at_once_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

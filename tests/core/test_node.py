@@ -362,6 +362,20 @@ def test_after_a_partition_a_subscription_goes_on_where_it_was() -> None:
     assert reader.look() == [b"1", b"2", Gap(publisher=realm.peers[1].id, topic="a", first=3, last=None), b"3"]
 
 
+def test_the_last_message_of_a_burst_that_is_lost_comes_within_a_moment() -> None:
+    realm = Realm(2)
+    publisher, subscriber = realm.peers
+    reader = Reader(subscriber)
+    realm.publish(publisher, b"1")
+    assert realm.run(1.0, reader.look)
+    realm.network.weather = Weather(feed_loss=1.0)
+    realm.publish(publisher, b"2")
+    realm.run(0.01)
+    realm.network.weather = Weather()
+    assert realm.run(0.5, lambda: len(reader.look()) == 2)
+    assert subscriber.node.hearing.redialled == 0
+
+
 def test_a_fence_whose_answer_was_dropped_is_set_again() -> None:
     realm = Realm(2, Weather(feed_loss=1.0))
     reader = Reader(realm.peers[0])
@@ -547,7 +561,11 @@ def test_a_ledger_travels() -> None:
 
 
 def test_a_ledger_that_is_none_is_malformed() -> None:
-    for wrong in ({}, {"peer": 1}, {"peer": b"", "name": "", "held": [{"queue": []}]}):
+    complete = {"queue": [], "taken": 1, "waiting": 1, "in_flight": 0, "acked": 0}
+    rows: dict[str, list[object]] = {"held": [], "pulled": [], "published": [], "subscribed": []}
+    whole = {"peer": b"", "name": "", "refused_frames": 0} | rows
+    assert from_wire(whole).balanced
+    for wrong in ({}, {"peer": 1}, {"peer": b"", "name": "", "held": [{"queue": []}]}, whole | {"held": [complete]}):
         with pytest.raises(Malformed):
             from_wire(wrong)
 

@@ -136,6 +136,24 @@ def test_who_binds_a_queue_says_since_when_by_the_clock_of_who_asks() -> None:
     assert pulling.binds() == []
 
 
+def test_a_batch_that_overtakes_another_waits_for_it() -> None:
+    """After a reset what is sent anew on the new connection may come before what the old one has lost."""
+    pulling_, sent = Pulling(Timers(), lambda peer, body: None, lambda peer: 0), list[int]()
+    inbox = Inbox(lambda: None)
+    puller = pulling_.open(b"q" * 16, "jobs", inbox, prefetch=9, prefetch_bytes=1 << 20)
+    pulling_.on_probe(PEER, Probe(b"l" * 16, 0, 0, "jobs", puller.id, 1, 0, 0, 5, 1), 0.0)
+    pulling_.report()
+    for first in (3, 2, 5, 1, 4, 1):
+        header = BatchHeader(bytes(16), PEER, b"l" * 16, 0, 1, 0, first, 1, 1, 0, 0)
+        batch = Batch(sender=PEER, first=first, count=1, runs=[Run(PEER, first, 1, 0.0)], body=b"x")
+        assert pulling_.on_batch(header, batch, 0.0)
+    while inbox.arrived:
+        arrived = inbox.arrived.popleft()
+        assert isinstance(arrived, Batch)
+        sent.append(arrived.first)
+    assert sent == [1, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize(("attempt", "again"), [(2, True), (3, False)])
 def test_what_a_vanished_pusher_left_is_tried_here_as_often_as_it_allowed(attempt: int, again: bool) -> None:
     timers, log = Timers(), list[str]()

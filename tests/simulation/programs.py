@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 NO_ROOM = 0.03  # s until a sender that found no room looks again
+STEADY = 2.0  # times the latency at most between two messages of a steady sender: one is always under way
 OUTCOMES = {"nacked": NACKED, "rejected": REJECTED, "returned": RETURNED}
 WORKERS = ("fast", "slow", "rarely", "moody", "hoarder")
 READERS = ("fast", "fast", "slow", "rarely")
@@ -69,7 +70,10 @@ class Program:
 
 
 class Sender(Program):
-    """Sends `total` messages in bursts with pauses between them."""
+    """Sends `total` messages in bursts with pauses between them, or *steadily*: one after another.
+
+    Only a steady sender has something new to send while what it has sent is under way, lost or late.
+    """
 
     stream: Stream
 
@@ -77,13 +81,14 @@ class Sender(Program):
         super().__init__(world, peer)
         self.number = len(world.oracle.streams)
         self.left = total
+        self._steady = self.random.random() < 0.4
         self._burst = 0
 
     def step(self) -> None:
         if not self.active or not self.left:
             return
         if not self._burst:
-            self._burst = min(self.random.choice((1, 1, 2, 5, 30)), self.left)
+            self._burst = 1 if self._steady else min(self.random.choice((1, 1, 2, 5, 30)), self.left)
         outgoing = self.stream.outgoing  # type: ignore[union-attr]
         while self._burst and len(outgoing.items) < outgoing.limit:
             body = self.message()
@@ -96,7 +101,13 @@ class Sender(Program):
             self._burst -= 1
             self.left -= 1
         self.peer.touch(self.stream)
-        self.later(NO_ROOM if self._burst else self.random.choice((0.0, 0.001, 0.05, 0.4)) * self.random.random())
+        self.later(NO_ROOM if self._burst else self._pause())
+
+    def _pause(self) -> float:
+        longest = (
+            STEADY * self.world.network.weather.latency if self._steady else self.random.choice((0.0, 0.001, 0.05, 0.4))
+        )
+        return longest * self.random.random()
 
     def message(self) -> bytes:
         """The next one."""

@@ -14,12 +14,11 @@ def _incoming(peers: Sequence[SimulatedPeer]) -> list[tuple[ReceivingLink, Pulle
     return [(link, puller) for peer in peers for puller in peer.node.pulling for link in puller.links.values()]
 
 
-def _pursuits(peer: SimulatedPeer) -> set[object]:
-    """Timers of those who fell silent and are dialled on."""
+def endless_timers(peer: SimulatedPeer) -> set[object]:
+    """Of gossip, and of dialling on those who fell silent."""
     pursued = [remote for remote in peer.node.meeting.roster if remote.pursued]
-    return {(remote, "found") for remote in pursued} | {
-        (dial, "hello") for remote in pursued for dial in remote.dials.values()
-    }
+    dials = {(dial, "hello") for remote in pursued for dial in remote.dials.values()}
+    return {"gossip again", *((remote, "found") for remote in pursued), *dials}
 
 
 def check_rest(peers: Sequence[SimulatedPeer]) -> None:
@@ -28,7 +27,7 @@ def check_rest(peers: Sequence[SimulatedPeer]) -> None:
     ids = {peer.id for peer in peers}
     for peer in peers:
         node, name = peer.node, peer.name
-        endless = _pursuits(peer) | {"gossip again"}
+        endless = endless_timers(peer)
         left_over = [
             key  # filters that nobody binds any more take a minute
             for key in node.timers._set

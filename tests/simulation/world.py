@@ -14,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 from tests.simulation.bound import BoundPuller, bind, look, roll
-from tests.simulation.oracle import Oracle, Work, check
+from tests.simulation.oracle import Oracle, Violation, Work, check
 from tests.simulation.programs import FILTERS, READERS, TOPICS, WORKERS, Program, Publisher, Puller, Pusher, Subscriber
 from tests.simulation.rest import check_rest
 from zq.core import binding, inbox, inquiry, line, outbox, outgoing, pulling, reception, topics
@@ -30,6 +30,7 @@ from zq.wire.names import DEAD
 
 DRAIN = 90.0  # s in which all must be done after the last fault
 REST = 20.0  # s after which all timers have run out; a head is repeated every 5 s
+ASKED = 8  # turns until somebody asks for the ledger, which is a step of the node's own
 LEAVING = 3.0  # s a peer that leaves waits for what it has sent
 QUEUES = ("jobs", "mail")
 
@@ -125,8 +126,10 @@ class World:
         self._turns += 1
         look(self, peer)
         self.look_for_the_dead(peer)
-        if self._turns % 8 == 0:
+        if self._turns % ASKED == 0:
             self.check_ledger(peer)
+        else:
+            self.check_counters(peer)
         if self._ambushes and not self._quiet:
             latency = self.network.weather.latency
             for connection in peer.connections.values():
@@ -135,21 +138,34 @@ class World:
                     self.network.after(self.random.uniform(0, 2 * latency), partial(self.network.reset, connection))
                     return
 
+    def check_counters(self, peer: SimulatedPeer) -> None:
+        """The ledger as it stands between two turns: asking for it lets the node look at its inboxes first."""
+        node = peer.node
+        for rows in (node.pushing.ledger(), node.pulling.ledger(), node.receptions.ledger()):
+            for row in rows:
+                if not row.balanced:
+                    raise Violation(f"the ledger of {peer.name} does not balance: {row}")
+
     def check_ledger(self, peer: SimulatedPeer) -> None:
         ledger = peer.node.ledger(peer.clock())
-        check(ledger.balanced, f"the ledger of {peer.name} does not balance: {ledger}")
+        if not ledger.balanced:
+            raise Violation(f"the ledger of {peer.name} does not balance: {ledger}")
         pullers = [program for program in self.of(peer) if isinstance(program, Puller)]
         for row, core in zip(ledger.pulled, peer.node.pulling, strict=True):
             program = next(program for program in pullers if program.stream is core)
             held = len(program.held)
-            check(0 <= row.handed_out <= held, f"{peer.name} holds {held} by its program, by the ledger {row}")
-            check(row.queued >= 0, f"{peer.name}: {row}")
-            if program.prefetch is not None:
-                check(row.queued + row.handed_out <= program.prefetch, f"{peer.name} exceeds its prefetch: {row}")
+            if not 0 <= row.handed_out <= held:
+                raise Violation(f"{peer.name} holds {held} by its program, by the ledger {row}")
+            if row.queued < 0:
+                raise Violation(f"{peer.name}: {row}")
+            if program.prefetch is not None and row.queued + row.handed_out > program.prefetch:
+                raise Violation(f"{peer.name} exceeds its prefetch: {row}")
         for kept in ledger.held:
-            check(min(kept.waiting, kept.in_flight) >= 0, f"{peer.name}: {kept}")
+            if min(kept.waiting, kept.in_flight) < 0:
+                raise Violation(f"{peer.name}: {kept}")
         for part in ledger.subscribed:
-            check(min(part.delivered, part.queued, part.repairing, part.dropped, part.gap) >= 0, f"{peer.name}: {part}")
+            if min(part.delivered, part.queued, part.repairing, part.dropped, part.gap) < 0:
+                raise Violation(f"{peer.name}: {part}")
 
     def look_for_the_dead(self, peer: SimulatedPeer) -> None:
         for letters in peer.node.pushing.dead_outboxes():
@@ -213,7 +229,7 @@ class World:
     def add_pusher(self, peer: SimulatedPeer) -> None:
         queue = self.random.choice((QUEUES[0], *QUEUES))
         if not any(isinstance(each, Pusher) and each.queue == queue and not each.closed for each in self.of(peer)):
-            self.programs.append(Pusher(self, peer, queue, self._amount()))
+            self.programs.append(Pusher(self, peer, queue, 2 * self._amount()))
 
     def add_puller(self, peer: SimulatedPeer) -> None:
         queue = self.random.choice((QUEUES[0], *QUEUES))
@@ -243,7 +259,8 @@ class World:
             self._partition,
             self._partition,
             self._kill,
-            self._kill,
+            self._kill_at_work,
+            self._kill_at_work,
             self._stop,
             self._slow_link,
             self._leave,
@@ -257,8 +274,12 @@ class World:
             self._open_one,
             self._open_one,
         ]
-        for _ in range(self.random.choice((0, 1, 2, 4, 6, 10))):
+        for _ in range(self.random.choice((0, 1, 3, 6, 10, 16))):
             self.network.after(span * self.random.random(), partial(self._disturb, self.random.choice(faults)))
+        if self.random.random() < 0.5:
+            self.network.after(
+                0.0, partial(self._disturb, self._ambush)
+            )  # queues are short: most of what is lost under way is lost so
         for _ in range(self.random.choice((0, 1, 3))):
             self.network.after(span * self.random.random(), self.random.choice(changes))
 
@@ -280,11 +301,12 @@ class World:
             self.network.reset(self.random.choice(busy or connections))
 
     def _storm(self) -> None:
+        self._ambushes += 2
         for _ in range(self.random.randint(3, 12)):
             self.network.after(self.random.uniform(0, 0.3), self._reset)
 
     def _ambush(self) -> None:
-        self._ambushes += self.random.randint(1, 4)
+        self._ambushes += self.random.randint(1, 20)
 
     def _reset_all(self) -> None:
         for peer in self._some():
@@ -297,8 +319,23 @@ class World:
             self.network.sever(*pair, one_way=self.random.random() < 0.3)
             self.network.after(self.random.uniform(0.2, 8), lambda: self.network.heal(*pair))
 
-    def _kill(self) -> None:
-        if len(self.running) > 1 and (peer := self._one()):
+    def _kill_at_work(self) -> None:
+        """A worker with something in hand, as soon as there is one."""
+        if self._quiet:
+            return
+        busy = [
+            program.peer
+            for program in self.programs
+            if isinstance(program, Puller) and (program.held or program.inbox.arrived)
+        ]
+        busy = [peer for peer in busy if peer.alive and peer not in self.leaving]
+        if busy:
+            self._kill(self.random.choice(busy))
+        else:
+            self.network.after(0.005, self._kill_at_work)
+
+    def _kill(self, victim: SimulatedPeer | None = None) -> None:
+        if len(self.running) > 1 and (peer := victim or self._one()):
             self.network.kill(peer, vanish=self.random.random() < 0.3)
             self.oracle.died(peer)
             if self.random.random() < 0.5:
