@@ -45,7 +45,7 @@ def bind(world: World, peer: SimulatedPeer) -> None:
     queue = draw.choice(BOUND_QUEUES)
     same = [each.texts for each in world.programs if isinstance(each, BoundPuller) and each.queue == queue]
     texts = draw.choice(same) if same and draw.random() < 0.7 else draw.sample(FILTERS, draw.choice((1, 1, 2)))
-    world.programs.append(BoundPuller(world, peer, queue, texts, draw.choice(WORKERS)))
+    world.programs.append(BoundPuller(world, peer, queue, texts, draw.choice((*WORKERS, "moody", "moody"))))
 
 
 def roll(world: World) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-from tests.simulation.bound import BoundPuller, bind, look, roll
+from tests.simulation.bound import BOUND_QUEUES, BoundPuller, bind, look, roll
 from tests.simulation.oracle import Oracle, Violation, Work, check
 from tests.simulation.programs import FILTERS, READERS, TOPICS, WORKERS, Program, Publisher, Puller, Pusher, Subscriber
 from tests.simulation.rest import check_rest
@@ -367,7 +367,10 @@ class World:
     def _ask_for_the_dead(self) -> None:
         for peer in self._some():
             if peer.stopped_at is None:
-                action, queue = self.random.choice((LIST, RETRY, RETRY, PURGE)), self.random.choice(QUEUES)
+                action, queue = (
+                    self.random.choice((LIST, RETRY, RETRY, PURGE)),
+                    self.random.choice((*QUEUES, *BOUND_QUEUES)),
+                )
                 for holder in self.running:
                     self.look_for_the_dead(holder)
                 if action == RETRY:
@@ -479,7 +482,8 @@ class World:
         check_rest(self.running)
         if self.running:
             self._check_list_of_the_dead()
-            self._check_another_round(self.random.choice(QUEUES))
+            for queue in sorted({*QUEUES, *BOUND_QUEUES}):
+                self._check_another_round(queue)
 
     def _check_list_of_the_dead(self) -> None:
         """Whoever asks is told of every one."""
