@@ -26,7 +26,22 @@ from zq.security.lock import Lock
 from zq.wire import frames
 from zq.wire.batch import BatchHeader, Run, encode_batch, encode_topic, topic_prefix
 from zq.wire.body import address, decode_addressed
-from zq.wire.frames import End, Entry, Goodbye, Hello, LedgerReply, Noted, Probe, Refilled, Repair, Seen, State, Welcome
+from zq.wire.frames import (
+    Binding,
+    End,
+    Entry,
+    Goodbye,
+    Hello,
+    LedgerReply,
+    Noted,
+    Probe,
+    Refilled,
+    Repair,
+    Seen,
+    Since,
+    State,
+    Welcome,
+)
 
 TCP: dict[str, Any] = {"insecure": True, "interfaces": ["127.0.0.1"], "discovery": ["host"]}
 
@@ -413,7 +428,12 @@ class Liar:
                     self._some(name, count),
                     self._some(name, count, time),
                     self._some(name, self._id),
+                    self._some(name, self._id),
+                    self._some(name, self._id, lambda: [name()]),
+                    [row[0] for row in self._some(name)],
                 ),
+                lambda: Binding(name(), self._id(), time()),
+                lambda: Since(name(), self._id(), time()),
             ]
         )()
 
@@ -433,7 +453,7 @@ class Liar:
             self._id(),
             chance.randrange(3),
             chance.randrange(1 << 16),
-            chance.randrange(16),
+            chance.randrange(32),
             number(chance),
             length,
             number(chance),

@@ -135,14 +135,21 @@ class Peer(PeerCore):
         prefetch: int | None = None,
         prefetch_bytes: int = 64 << 20,
         work_timeout: Timeout = None,
+        topics: Sequence[str] = (),
     ) -> Puller:
         """A new handle that gets its share of `queue`. `prefetch` is how many messages may be here unsettled: None
         adapts from 64 to 4,096; give 1 for long jobs.
 
         What the program has held for `work_timeout` seconds without settling it counts as failed, and goes to
         somebody else; what it says of it later is logged. None: a job may take as long as it likes.
+
+        With `topics` (filters) the queue is *bound* to them: every publisher that this peer meets holds each message it
+        publishes on a matching topic from now on for the queue as well, until one of the queue's pullers has settled
+        it, and waits while its window (16,384 messages, 64 MiB) is full. The binding outlives the last such puller by
+        60 s, so that a service may be restarted; see `unbind`. Retained values are not bound. What pullers of one queue
+        name is united.
         """
-        return Puller(self, queue, prefetch, prefetch_bytes, work_timeout)
+        return Puller(self, queue, prefetch, prefetch_bytes, work_timeout, topics)
 
     def publish(self, topic: str, data: Any, *, headers: Headers | None = None, timeout: Timeout = None) -> None:
         """Publishes with the topic's stream as it is, or a new one with defaults; at full speed."""
@@ -316,11 +323,12 @@ class Publisher(_BlockingSender, PublisherCore):
     """A handle to publish on one topic. Thread-safe."""
 
     def flush(self, *, timeout: Timeout = 30.0) -> None:
-        """Waits until all sent so far has arrived at all subscribers. Raises Undelivered."""
+        """Waits until all sent so far has arrived at all subscribers and every queue that is bound to the topic has
+        settled it: then this peer need not live any longer for it. Raises Undelivered."""
         finish(self._flush_steps(timeout))
 
     def wait_for_subscribers(self, count: int = 1, *, timeout: Timeout = 30.0) -> None:
-        """Waits until `count` subscriptions match the topic. Raises Timeout."""
+        """Waits until `count` subscriptions and bound queues match the topic. Raises Timeout."""
         finish(self._wait_steps(count, timeout))
 
 
@@ -479,11 +487,25 @@ class Puller(_BlockingReceiver, PullerCore):
     """One consumer of a queue. Thread-safe: threads that share it share its messages."""
 
     def __init__(
-        self, peer: Peer, queue: str, prefetch: int | None, prefetch_bytes: int, work_timeout: Timeout
+        self,
+        peer: Peer,
+        queue: str,
+        prefetch: int | None,
+        prefetch_bytes: int,
+        work_timeout: Timeout,
+        topics: Sequence[str],
     ) -> None:
         super().__init__(peer._running(), queue)
         self._peer = peer
-        peer._open_puller(self, queue, prefetch, prefetch_bytes, work_timeout)
+        peer._open_puller(self, queue, prefetch, prefetch_bytes, work_timeout, topics)
+
+    def unbind(self, *, timeout: Timeout = 5.0) -> None:
+        """Closes this handle of a bound queue, and if nobody else binds that queue any more, has publishers forget it
+        at once: what they still hold for it is dropped and counted as `unbound`. Without this they keep it for 60 s.
+
+        Raises Refused if the puller names no topics, Timeout if some publisher has not confirmed: there it ends later.
+        """
+        finish(self._peer._unbind_steps(self, timeout))
 
 
 class Replier(_BlockingReceiver, ReplierCore):

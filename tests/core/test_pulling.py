@@ -11,8 +11,9 @@ from zq.core.pulling import Puller, Pulling, ReceivingLink, Settled
 from zq.core.timers import Timers
 from zq.wire.batch import Batch, BatchHeader, Run
 from zq.wire.body import Body
-from zq.wire.frames import ACKED, NACKED, REJECTED, RETURNED, Entry, Probe, State
+from zq.wire.frames import ACKED, NACKED, REJECTED, RETURNED, Binding, Entry, Probe, Since, State
 from zq.wire.limits import MAILBOX_FRAME
+from zq.wire.names import Filter
 
 PEER = b"p" * 16
 BATCH = Batch(sender=PEER, first=1, count=1, runs=[Run(PEER, 1, 1, 0.0)], body=b"x")
@@ -115,6 +116,24 @@ def test_the_first_link_of_a_queue_may_come_before_the_entry_that_names_it() -> 
         due(9.0)
     assert list(puller.links) == [b"l" * 16]
     assert timers.next() is None
+
+
+def test_who_binds_a_queue_says_since_when_by_the_clock_of_who_asks() -> None:
+    sent: list[Body] = []
+    pulling = Pulling(Timers(), lambda peer, body: sent.append(body), lambda peer: 0)
+    inbox = Inbox(lambda: None)
+    puller = pulling.open(
+        b"p" * 16, "mailer", inbox, prefetch=None, prefetch_bytes=1, filters=[Filter("orders/**")], now=50.0
+    )
+    assert pulling.binds() == [["mailer", puller.id, ["orders/**"]]]
+    pulling.on_binding(PEER, Binding("mailer", puller.id, 1_000.0), 52.5)
+    assert sent == [Since("mailer", puller.id, 997.5)]
+    for queue, id in (("other", puller.id), ("mailer", b"x" * 16)):
+        pulling.on_binding(PEER, Binding(queue, id, 1_000.0), 52.5)
+    pulling.close(puller, 60.0)
+    pulling.on_binding(PEER, Binding("mailer", puller.id, 1_000.0), 61.0)
+    assert len(sent) == 1
+    assert pulling.binds() == []
 
 
 def test_a_batch_that_overtakes_another_waits_for_it() -> None:

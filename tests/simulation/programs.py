@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgpack
@@ -13,6 +14,7 @@ from zq.core.node import Stream
 from zq.core.outgoing import Item, size_of
 from zq.core.pulling import Settled
 from zq.core.reception import INHERIT_PATIENCE
+from zq.core.topics import Topic
 from zq.info import Gap
 from zq.message import DELAY, TTL
 from zq.testing import SimulatedPeer
@@ -175,6 +177,7 @@ class Publisher(Sender):
         self.news = News(peer, topic)
         world.oracle.streams.append(self.news)
         patience = self.random.choice((0.0, 0.3, 1.0, math.inf))
+        world.oracle.publishes(self.news)
         self.stream = peer.node.publish_topic(topic, retain=self.random.random() < 0.3, patience=patience)
         peer.touch()
         self.later(self.random.uniform(0, 0.5))
@@ -184,8 +187,10 @@ class Publisher(Sender):
 
     @property
     def done(self) -> bool:
-        topic = self.stream
-        return not topic.outgoing.items and topic.arrived_everywhere(topic.head)  # type: ignore[union-attr]
+        topic, bindings = self.stream, self.peer.node.bindings
+        assert isinstance(topic, Topic)
+        confirmed = bindings.is_confirmed(topic, {}) and not bindings.is_pending()
+        return not topic.outgoing.items and topic.arrived_everywhere(topic.head) and confirmed
 
 
 def with_extra(body: bytes, plan: Plan) -> bytes:
@@ -269,9 +274,14 @@ class Taker(Program):
 
 
 class Puller(Taker):
-    def __init__(self, world: World, peer: SimulatedPeer, queue: str, behaviour: str) -> None:
+    def __init__(
+        self, world: World, peer: SimulatedPeer, queue: str, behaviour: str, filters: Sequence[Filter] = ()
+    ) -> None:
         super().__init__(world, peer, behaviour)
+        self.queue = queue
         self.worker = Worker(peer, queue)
+        if filters:
+            self.worker.matches = lambda topic: any(filter.matches(topic) for filter in filters)
         world.oracle.workers.append(self.worker)
         self.held: list[tuple[Batch, int, bytes]] = []
         self.inbox = Inbox(self.woken)
@@ -279,7 +289,16 @@ class Puller(Taker):
         size = ITEM.size * self.random.choice((1, 3, 1_000_000))
         limit = self.random.choice((None, None, None, 0.2, 1.0))
         self.worker.hurried = limit is not None
-        self.stream = peer.node.pull(queue, self.inbox, prefetch=self.prefetch, prefetch_bytes=size, work_timeout=limit)
+        self.stream = core = peer.node.pull(
+            queue,
+            self.inbox,
+            prefetch=self.prefetch,
+            prefetch_bytes=size,
+            work_timeout=limit,
+            topics=filters,
+            now=peer.clock(),
+        )
+        self.worker.id, self.worker.since = core.id, world.network.now
         peer.touch()
 
     def step(self) -> None:
@@ -291,7 +310,7 @@ class Puller(Taker):
                 assert isinstance(batch, Batch)
                 self.ttl = None
                 item = self.item(batch)
-                self.world.oracle.worked(self.worker, item, batch.attempt, batch.redelivered, self.ttl)
+                self.world.oracle.worked(self.worker, item, batch.attempt, batch.redelivered, batch.topic, self.ttl)
                 if self.world.killed_by(self, item):
                     return
                 self.held.append((batch, self.place, item))

@@ -13,10 +13,11 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
+from tests.simulation.bound import BOUND_QUEUES, BoundPuller, bind, look, roll
 from tests.simulation.oracle import Oracle, Violation, Work, check
 from tests.simulation.programs import FILTERS, READERS, TOPICS, WORKERS, Program, Publisher, Puller, Pusher, Subscriber
 from tests.simulation.rest import check_rest
-from zq.core import inbox, inquiry, line, outbox, outgoing, pulling, reception, topics
+from zq.core import binding, inbox, inquiry, line, outbox, outgoing, pulling, reception, topics
 from zq.core.dead import dead_queue_of, item_of
 from zq.core.outbox import Outbox
 from zq.core.port import Kind
@@ -25,6 +26,7 @@ from zq.message import HEADERS
 from zq.testing import SimulatedNetwork, SimulatedPeer, Weather
 from zq.wire.dead import history_of, split
 from zq.wire.frames import LIST, PURGE, RETRY
+from zq.wire.names import DEAD
 
 DRAIN = 90.0  # s in which all must be done after the last fault
 REST = 20.0  # s after which all timers have run out; a head is repeated every 5 s
@@ -63,6 +65,8 @@ def limits(draw: random.Random) -> Iterator[bool]:
         (line, "BATCH_MESSAGES", draw.choice((1, 4, 512))),
         (pulling, "SETTLED_ROWS", draw.choice((2, 1_000))),
         (pulling, "REFUSED_ROWS", draw.choice((1, 200))),
+        (binding, "BOUND_WINDOW", draw.choice((1, 10, 16_384))),
+        (binding, "BOUND_BYTES", draw.choice((60, 64 << 20))),
         (inquiry, "ROWS", draw.choice((1, 3, 200))),
     ]
     with mock.patch.multiple(outbox, PILE_MESSAGES=small[7][2]):
@@ -91,10 +95,16 @@ class World:
         self._turns = 0
         self._ambushes = 0  # work connections to be reset as soon as they carry something
         self._quiet = False
+        self._binds = self.random.random() < 0.5  # queues to topics, as some programs do
         self._looked_at: dict[Outbox, int] = {}  # dead letters: how many had been taken
 
     def named(self, id: bytes) -> SimulatedPeer:
         return self._names[id]
+
+    @property
+    def is_quiet(self) -> bool:
+        """No more faults."""
+        return self._quiet
 
     @property
     def running(self) -> list[SimulatedPeer]:
@@ -114,6 +124,7 @@ class World:
 
     def _after_turn(self, peer: SimulatedPeer) -> None:
         self._turns += 1
+        look(self, peer)
         self.look_for_the_dead(peer)
         if self._turns % ASKED == 0:
             self.check_ledger(peer)
@@ -161,7 +172,9 @@ class World:
             for piece in peer.node.pushing.held(letters) if letters.taken != self._looked_at.get(letters) else ():
                 body, extra = split(item_of(piece))
                 headers = dict(zip(extra[HEADERS][::2], extra[HEADERS][1::2], strict=True))
-                self.oracle.buried(bytes(body), [failure.outcome for failure in history_of(headers)])
+                self.oracle.buried(
+                    bytes(body), letters.queue.removesuffix(DEAD), [failure.outcome for failure in history_of(headers)]
+                )
             self._looked_at[letters] = letters.taken
 
     def try_again(self, queue: str) -> None:
@@ -169,12 +182,12 @@ class World:
         for peer in self.running:
             letters = peer.node.pushing.find(dead_queue_of(queue))
             for piece in peer.node.pushing.held(letters) if letters is not None else ():
-                self.oracle.tried_again(bytes(split(item_of(piece))[0]))
+                self.oracle.tried_again(bytes(split(item_of(piece))[0]), queue)
         self._looked_at.clear()
 
     def killed_by(self, program: Puller, item: bytes) -> bool:
         """A message may kill the process that takes it, before its engine has told anybody that it came."""
-        _, number, work, _ = self.oracle.job(item)
+        _, number, work, _ = self.oracle.job(item, program.queue)
         peer = program.peer
         others = [other for other in self.running if other is not peer and other not in self.leaving]
         if self._quiet or number != work.poison or peer in self.leaving or not others:
@@ -204,6 +217,8 @@ class World:
         peer = self.network.peer(f"p{len(self.network.peers)}", endpoint=endpoint)
         self._names[peer.id] = peer
         roles = [self.add_pusher, self.add_puller, self.add_publisher, self.add_subscriber]
+        if self._binds:
+            roles += [partial(bind, self), self.add_publisher]  # two topics of one peer share a queue
         for role in self.random.sample(roles, self.random.choice((1, 2, 3))):
             role(peer)
         return peer
@@ -249,6 +264,7 @@ class World:
             self._stop,
             self._slow_link,
             self._leave,
+            lambda: self._quiet or roll(self),
         ]
         changes = [
             self._ask_for_the_dead,
@@ -345,12 +361,16 @@ class World:
     def _open_one(self) -> None:
         for peer in self._some():
             if peer.stopped_at is None:
-                self.random.choice((self.add_puller, self.add_subscriber, self.add_publisher, self.add_pusher))(peer)
+                programs = [self.add_puller, self.add_subscriber, self.add_publisher, self.add_pusher]
+                self.random.choice([*programs, partial(bind, self)] if self._binds else programs)(peer)
 
     def _ask_for_the_dead(self) -> None:
         for peer in self._some():
             if peer.stopped_at is None:
-                action, queue = self.random.choice((LIST, RETRY, RETRY, PURGE)), self.random.choice(QUEUES)
+                action, queue = (
+                    self.random.choice((LIST, RETRY, RETRY, PURGE)),
+                    self.random.choice((*QUEUES, *BOUND_QUEUES)),
+                )
                 for holder in self.running:
                     self.look_for_the_dead(holder)
                 if action == RETRY:
@@ -383,6 +403,8 @@ class World:
             for program in self.of(peer):
                 if isinstance(program, Publisher) and program.done:
                     program.news.flushed = {self.named(peer) for peer in program.stream.followers}  # type: ignore[union-attr]
+            if done and closed:
+                self.oracle.leaves(peer)
             self.oracle.died(peer)
             peer.node.meeting.say_goodbye()
             self.network.kill(peer, linger=True)
@@ -418,7 +440,8 @@ class World:
                     network.heal(one, other)
                     network.slow(one, other, 0.0)
         queues = {stream.queue for stream in self.oracle.streams if isinstance(stream, Work) and stream.alive}
-        for queue in sorted(queues):
+        queues |= {program.queue for program in self.programs if isinstance(program, BoundPuller)}
+        for queue in sorted(queues) if self.running else ():
             peer = self.random.choice(self.running)
             if peer in self.leaving:
                 peer = self.start()
@@ -446,9 +469,10 @@ class World:
         ]
 
     def _check_end(self) -> None:
-        for program in self.programs:
-            if isinstance(program, Pusher) and program.peer.alive:
-                self.oracle.check_expired(program.number, program.stream.expired)  # type: ignore[union-attr]
+        pushers = [program for program in self.programs if isinstance(program, Pusher) and program.peer.alive]
+        for core in {program.stream for program in pushers}:  # a binding keeps it when one closes, for the next
+            works = [program.work for program in pushers if program.stream is core]
+            self.oracle.check_expired(works, core.expired)  # type: ignore[union-attr]
         for peer in self.running:
             self.check_ledger(peer)
             rows = peer.node.ledger(peer.clock()).subscribed
@@ -458,7 +482,8 @@ class World:
         check_rest(self.running)
         if self.running:
             self._check_list_of_the_dead()
-            self._check_another_round(self.random.choice(QUEUES))
+            for queue in sorted({*QUEUES, *BOUND_QUEUES}):
+                self._check_another_round(queue)
 
     def _check_list_of_the_dead(self) -> None:
         """Whoever asks is told of every one."""

@@ -136,6 +136,13 @@ class Pushing:
 
 @click.command()
 @click.argument("queue")
+@click.option(
+    "--topic",
+    "topics",
+    metavar="FILTER",
+    multiple=True,
+    help="QUEUE has what is published on the topics that match, too. May be given several times.",
+)
 @parameters.rendering(only_data)
 @parameters.ending
 @click.option(
@@ -147,6 +154,7 @@ class Pushing:
 @connection.options
 def pull(
     queue: str,
+    topics: tuple[str, ...],
     render: Render,
     count: int | None,
     timeout: float | None,
@@ -155,9 +163,12 @@ def pull(
 ) -> int:
     """Take messages from QUEUE, print them, and acknowledge each once it is printed.
 
+    With --topic every message published on a topic that matches FILTER goes to one of those who pull from QUEUE, now
+    or within the next minute: whoever takes its place goes on.
+
     A message that cannot be printed, because the reader of the pipe has left, goes to somebody else. Prefer -n 3 to
     `| head -n 3`: what fits into the pipe counts as printed.
     """
     prefetch = min(count, LARGEST_PREFETCH) if count is not None else None
-    with peer, peer.puller(queue, prefetch=prefetch, work_timeout=work_timeout) as puller:
+    with peer, peer.puller(queue, prefetch=prefetch, work_timeout=work_timeout, topics=topics) as puller:
         return show(puller, render, count=count, timeout=timeout)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from zq.core import ledger as ledgers
+from zq.core.binding import Bindings
 from zq.core.endpoints import at_host_of, is_local
 from zq.core.gossip import Gossip
 from zq.core.hearing import Hearing
@@ -101,6 +102,8 @@ class Node:
             tell=on_trouble,
         )
         self.pulling = Pulling(self.timers, self._send, self._session_of, on_trouble)
+        self.bindings = Bindings(self.timers, self._send, self.topics, self.pushing, self._offer_again, on_trouble)
+        self._unbinds: dict[str, None] = {}
         self.inquiries = Inquiries(self.timers, self._send)
         self.answers = Answers(self.pushing)
         carry = (self._send_single, self._send, self._generation_of)
@@ -131,6 +134,7 @@ class Node:
         topic = next((topic for topic in self.topics if topic.name == name), None)
         if topic is None:
             topic = self.topics.open(name, retain=retain, patience=patience)
+            self.bindings.on_topic(topic)
         topic.retain, topic.patience = retain, patience
         self.open_topics[topic] = None
         self._entry_dirty = True
@@ -154,10 +158,14 @@ class Node:
         self, queue: str, *, window: int, window_bytes: int, max_attempts: int = MAX_ATTEMPTS, now: float
     ) -> Outbox:
         self._entry_dirty = True
-        return self.pushing.open(queue, window=window, window_bytes=window_bytes, max_attempts=max_attempts, now=now)
+        bound = self.bindings.adopt(queue, window=window, window_bytes=window_bytes, max_attempts=max_attempts, now=now)
+        return bound or self.pushing.open(
+            queue, window=window, window_bytes=window_bytes, max_attempts=max_attempts, now=now
+        )
 
     def unpush(self, outbox: Outbox) -> None:
-        self.pushing.close(outbox)
+        if not self.bindings.keep(outbox):
+            self.pushing.close(outbox)
         self._entry_dirty = True
 
     def pull(
@@ -168,7 +176,10 @@ class Node:
         prefetch: int | None,
         prefetch_bytes: int,
         work_timeout: float | None = None,
+        topics: Iterable[Filter] = (),
+        now: float = 0.0,
     ) -> Puller:
+        """With `topics` the queue is bound to them; it counts from `now` on."""
         self._entry_dirty = True
         return self.pulling.open(
             self._draw(16),
@@ -177,6 +188,8 @@ class Node:
             prefetch=prefetch,
             prefetch_bytes=prefetch_bytes,
             work_timeout=work_timeout,
+            filters=topics,
+            now=now,
         )
 
     def inquire(self, action: int, queue: str, ids: Sequence[str], now: float) -> Inquiry:
@@ -186,6 +199,19 @@ class Node:
 
     def stop_pulling(self, puller: Puller, now: float) -> None:
         self.pulling.close(puller, now)
+        self._entry_dirty = True
+
+    def unbind(self, queue: str, now: float) -> int:
+        """Its pullers here are closing; publishers need not hold for it any more if nobody else binds it. Returns the
+        version of the entry that says so (see `has_entries`), until `unbound` is called."""
+        self._unbinds[queue] = None
+        return self.ask_for_entries(now)
+
+    def unbound(self, queue: str) -> None:
+        self._unbinds.pop(queue, None)
+        self._entry_dirty = True
+
+    def _offer_again(self) -> None:
         self._entry_dirty = True
 
     def reply_to(self, service: str, inbox: RequestInbox) -> Replier:
@@ -405,6 +431,8 @@ class Node:
             self.meeting.on_welcome(sender, welcome, now)
         elif frame.kind == frames.STATE:
             self.pushing.on_state(sender, frames.State.decode(body), now)
+            if self.topics.blocked:
+                self.topics.unblock()
         elif frame.kind == frames.PROBE:
             self.pulling.on_probe(sender, frames.Probe.decode(body), now)
         elif frame.kind == frames.SEEN:
@@ -424,6 +452,10 @@ class Node:
             self.meeting.on_noted(sender, frames.Noted.decode(body))
         elif frame.kind == frames.PEERS:
             self.gossip.on_peers(sender, frames.Peers.decode(body), now)
+        elif frame.kind == frames.BINDING:
+            self.pulling.on_binding(sender, frames.Binding.decode(body), now)
+        elif frame.kind == frames.SINCE:
+            self.bindings.on_since(sender, frames.Since.decode(body), now)
         elif frame.kind == frames.END:
             self.pulling.on_end(sender, frames.End.decode(body).link)
         elif frame.kind == frames.INQUIRY:
@@ -600,10 +632,13 @@ class Node:
             self.pushing.rows(now),
             self.pulling.rows(),
             self.replying.rows(),
+            self.pulling.binds(),
+            list(self._unbinds),
         )
         self.topics.on_entry(self.card.id, entry, now)
         self.topics.on_fence(self.card.id, self.receptions.nonce, now)
         self.pushing.on_entry(self.card.id, entry, now)
+        self.bindings.on_entry(self.card.id, entry, now)
         self.requesting.on_entry(self.card.id, entry, now)
         self.meeting.publish_entry(entry, now)
 
@@ -629,6 +664,7 @@ class Node:
     def on_entry(self, remote: Remote, entry: Entry, now: float) -> None:
         self.topics.on_entry(remote.id, entry, now)
         self.pushing.on_entry(remote.id, entry, now)
+        self.bindings.on_entry(remote.id, entry, now)
         self.pulling.on_entry(remote.id, entry, now)
         self.hearing.on_entry(remote, entry, now)
         self.requesting.on_entry(remote.id, entry, now)
@@ -652,6 +688,7 @@ class Node:
         self.topics.on_gone(remote.id)
         self.receptions.on_gone(remote.id, goodbye=remote.goodbye)
         self.pushing.on_gone(remote.id, now, crashed=not remote.goodbye)
+        self.bindings.on_gone(remote.id, now)
         self.pulling.on_gone(remote.id)
         self.requesting.on_gone(remote.id, now)
         self.replying.on_lost(remote.id)
@@ -675,7 +712,7 @@ class Node:
         return Ledger(
             peer=self.card.id,
             name=self.card.name,
-            held=self.pushing.ledger(),
+            held=self.bindings.ledger(self.pushing.ledger()),
             pulled=self.pulling.ledger(),
             published=self.topics.ledger(),
             subscribed=self.receptions.ledger(),
