@@ -300,7 +300,7 @@ def a_nack_lets_go_of_the_key() -> None:
 
 @bug(SIMULATION)
 def keys_are_ignored() -> None:
-    replace(Keys, "claim", lambda claim: lambda keys, key, piece: claim(keys, f"{key} {piece.position}", piece))
+    replace(Keys, "claim", lambda claim: lambda keys, key, piece: True)
     replace(Keys, "release", lambda release: nothing)
 
 
@@ -348,27 +348,11 @@ def what_has_expired_is_not_counted() -> None:
 
 
 @bug(SIMULATION)
-def a_delay_counts_from_the_wall_clock() -> None:
-    """Which is not the one that it ends by."""
-    taken: list[float] = []
+def a_delay_ends_by_the_wall_clock() -> None:
+    def build(wake: Any) -> Any:
+        return lambda pushing, outbox, now: wake(pushing, outbox, now + pushing.ahead)
 
-    def build_take(take: Any) -> Any:
-        def noting(outbox: Outbox, origin: Any, now: float, wall: float) -> Any:
-            taken.append(wall)
-            return take(outbox, origin, now, wall)
-
-        return noting
-
-    def build_admit(admit: Any) -> Any:
-        def by_the_wall(outbox: Outbox, piece: Any, plan: Any, now: float) -> None:
-            if plan.delay:
-                now = min(taken[-1], now)
-            admit(outbox, piece, plan, now)
-
-        return by_the_wall
-
-    replace(Outbox, "take", build_take)
-    replace(Outbox, "_admit", build_admit)
+    replace(Pushing, "_wake_delayed", build)
 
 
 # --- dead letters
