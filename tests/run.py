@@ -63,7 +63,7 @@ SUITES = (
     pytest("proofs", *APART["proofs"], budget=80),
     pytest("security", *APART["security"], budget=150),
     pytest("packaging", *APART["packaging"], budget=30),
-    pytest("programs", *APART["programs"], budget=50),
+    pytest("programs", *APART["programs"], budget=60),
     pytest("patterns", *APART["patterns"], budget=15),
 )
 

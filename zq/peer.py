@@ -24,7 +24,7 @@ from zq.handles.session import LEAVING, PeerCore, Watching
 from zq.handles.steps import Release, SendOptions, Timeout, deadline_after, finish
 from zq.info import DeadLetters, Gap, Ledger, PeerEvent
 from zq.message import INHERIT, Headers, Inherit, Message
-from zq.wire.data import pack
+from zq.wire.data import pack_plain
 from zq.wire.frames import LIST, PURGE, RETRY
 
 log = logging.getLogger("zq.peer")
@@ -286,18 +286,17 @@ class _BlockingSender(Sender):
         """
         if headers is None and id is None and timeout is None:
             # What `_put` does, in place: a call more is a tenth of what a message costs.
-            item = pack(data) if copy else pack(data, None, copy=False)
-            outgoing = self._outgoing
-            items = outgoing.items
-            if len(items) < outgoing.limit and item.__class__ is bytes and len(item) <= SMALL:
-                items.append(item)
-                engine = self._engine
-                engine.dirty.add(self._core)
-                if engine.idle:
-                    engine.wake()
+            item = pack_plain(data)
+            if item is not None:
+                outgoing = self._outgoing
+                items = outgoing.items
+                if len(items) < outgoing.limit and len(item) <= SMALL:
+                    items.append(item)
+                    if not outgoing.marked:
+                        self._mark(outgoing)
+                    return
+                finish(self._put_steps(item, None, None))
                 return
-            finish(self._put_steps(item, None, None))
-            return
         steps = self._put(data, headers, id, copy, timeout)
         if steps is not None:
             finish(steps)
@@ -351,18 +350,17 @@ class Pusher(_BlockingSender, PusherCore):
         if not options:
             # What `_leave` does, in place. None of the options has a parameter of its own, as each costs every message
             # a look for its default.
-            item = pack(data)
-            outgoing = self._outgoing
-            items = outgoing.items
-            if len(items) < outgoing.limit and item.__class__ is bytes and len(item) <= SMALL:
-                items.append(item)
-                engine = self._engine
-                engine.dirty.add(self._core)
-                if engine.idle:
-                    engine.wake()
+            item = pack_plain(data)
+            if item is not None:
+                outgoing = self._outgoing
+                items = outgoing.items
+                if len(items) < outgoing.limit and len(item) <= SMALL:
+                    items.append(item)
+                    if not outgoing.marked:
+                        self._mark(outgoing)
+                    return
+                finish(self._put_steps(item, None, None))
                 return
-            finish(self._put_steps(item, None, None))
-            return
         steps = self._put_job(data, **options)
         if steps is not None:
             finish(steps)

@@ -374,7 +374,13 @@ def test_push_names_what_nobody_could_process(shell: Shell, start: Start) -> Non
 
 @pytest.mark.parametrize(
     "line",
-    ["zq push jobs x --max-attempts 0", "zq pull jobs --work-timeout 0", "zq dead ls jobs.dead", "zq dead purge"],
+    [
+        "zq push jobs x --max-attempts 0",
+        "zq push jobs x --ttl 1 --delay 5",
+        "zq pull jobs --work-timeout 0",
+        "zq dead ls jobs.dead",
+        "zq dead purge",
+    ],
 )
 def test_wrong_usage_of_attempts_and_dead_letters(shell: Shell, line: str) -> None:
     assert shell(line).returncode == 2

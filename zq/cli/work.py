@@ -54,6 +54,8 @@ def push(
     then nobody but this command holds them. Without a puller it waits for one; with --timeout it ends with 3 and says
     how many are undelivered. Messages that nobody could process are named at the end, and the command ends with 1.
     """
+    if ttl is not None and delay is not None and ttl < delay:
+        raise zq.Refused(f"--ttl {ttl:g} is over before --delay {delay:g} is: nobody would ever get a message")
     complaints = Complaints()
     options: dict[str, Any] = {"key": key, "lane": lane or "normal", "ttl": ttl, "delay": delay or 0.0}
     with peer:

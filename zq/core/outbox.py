@@ -85,6 +85,7 @@ class Outbox:
 
     def take(self, origin: Origin, now: float, wall: float) -> int:
         """From the callers' pile into the outbox, as far as the window allows."""
+        self.outgoing.marked = False
         room = self.window - self.held
         most = max(min(len(self.outgoing.items), room), 0)
         count = fitting(self.outgoing, most, self.window_bytes - self.held_bytes, alone=not self.held)

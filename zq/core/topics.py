@@ -150,6 +150,7 @@ class Topics:
     def take(self, topic: Topic, now: float, wall: float) -> int:
         """Publishes what is in the pile, as far as the followers allow; returns how many."""
         outgoing = topic.outgoing
+        outgoing.marked = False
         most = self._room(topic, now) if topic.followers or topic.bound else len(outgoing.items)
         items = outgoing.take(most)
         more = bool(outgoing.items)

@@ -139,12 +139,19 @@ class Sender:
         outgoing = self._outgoing
         if len(outgoing.items) < outgoing.limit and item.__class__ is not Packed and len(item) <= SMALL:
             outgoing.items.append(item)
-            engine = self._engine
-            engine.dirty.add(self._core)
-            if engine.idle:
-                engine.wake()
+            if not outgoing.marked:
+                self._mark(outgoing)
             return None
         return self._put_steps(item, deadline, timeout)
+
+    def _mark(self, outgoing: Outgoing) -> None:
+        """Tells the engine that there is something in the pile."""
+        outgoing.marked = True
+        try:
+            self._engine.mark(self._core)
+        except BaseException:
+            outgoing.marked = False  # interrupted: whoever comes next tells it
+            raise
 
     def _put_steps(self, item: Item, deadline: float | None, timeout: float | None) -> Steps[None]:
         stream = self._stream
