@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.nemesis.plan import key_of, lane_of
+from tests.nemesis.plan import asks_all, key_of, lane_of
 from tests.processes.journal import read
 
 MOST = 20  # violations that are told
@@ -140,9 +140,11 @@ def _judge_service(publishers: Sequence[Life], replicas: Sequence[Life], verdict
 
 def _judge_requests(askers: Sequence[Life], repliers: Sequence[Life], verdict: Verdict) -> None:
     handed = Counter((row[2], row[3]) for life in repliers for row in life.rows("handed"))
-    for request, times in handed.items():
-        if times > 1:
-            verdict.blame(f"request {request} was handed out {times} times")
+    for life in repliers:
+        own = Counter((row[2], row[3]) for row in life.rows("handed"))
+        for request, times in own.items():
+            if times > 1 or (handed[request] > 1 and not asks_all(request[1])):
+                verdict.blame(f"request {request} was handed out {max(times, handed[request])} times")
     for life in askers:
         for _, _, stream, number, how in life.rows("ended"):
             verdict.counts["requests"] += 1
@@ -151,7 +153,7 @@ def _judge_requests(askers: Sequence[Life], repliers: Sequence[Life], verdict: V
                 verdict.blame(f"{life}: request {number} was replied to by nobody")
             if how == "NoPeer" and handed[stream, number]:
                 verdict.blame(f"{life}: request {number} was handed out although nobody was there")
-            if how not in ("replied", "NoPeer", "PeerLost", "Timeout"):
+            if how not in ("replied", "asked all", "NoPeer", "PeerLost", "Timeout"):
                 verdict.blame(f"{life}: request {number} ended as {how}")
         if life.alive and (last := life.rows("ended")[-1:]) and last[0][4] != "replied":
             verdict.blame(f"{life}: in peace its last request ended as {last[0][4]}")

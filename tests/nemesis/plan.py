@@ -9,6 +9,7 @@ Lane = Literal["high", "normal", "low"]
 LANES: tuple[Lane, ...] = ("normal", "normal", "high", "normal", "low")
 KEYS = ("a", "b")
 KEYED = 4  # every fourth message has a key, each key in turn
+SURVEY = 8  # every eighth request is to all
 DOOMED = 41  # every so manieth message is rejected, and a dead letter
 
 
@@ -23,3 +24,8 @@ def key_of(number: int) -> str | None:
 
 def is_doomed(number: int) -> bool:
     return number % DOOMED == 0
+
+
+def asks_all(number: int) -> bool:
+    """Whether this request is to every replier, each of which may be handed it once."""
+    return number % SURVEY == 0

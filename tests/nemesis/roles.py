@@ -15,7 +15,7 @@ from hashlib import blake2b
 from typing import Any
 
 import zq
-from tests.nemesis.plan import is_doomed, key_of, lane_of
+from tests.nemesis.plan import asks_all, is_doomed, key_of, lane_of
 from tests.processes import roles
 from tests.processes.journal import Journal
 from tests.processes.roles import main, role, say
@@ -190,13 +190,15 @@ def ask(options: dict[str, Any], stream: int, journal: str) -> None:
         ear = Ear(peer)
         while not ear.leaving:
             if ear.finishing or not ear.calm:
-                number += 1
+                number += 1 + (ear.finishing and asks_all(number + 1))
+                data, timeout = stamped(stream, number, chance), FLUSH if ear.finishing else 1.0
                 try:
-                    reply = peer.request(
-                        "sum", stamped(stream, number, chance), timeout=FLUSH if ear.finishing else 1.0
-                    )
-                    assert genuine(reply.data) == [stream, number], f"request {number} got another one's reply"
-                    how = "replied"
+                    if asks_all(number):
+                        replies, how = list(peer.request_all("sum", data, timeout=timeout)), "asked all"
+                    else:
+                        replies, how = [peer.request("sum", data, timeout=timeout)], "replied"
+                    for reply in replies:
+                        assert genuine(reply.data) == [stream, number], f"request {number} got another one's reply"
                 except zq.Error as error:
                     how = type(error).__name__
                 written.add("ended", stream, number, how)

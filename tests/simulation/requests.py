@@ -20,7 +20,7 @@ from tests.simulation.rest import endless_timers
 from tests.simulation.world import Role, World
 from zq.core import replying, requesting
 from zq.core.replying import Asked, RequestInbox
-from zq.core.requesting import Call
+from zq.core.requesting import Call, Key
 from zq.errors import NoPeer, PeerLost, RemoteError
 from zq.testing import SimulatedPeer
 from zq.wire import requests
@@ -56,10 +56,13 @@ class Requester(Program):
             return
         for _ in range(min(self.random.choice((1, 1, 2, 5, 20)), self.left)):
             self.left -= 1
-            self._ask()
+            everybody = self.peer.node.requesting.repliers(self.service) if self.random.random() < 0.1 else []
+            for target in everybody or [None]:
+                self._ask(target)
         self.later(self.random.choice((0.001, 0.05, 0.4)) * self.random.random())
 
-    def _ask(self) -> None:
+    def _ask(self, target: Key | None) -> None:
+        """One replier of all, or the one that is meant, as one who asks every one does."""
         peer, requesting_ = self.peer, self.peer.node.requesting
         number = len(self.requests.fates)
         fate = Fate(peer)
@@ -68,7 +71,7 @@ class Requester(Program):
         body = number.to_bytes(4, "big") + bytes(self.random.choice((0, 0, 200)))
         item = Packed(body, (b"part",)) if self.random.random() < 0.05 else body
         deadline = None if timeout == math.inf else peer.clock() + timeout
-        call = Call(self.service, item, deadline, lambda: self._ended(fate, call, number))
+        call = Call(self.service, item, deadline, lambda: self._ended(fate, call, number), target)
         self.open += 1
         requesting_.pile.append(call)
         peer.touch(requesting_)
