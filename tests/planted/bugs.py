@@ -491,7 +491,7 @@ def a_bound_queue_drops_at_a_full_window() -> None:
     replace(Hold, "take", build_take)
 
 
-@bug(SIMULATION)
+@bug("tests/core/test_binding.py::test_the_question_is_repeated_until_it_is_answered")
 def a_puller_that_binds_is_asked_only_once() -> None:
     def build(ask: Any) -> Any:
         def once(bindings: Bindings, binding: Binding, bond: Any, now: float) -> None:

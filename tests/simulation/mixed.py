@@ -13,6 +13,8 @@ from tests.simulation.world import Role, World
 class MixedWorld(RequestWorld):
     """Requests share mailboxes, work connections and peers with queues and topics; some queues are bound to topics."""
 
+    ROLES = (2, 3, 4, 5)
+
     def __init__(self, seed: int, *, small_rings: bool, trace: Callable[[str], None] | None = None) -> None:
         super().__init__(seed, small_rings=small_rings, trace=trace)
         self._binds = True

@@ -8,7 +8,7 @@ from tests.simulation.bound import BoundPuller
 from tests.simulation.mixed import MixedWorld, play
 from tests.simulation.oracle import News, Work
 
-SEEDS = 40
+SEEDS = 100
 
 
 def told(world: MixedWorld) -> Counter[str]:

@@ -85,6 +85,8 @@ def limits(draw: random.Random) -> Iterator[bool]:
 class World:
     """One run. Raises Violation with what went wrong."""
 
+    ROLES: tuple[int, ...] = (1, 2, 3)  # how many a peer has at first
+
     def __init__(self, seed: int, *, small_rings: bool, trace: Callable[[str], None] | None = None) -> None:
         self.random = random.Random(f"world {seed}")
         self.network = SimulatedNetwork(
@@ -218,7 +220,7 @@ class World:
     def start(self, *, endpoint: str | None = None) -> SimulatedPeer:
         peer = self.network.peer(f"p{len(self.network.peers)}", endpoint=endpoint)
         self._names[peer.id] = peer
-        for role in self.random.sample(self.roles(), self.random.choice((1, 2, 3))):
+        for role in self.random.sample(self.roles(), self.random.choice(self.ROLES)):
             role(peer)
         return peer
 
