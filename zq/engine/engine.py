@@ -183,6 +183,11 @@ class Engine(Events):
         self.later(lambda: self._conditions.append(condition))
         return condition
 
+    @staticmethod
+    def thread(work: Callable[[], None], name: str) -> threading.Thread:
+        """A thread that uses this peer, not started yet."""
+        return threading.Thread(target=work, name=name)
+
     def look_around(self) -> None:
         """Engine's thread: somebody may have subscribed whom we have not heard of yet, and we are about to leave."""
         if self._lookout is not None:

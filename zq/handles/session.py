@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from zq.engine.wake import Waiters
 from zq.errors import Closed, Error, Refused, Timeout, Undelivered
 from zq.handles.incoming import PullerCore, Receiver, SubscriberCore
 from zq.handles.outgoing import _SHUT, Arrival, PublisherCore, PusherCore, Receipt, Sender, Stream
-from zq.handles.steps import Steps, Wait, deadline_after, until
+from zq.handles.steps import Steps, Wait, deadline_after, until, waiting
 from zq.info import Gap, Ledger, PeerEvent, PeerInfo, QueueInfo, TopicInfo
 from zq.message import INHERIT, Inherit
 from zq.options import Settings, load
@@ -33,7 +32,7 @@ class PeerCore:
     """What zq.Peer and zq.aio.Peer share. Thread-safe but for opening and closing."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self._settings: Settings = load(**settings)
+        self._settings: Settings = self._load(settings)
         self.id: bytes = secrets.token_bytes(16)
         self.name: str = self._settings.name
         self.realm: str = self._settings.realm
@@ -44,6 +43,10 @@ class PeerCore:
         self._queues: dict[str, Stream] = {}
         self._receivers: list[Receiver] = []
         self._shortcuts: dict[tuple[type[Sender], str], Any] = {}
+
+    @staticmethod
+    def _load(settings: Mapping[str, Any]) -> Settings:
+        return load(**settings)
 
     # --- life
 
@@ -57,6 +60,8 @@ class PeerCore:
     def _new_engine(self) -> Engine:
         if self._engine is not None:
             raise Closed("a peer is opened once; make a new one")
+        if waiting.simulated:
+            raise Error("a simulated network is open in this thread; its peers come from network.peer()")
         self._engine = Engine(self._settings, self.id)
         return self._engine
 
@@ -177,7 +182,7 @@ class PeerCore:
                 if isinstance(sender, PublisherCore):
                     yield from hear_everyone(engine, deadline)
                 if isinstance(sender, PublisherCore | PusherCore):
-                    yield from sender._flush_steps(None if deadline is None else max(deadline - time.monotonic(), 0.0))
+                    yield from sender._flush_steps(None if deadline is None else max(deadline - waiting.now(), 0.0))
                 done = self._close_view(sender, left)
         finally:
             if not done:
@@ -382,7 +387,7 @@ def hear_everyone(engine: Engine, deadline: float | None) -> Steps[None]:
         return node.ask_for_entries(node.now)
 
     version = engine.call(ask)
-    patience = time.monotonic() + ANSWER
+    patience = waiting.now() + ANSWER
     deadline = patience if deadline is None else min(deadline, patience)
     yield from until(engine, lambda: node.is_settled() and node.has_entries(version), deadline)
 
@@ -409,7 +414,7 @@ class Watching:
 
     def next_steps(self, timeout: float | None) -> Steps[PeerEvent | None]:
         """None when there was none for `timeout` seconds, or the peer was closed."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else waiting.now() + timeout
         engine = self._engine
         while not self._events:
             if engine.closed:
