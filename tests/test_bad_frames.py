@@ -107,6 +107,8 @@ class Stranger:
             rows.get("topics", []),
             rows.get("pushes", []),
             rows.get("pulls", []),
+            rows.get("lags", []),
+            rows.get("drops", []),
         )
 
 
@@ -399,7 +401,9 @@ class Liar:
                     count(),
                 ),
                 lambda: End(self._id()),
-                lambda: LedgerReply(count(), {name(): count(), "peer": name(), "held": [{name(): time()}]}),
+                lambda: LedgerReply(
+                    count(), {name(): count(), "peer": name(), "held": [{name(): time()}]}, count(), count(), count()
+                ),
                 lambda: Entry(
                     count(),
                     bytes(8),
@@ -407,6 +411,8 @@ class Liar:
                     self._some(name, count),
                     self._some(name, count, time),
                     self._some(name, self._id),
+                    self._some(count, name, self._id, self._id, count, count),
+                    self._some(count, name, name, count),
                 ),
             ]
         )()
@@ -495,7 +501,7 @@ def test_a_ledger_that_does_not_decode_is_refused(victim: zq.Peer, stranger: Str
     thread.start()
     request = frames.Ask.decode(stranger.hear(frames.ASK)).request
     for junk in ({}, {"peer": 1}, {"peer": b"", "name": "", "held": [1], "pulled": {}}, {"held": [{"queue": {}}]}):
-        stranger.tell(LedgerReply(request, junk))
+        stranger.tell(LedgerReply(request, junk, 0, 1, 1))
     thread.join()
     (ledger,) = asking
     assert (ledger.others, ledger.unknown) == ((), ("stranger",))

@@ -25,14 +25,19 @@ if TYPE_CHECKING:
     from zq.errors import SpoolLocked as SpoolLocked
     from zq.errors import Timeout as Timeout
     from zq.errors import Undelivered as Undelivered
+    from zq.info import Consumer as Consumer
+    from zq.info import Departed as Departed
     from zq.info import Gap as Gap
     from zq.info import HeldQueue as HeldQueue
     from zq.info import Ledger as Ledger
+    from zq.info import Missing as Missing
     from zq.info import PeerEvent as PeerEvent
     from zq.info import PeerInfo as PeerInfo
     from zq.info import PublishedTopic as PublishedTopic
     from zq.info import PulledQueue as PulledQueue
+    from zq.info import QueueAccount as QueueAccount
     from zq.info import QueueInfo as QueueInfo
+    from zq.info import Span as Span
     from zq.info import SubscribedTopic as SubscribedTopic
     from zq.info import TopicInfo as TopicInfo
     from zq.message import INHERIT as INHERIT
@@ -48,7 +53,10 @@ _ERRORS = (
     "AccessDenied Closed EngineFailed Error Forked Incompatible NoPeer PeerLost Refused RemoteError SpoolDamaged "
     "SpoolFull SpoolLocked Timeout Undelivered"
 )
-_INFO = "Gap HeldQueue Ledger PeerEvent PeerInfo PublishedTopic PulledQueue QueueInfo SubscribedTopic TopicInfo"
+_INFO = (
+    "Consumer Departed Gap HeldQueue Ledger Missing PeerEvent PeerInfo PublishedTopic PulledQueue QueueAccount "
+    "QueueInfo Span SubscribedTopic TopicInfo"
+)
 _HOMES = {
     **dict.fromkeys(_ERRORS.split(), "zq.errors"),
     **dict.fromkeys(_INFO.split(), "zq.info"),

@@ -504,16 +504,17 @@ def test_a_peer_hears_itself() -> None:
 def test_a_ledger_travels() -> None:
     realm = Realm(2)
     realm.push(realm.peers[1], b"1")
-    number = realm.peers[0].node.ask_ledgers()
-    assert realm.run(1.0, lambda: realm.peers[0].node.replies[number])
-    [ledger] = realm.peers[0].node.replies[number].values()
+    asker, asked = realm.peers
+    number = asker.node.inquiries.ask([asked.id], asker.clock())
+    assert realm.run(1.0, lambda: asker.node.inquiries.replies(number))
+    [ledger] = asker.node.inquiries.replies(number).values()
     assert (ledger.name, ledger.held[0].taken, ledger.balanced) == ("p1", 1, True)
 
 
 def test_a_ledger_that_is_none_is_malformed() -> None:
     for wrong in ({}, {"peer": 1}, {"peer": b"", "name": "", "held": [{"queue": []}]}):
         with pytest.raises(Malformed):
-            from_wire(wrong)
+            from_wire([wrong])
 
 
 def test_a_publisher_leaves_a_slow_subscriber_behind_when_its_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -554,7 +555,7 @@ def test_an_older_entry_changes_nothing() -> None:
     remote = observer.meeting.roster.get(other.id)
     assert remote is not None
     assert realm.run(2.0, lambda: remote.entry is not None and remote.entry.pulls)
-    old = frames.Entry(0, bytes(8), [], [], [], []).encode(realm.peers[0].id, other.id)
+    old = frames.Entry(0, bytes(8), [], [], [], [], [], []).encode(realm.peers[0].id, other.id)
     observer.received(Kind.MAILBOX, (old,), realm.peers[0].clock())
     assert remote.entry is not None
     assert len(remote.entry.pulls) == 1

@@ -91,7 +91,7 @@ def test_a_probe_that_its_link_has_overtaken_does_not_bring_it_back() -> None:
     pulling = Pulling(timers, lambda peer, body: sent.append(body), lambda peer: 0)
     puller = pulling.open(b"q" * 16, "jobs", Inbox(lambda: None), prefetch=9, prefetch_bytes=100)
     late = Probe(b"l" * 16, 0, 0, "jobs", puller.id, 1, 1, 0, 0, 0)
-    pulling.on_entry(PEER, Entry(1, bytes(8), [], [], [], []), 0.0)
+    pulling.on_entry(PEER, Entry(1, bytes(8), [], [], [], [], [], []), 0.0)
     pulling.on_probe(PEER, late, 0.0)
     pulling.report()
     sent.clear()
@@ -108,9 +108,9 @@ def test_the_first_link_of_a_queue_may_come_before_the_entry_that_names_it() -> 
     timers, sent = Timers(), list[Body]()
     pulling = Pulling(timers, lambda peer, body: sent.append(body), lambda peer: 0)
     puller = pulling.open(b"q" * 16, "jobs", Inbox(lambda: None), prefetch=9, prefetch_bytes=100)
-    pulling.on_entry(PEER, Entry(1, bytes(8), [], [], [], []), 0.0)
+    pulling.on_entry(PEER, Entry(1, bytes(8), [], [], [], [], [], []), 0.0)
     pulling.on_probe(PEER, Probe(b"l" * 16, 0, 0, "jobs", puller.id, 1, 0, 0, 1, 1), 0.0)
-    pulling.on_entry(PEER, Entry(2, bytes(8), [], [], [["jobs", 1, 0.0]], []), 0.1)
+    pulling.on_entry(PEER, Entry(2, bytes(8), [], [], [["jobs", 1, 0.0]], [], [], []), 0.1)
     for due in timers.due(9.0):
         due(9.0)
     assert list(puller.links) == [b"l" * 16]

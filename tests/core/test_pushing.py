@@ -50,7 +50,7 @@ class Pullers:
 
     def arrive(self, name: str) -> bytes:
         peer = name.encode().ljust(16)
-        entry = Entry(1, bytes(8), [], [], [], [[QUEUE, peer]])
+        entry = Entry(1, bytes(8), [], [], [], [[QUEUE, peer]], [], [])
         self.pushing.on_entry(peer, entry, 0.0)
         return peer
 

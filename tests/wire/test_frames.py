@@ -52,9 +52,23 @@ BODIES: list[tuple[Body, str]] = [
     ),
     (frames.Goodbye([["a/b", 7]]), "47" + "62" * 16 + "61" * 16 + "919192a3612f6207"),
     (
-        frames.Entry(3, NONCE, [["a/**", -1.0, 1]], [["a/b", 7]], [["jobs", 2, 0.5]], [["mail", PULLER]]),
-        "45" + "62" * 16 + "61" * 16 + "9603c4086e6f6e63652d30319193a4612f2a2acbbff0000000000000019192a3612f6207"
-        "9193a46a6f627302cb3fe00000000000009192a46d61696cc410" + "70" * 16,
+        frames.Entry(
+            3,
+            NONCE,
+            [["a/**", -1.0, 1]],
+            [["a/b", 7]],
+            [["jobs", 2, 0.5]],
+            [["mail", PULLER]],
+            [[1, "jobs", PULLER, PULLER, 2, 1]],
+            [[0, "a/b", "gap", 3]],
+        ),
+        "45" + "62" * 16 + "61" * 16 + "9803c4086e6f6e63652d30319193a4612f2a2acbbff0000000000000019192a3612f6207"
+        "9193a46a6f627302cb3fe00000000000009192a46d61696cc410"
+        + "70" * 16
+        + "919601a46a6f6273"
+        + 2 * ("c410" + "70" * 16)
+        + "0201"
+        "919400a3612f62a367617003",
     ),
     (
         frames.Peers([[PULLER, ["tcp://a:1", "tcp://b:1"]]]),
@@ -81,8 +95,8 @@ BODIES: list[tuple[Body, str]] = [
         + "000a919301080091940901cb3fe0000000000000a26e6f40cd03e80409c20b",
     ),
     (frames.End(LINK), "65" + "62" * 16 + "61" * 16 + "91c410" + "6c" * 16),
-    (frames.Ask(5), "41" + "62" * 16 + "61" * 16 + "9105"),
-    (frames.LedgerReply(5, {"name": "x"}), "4c" + "62" * 16 + "61" * 16 + "920581a46e616d65a178"),
+    (frames.Ask(5, 1), "41" + "62" * 16 + "61" * 16 + "920501"),
+    (frames.LedgerReply(5, {"name": "x"}, 1, 2, 3), "4c" + "62" * 16 + "61" * 16 + "950581a46e616d65a178010203"),
 ]
 
 TOPIC_FRAME = bytes.fromhex(
@@ -207,7 +221,7 @@ def test_a_batch_comes_out_as_it_went_in(runs: list[tuple[bytes, int, int, float
 
 
 def test_infinite_patience_travels() -> None:
-    entry = frames.Entry(1, NONCE, [["**", math.inf, 1]], [], [], [])
+    entry = frames.Entry(1, NONCE, [["**", math.inf, 1]], [], [], [], [], [])
     assert frames.Entry.decode(entry.encode(B, A)[33:]).filters[0][1] == math.inf
 
 

@@ -15,10 +15,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from zq.core import ledger as ledgers
+from zq.core.departures import Departures
 from zq.core.endpoints import at_host_of
 from zq.core.gossip import Gossip
 from zq.core.inbox import Inbox, SubscriptionInbox
+from zq.core.inquiry import Inquiries
 from zq.core.liveness import Life
 from zq.core.meeting import Card, Meeting
 from zq.core.outbox import Outbox
@@ -28,6 +29,7 @@ from zq.core.pushing import Pushing
 from zq.core.reception import Receptions, Subscription
 from zq.core.roster import Remote
 from zq.core.seeds import ANYBODY, Seeds
+from zq.core.standing import Standing, standing
 from zq.core.timers import Timers
 from zq.core.topics import Origin, Topic, Topics
 from zq.errors import Refused
@@ -70,14 +72,14 @@ class Node:
         self._entry_version = 0
         self._entry_dirty = True
         self._announced: list[Any] = []
+        self._standing: tuple[list[list[object]], list[list[object]]] = ([], [])  # lags and drops as last looked at
+        self._lost = 0  # of subscriptions, as last noticed
         self._reported: set[bytes] = set()
         self.open_topics: dict[Topic, None] = {}  # those that some handle publishes on
-        self._asked = 0
         self.moved = 0  # messages taken from callers or settled by them in the last turn
         self.now = 0.0  # this turn's time, for those whom the owner lets in between
         self.discovered = False  # set by the owner when discovery has had its first look around
         self.refused_frames = 0
-        self.replies: dict[int, dict[bytes, Ledger]] = {}
         origin = Origin(card.id)
         self.topics = Topics(origin, self.timers, port.publish, lambda parts: self._loop.append((Kind.FEED, parts)))
         self.receptions = Receptions(
@@ -93,6 +95,8 @@ class Node:
             card, self.timers, port, draw, self._new_connection, found, lambda id: id == card.id or id in roster
         )
         self.gossip = Gossip(card.id, roster, self.timers, draw, self._send, found)
+        self.departures = Departures()
+        self.inquiries = Inquiries(self.timers, self._send, self.ledger)
         self.receptions.connect(card.id, None, 0.0)
         self.receptions.nonce = draw(NONCE_BYTES)
 
@@ -174,6 +178,9 @@ class Node:
                 self._publish_entry(now)
             self.receptions.report()
             self.pulling.report()
+            if self.receptions.lost != self._lost:
+                self._lost = self.receptions.lost
+                self._count_later(now)
             if not (self._loop or self.topics.released or self._entry_dirty):
                 return self.timers.next()
 
@@ -325,10 +332,12 @@ class Node:
             self.meeting.on_welcome(sender, welcome, now)
         elif frame.kind == frames.STATE:
             self.pushing.on_state(sender, frames.State.decode(body), now)
+            self._count_later(now)
         elif frame.kind == frames.PROBE:
             self.pulling.on_probe(sender, frames.Probe.decode(body), now)
         elif frame.kind == frames.SEEN:
             self.topics.on_seen(sender, frames.Seen.decode(body))
+            self._count_later(now)
         elif frame.kind == frames.REPAIR:
             for answer in self.topics.refill(sender, frames.Repair.decode(body)):
                 if not self._send_work(sender, answer):
@@ -347,10 +356,9 @@ class Node:
             self.receptions.on_last_heads(sender, frames.Goodbye.decode(body).heads)
             self.meeting.on_goodbye(sender, now)
         elif frame.kind == frames.ASK:
-            reply = frames.LedgerReply(frames.Ask.decode(body).request, ledgers.to_wire(self.ledger(now)))
-            self._send(sender, reply)
+            self.inquiries.on_ask(sender, frames.Ask.decode(body), now)
         elif frame.kind == frames.LEDGER:
-            self._on_ledger(sender, frames.LedgerReply.decode(body))
+            self.inquiries.on_reply(sender, frames.LedgerReply.decode(body))
         else:
             raise Malformed(f"a mailbox frame of unknown kind {frame.kind!r}")
 
@@ -437,13 +445,19 @@ class Node:
         self.timers.set_if_unset("counts", now + ENTRY_REFRESH, self._refresh_counts)
 
     def _refresh_counts(self, now: float) -> None:
+        self._standing = self.standing().rows()
         if self._counts(now) != self._announced:
             self._entry_dirty = True
             self._count_later(now)
 
     def _counts(self, now: float) -> list[Any]:
         topics = [[topic.name, topic.head] for topic in self.open_topics]
-        return [topics, [row[:2] for row in self.pushing.rows(now)]]
+        # Whatever is taken or settled changes one of these, and the age of the oldest is told anew with it.
+        return [topics, [(outbox.queue, outbox.held, outbox.taken) for outbox in self.pushing], self._standing]
+
+    def standing(self) -> Standing:
+        """How well those who take from this peer keep up, and what was dropped here."""
+        return standing(self.topics, self.pushing, self.receptions)
 
     def _publish_entry(self, now: float) -> None:
         self._entry_dirty = False
@@ -456,6 +470,7 @@ class Node:
             self._announced[0],
             self.pushing.rows(now),
             self.pulling.rows(),
+            *self._standing,
         )
         self.topics.on_entry(self.card.id, entry, now)
         self.topics.on_fence(self.card.id, self.receptions.nonce, now)
@@ -468,6 +483,7 @@ class Node:
         if first or self._endpoint(remote, 1) != remote.feed_at:  # it is reached at another address than before
             self._open_feed(remote, now)
         if first:
+            self.departures.on_up(remote.id)
             self.gossip.on_up(remote, now)
             self.pulling.on_back(remote.id)
         else:
@@ -477,6 +493,7 @@ class Node:
             self.pulling.on_proven(remote.id)
 
     def on_entry(self, remote: Remote, entry: Entry, now: float) -> None:
+        remote.entry_at = now
         self.topics.on_entry(remote.id, entry, now)
         self.pushing.on_entry(remote.id, entry, now)
         self.pulling.on_entry(remote.id, entry, now)
@@ -491,6 +508,8 @@ class Node:
             if connection is not None:
                 del table[connection]
                 self._port.hang_up(connection)
+        self.departures.on_gone(remote, now)
+        self.inquiries.on_gone(remote.id)
         self.gossip.on_gone(remote.id)
         self.topics.on_gone(remote.id)
         self.receptions.on_gone(remote.id, goodbye=remote.goodbye)
@@ -519,20 +538,8 @@ class Node:
             published=self.topics.ledger(),
             subscribed=self.receptions.ledger(),
             refused_frames=self.refused_frames,
+            departed=self.departures.rows(now),
         )
-
-    def ask_ledgers(self) -> int:
-        """Asks every peer for its ledger; the replies gather in `replies` under the number returned."""
-        self._asked += 1
-        self.replies[self._asked] = {}
-        for remote in self.meeting.roster.up():
-            self._send(remote.id, frames.Ask(self._asked))
-        return self._asked
-
-    def _on_ledger(self, sender: bytes, reply: frames.LedgerReply) -> None:
-        replies = self.replies.get(reply.request)
-        if replies is not None:
-            replies[sender] = ledgers.from_wire(reply.ledger)
 
     def has_up(self, count: int) -> bool:
         return sum(remote.state is Life.UP for remote in self.meeting.roster) >= count

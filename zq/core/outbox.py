@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from zq.core.outgoing import PILE_BYTES, PILE_MESSAGES, SMALL, Outgoing, cut, fitting
 from zq.core.ranges import Ranges
+from zq.core.spans import Spans
 from zq.core.topics import Origin
 from zq.errors import IDS_KEPT
 from zq.info import HeldQueue
@@ -106,6 +107,7 @@ class Outbox:
     acked: int = 0
     in_flight: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    lost: Spans = field(default_factory=lambda: Spans(newest=True))  # the newest of those dropped
     redelivered: int = 0
     held_bytes: int = 0
     waiting: int = 0
@@ -234,6 +236,7 @@ class Outbox:
     def drop(self, piece: Piece, reason: str) -> None:
         self._release(piece)
         self.dropped[reason] = self.dropped.get(reason, 0) + piece.count
+        self._tell(self.lost, piece, reason)
 
     def _release(self, piece: Piece) -> None:
         self.in_flight -= piece.count
@@ -282,7 +285,18 @@ class Outbox:
                 break
         return ids[:IDS_KEPT]
 
-    def row(self) -> HeldQueue:
+    @staticmethod
+    def _tell(spans: Spans, piece: Piece, state: str, peer: bytes = b"") -> bool:
+        origin, first, length, _ = piece.run()
+        return spans.add(origin, first, first + length - 1, state, peer)
+
+    def row(self, in_flight: Iterable[tuple[bytes, Piece]] = ()) -> HeldQueue:
+        """`in_flight`: to whom, and what."""
+        spans = Spans()
+        room = all(self._tell(spans, piece, "in flight", peer) for peer, piece in in_flight)
+        for piece in self._pieces() if room else ():
+            if not self._tell(spans, piece, "waiting"):
+                break
         return HeldQueue(
             queue=self.queue,
             taken=self.taken,
@@ -291,4 +305,6 @@ class Outbox:
             acked=self.acked,
             dropped=dict(self.dropped),
             redelivered=self.redelivered,
+            spans=spans.rows(),
+            lost=self.lost.rows(),
         )

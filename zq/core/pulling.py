@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from zq.core.credit import Prefetch, share_out
 from zq.core.inbox import Inbox
 from zq.core.ranges import Ranges, runs_of
+from zq.core.spans import Spans, Trail, complement
 from zq.core.timers import Timers
 from zq.info import PulledQueue
 from zq.wire.batch import ATTEMPT_MOST, REDELIVERED, Batch, BatchHeader
@@ -78,6 +79,7 @@ class ReceivingLink:
     reminded: bool = False  # of credit that others wait for
     doubted: bool = False  # its pusher says that it pushes to this queue no more
     delayed: set[int] = field(default_factory=set)  # numbers delivered here after a while
+    trail: Trail = field(default_factory=Trail)  # whose the numbers are
     turn: int = 0  # states sent
     news: bool = True  # the pusher does not know the present state
 
@@ -110,10 +112,21 @@ class ReceivingLink:
     def forget_below(self, floor: int) -> None:
         if floor > self.floor:
             self.floor = floor
+            self.trail.forget_below(floor)
             self.acked.forget_below(floor)
             self.given_back.forget_below(floor)
             for number in [number for number in self.refused if number < floor]:
                 del self.refused[number]
+
+    def unsettled(self, spans: Spans) -> bool:
+        """Puts in what is queued and handed out, by the origins' numbers; False when there is no room for all."""
+        for low, high in complement(self.settled, self.floor, self.expected - 1):
+            for first, count, origin, number in self.trail.origins(low, high):
+                handed = min(max(self.handed - first + 1, 0), count)
+                for start, stop, state in ((0, handed, "handed out"), (handed, count, "queued")):
+                    if start < stop and not spans.add(origin, number + start, number + stop - 1, state, self.peer):
+                        return False
+        return True
 
     def state(self, limit_bytes: int, *, closed: bool) -> State:
         """As it is; `closed` is said only with everything that was settled, as it is the last word."""
@@ -162,6 +175,10 @@ class Puller:
     def row(self) -> PulledQueue:
         settled = self.acked + self.nacked + self.rejected + self.given_back
         queued = min(self.queued, self.received - settled)
+        spans = Spans()
+        for link in self.links.values():
+            if not link.unsettled(spans):
+                break
         return PulledQueue(
             queue=self.queue,
             received=self.received,
@@ -171,6 +188,7 @@ class Puller:
             nacked=self.nacked,
             rejected=self.rejected,
             returned=self.given_back,
+            spans=spans.rows(),
         )
 
 
@@ -257,6 +275,7 @@ class Pulling:
             return  # had it: the pusher could not know
         rest = batch.after(link.expected)
         link.expected = batch.last + 1
+        link.trail.note(batch.first, batch.last, batch.runs)
         puller = link.puller
         puller.received += rest.live
         puller.inbox.put(rest)
@@ -383,6 +402,7 @@ class Pulling:
         again.flags |= REDELIVERED
         again.link = local
         number = local.expected
+        local.trail.note(number, number, [item.batch.run_of(item.place)])
         local.expected += 1
         local.limit += 1
         puller.received += 1

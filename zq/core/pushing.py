@@ -370,4 +370,9 @@ class Pushing:
         return rows
 
     def ledger(self) -> tuple[HeldQueue, ...]:
-        return tuple(outbox.row() for outbox in self._outboxes.values())
+        return tuple(
+            outbox.row(
+                (link.peer, piece) for link in self._by_queue[outbox.queue].values() for piece in link.in_flight()
+            )
+            for outbox in self._outboxes.values()
+        )

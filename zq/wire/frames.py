@@ -101,6 +101,8 @@ class Entry(Body):
         list_of(is_name, is_number),
         list_of(is_name, is_number, is_seconds),
         list_of(is_name, is_id),
+        list_of(is_number, is_name, is_id, is_id, is_number, is_number),
+        list_of(is_number, is_name, is_text, is_number),
     )
     version: int
     fence: bytes  # nonce of the fence that closes the filters below
@@ -108,6 +110,8 @@ class Entry(Body):
     topics: list[list[Any]]  # topic, messages published
     pushes: list[list[Any]]  # queue, messages held, seconds the oldest has been held
     pulls: list[list[Any]]  # queue, puller id
+    lags: list[list[Any]]  # 0 topic or 1 queue, its name, consumer, puller id or zeros, messages behind, pace
+    drops: list[list[Any]]  # 0 topic or 1 queue, its name, reason, messages
 
 
 class Noted(Body):
@@ -211,15 +215,19 @@ class End(Body):
 
 class Ask(Body):
     KIND = ASK
-    CHECKS = (is_number,)
+    CHECKS = (is_number, is_number)
     request: int
+    page: int  # of the ledger; 0 asks for a new one
 
 
 class LedgerReply(Body):
     KIND = LEDGER
-    CHECKS = (is_number, is_map)
+    CHECKS = (is_number, is_map, is_number, is_number, is_number)
     request: int
-    ledger: dict[str, Any]
+    ledger: dict[str, Any]  # one page of it
+    page: int
+    pages: int
+    snapshot: int  # pages of one belong together
 
 
 def refill_frame(addressee: bytes, sender: bytes, request: int) -> bytes:
