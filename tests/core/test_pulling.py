@@ -6,7 +6,7 @@ import pytest
 
 from zq.core import pulling
 from zq.core.credit import Prefetch
-from zq.core.inbox import Inbox
+from zq.core.inbox import Handing, Inbox
 from zq.core.pulling import Puller, Pulling, ReceivingLink, Settled
 from zq.core.timers import Timers
 from zq.wire.batch import Batch, Run
@@ -115,3 +115,21 @@ def test_the_first_link_of_a_queue_may_come_before_the_entry_that_names_it() -> 
         due(9.0)
     assert list(puller.links) == [b"l" * 16]
     assert timers.next() is None
+
+
+def test_a_batch_that_was_taken_whole_is_handed_out_although_the_next_one_is_of_another_link() -> None:
+    """What was handed out is charged if this process dies; a batch of another pusher behind it changes nothing."""
+    table = Pulling(Timers(), lambda peer, state: None, lambda peer: 0)
+    inbox = Inbox(lambda: None)
+    puller = table.open(bytes(16), "jobs", inbox, prefetch=9, prefetch_bytes=100)
+    batches: list[Batch] = []
+    for peer in (b"a" * 16, b"b" * 16):
+        link = ReceivingLink(id=peer, peer=peer, session=0, puller=puller, expected=4)
+        puller.links[peer] = link
+        batch = Batch(sender=peer, first=1, count=3, runs=[Run(peer, 1, 3, 0.0)], body=b"xxx")
+        batch.link = link
+        batches.append(batch)
+        inbox.taken.append(batch)
+    inbox.handing = Handing(batches[1], [2, 3])  # one of the second batch is out
+    table.on_taken(puller, 0.0)
+    assert [batch.link.handed for batch in batches] == [3, 1]

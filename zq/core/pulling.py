@@ -120,13 +120,24 @@ class ReceivingLink:
 
     def unsettled(self, spans: Spans) -> bool:
         """Puts in what is queued and handed out, by the origins' numbers; False when there is no room for all."""
+        out_of_order = self.queued_here() if self.id.startswith(LOCAL) else None
         for low, high in complement(self.settled, self.floor, self.expected - 1):
             for first, count, origin, number in self.trail.origins(low, high):
                 handed = min(max(self.handed - first + 1, 0), count)
+                if out_of_order is not None:
+                    handed = int(first not in out_of_order)  # one by one, as they were noted
                 for start, stop, state in ((0, handed, "handed out"), (handed, count, "queued")):
                     if start < stop and not spans.add(origin, number + start, number + stop - 1, state, self.peer):
                         return False
         return True
+
+    def queued_here(self) -> set[int]:
+        """The numbers of a link made here that are not handed out: those with a delay are overtaken by others."""
+        inbox = self.puller.inbox
+        waiting = [batch for batch in list(inbox.arrived) if isinstance(batch, Batch)]
+        if isinstance(inbox.handing.batch, Batch) and inbox.handing.ready:
+            waiting.append(inbox.handing.batch)
+        return self.delayed | {batch.first + batch.skip for batch in waiting if batch.link is self}
 
     def state(self, limit_bytes: int, *, closed: bool) -> State:
         """As it is; `closed` is said only with everything that was settled, as it is the last word."""
@@ -321,7 +332,8 @@ class Pulling:
             if isinstance(batch, Batch):
                 link: ReceivingLink = batch.link
                 link.bytes_taken += batch.size
-                link.handed = max(link.handed, batch.first + batch.skip - 1)
+                end = batch.skip if batch is puller.inbox.handing.batch else batch.stop
+                link.handed = max(link.handed, batch.first + end - 1)
                 link.news = True
         self._note_handed(puller)
         for link in list(puller.links.values()):
