@@ -179,7 +179,13 @@ def test_a_peer_that_left_in_order_leaves_nothing_unknown(network: Network) -> N
     worker.start(worker.puller("jobs").run, lambda message: None)
     with pusher:
         pusher.pusher("jobs").send_many(range(10))
+    network.peer("passer-by").close()
+    with network.peer("publisher") as publisher:
+        publisher.publish("news", 1)
+        network.run(TOLD)
     network.run(1.0)
     ledger = observer.ledger(realm=True)
     assert ledger.missing == ()
-    assert [(departed.name, departed.goodbye) for departed in ledger.departed] == [("pusher", True)]
+    assert [(gone.name, gone.goodbye, gone.held, gone.published) for gone in ledger.departed] == [
+        ("publisher", True, {}, {"news": 1})
+    ]

@@ -27,7 +27,7 @@ DRAIN = 90.0  # s in which all must be done after the last fault
 REST = 20.0  # s after which all timers have run out; a head is repeated every 5 s
 LEAVING = 3.0  # s a peer that leaves waits for what it has sent
 QUEUES = ("jobs", "mail")
-EXACT, SAMPLED = 4, 8  # one run in four looks at the ledger after every turn, the others after every eighth
+EXACT, SAMPLED = 16, 8  # one run in sixteen looks at the ledger after every turn, the others after every eighth
 
 WEATHERS = (
     Weather(),

@@ -20,10 +20,12 @@ class Departures:
         self._gone: OrderedDict[bytes, tuple[float, Departed]] = OrderedDict()
 
     def on_gone(self, remote: Remote, now: float) -> None:
-        """Who says goodbye has told its program what nobody had confirmed: that is known, though not here."""
-        if remote.joined_at is None:
+        """Who says goodbye has told its program what nobody had confirmed: that is known, though not here. If it had
+        published nothing either, nobody will ask for it."""
+        words = last_words(remote)
+        if remote.joined_at is None or (words.goodbye and not words.published):
             return
-        self._gone[remote.id] = (now, last_words(remote))
+        self._gone[remote.id] = (now, words)
         while len(self._gone) > REMEMBERED:
             self._gone.popitem(last=False)
 

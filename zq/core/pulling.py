@@ -286,7 +286,7 @@ class Pulling:
             return  # had it: the pusher could not know
         rest = batch.after(link.expected)
         link.expected = batch.last + 1
-        link.trail.note(batch.first, batch.last, batch.runs)
+        link.trail.note(batch.first, batch.last, batch.runs, link.settled)
         puller = link.puller
         puller.received += rest.live
         puller.inbox.put(rest)
@@ -414,7 +414,7 @@ class Pulling:
         again.flags |= REDELIVERED
         again.link = local
         number = local.expected
-        local.trail.note(number, number, [item.batch.run_of(item.place)])
+        local.trail.note(number, number, [item.batch.run_of(item.place)], local.settled)
         local.expected += 1
         local.limit += 1
         puller.received += 1

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
+from zq.core.ranges import Ranges
 from zq.info import Span
 from zq.wire.batch import Run
 
+TRAIL = 1_024  # frames of a link until those are forgotten that are settled, though the floor has not moved
 SPANS = 16  # in one row of a ledger, so that a thousand queues stay a few pages
 
 
@@ -52,13 +54,21 @@ class Trail:
     `note` is called once a frame and must cost next to nothing; the rest is for whoever asks.
     """
 
-    __slots__ = ("_batches",)
+    __slots__ = ("_batches", "_most")
 
     def __init__(self) -> None:
         self._batches: deque[tuple[int, int, Sequence[Run]]] = deque()  # first and last number, origins
+        self._most = TRAIL
 
-    def note(self, first: int, last: int, runs: Sequence[Run]) -> None:
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def note(self, first: int, last: int, runs: Sequence[Run], settled: Ranges) -> None:
+        """One long job keeps the floor where it is: what is settled meanwhile is looked for now and then."""
         self._batches.append((first, last, runs))
+        if len(self._batches) > self._most:
+            self._batches = deque(batch for batch in self._batches if settled.first_missing(batch[0]) <= batch[1])
+            self._most = max(2 * len(self._batches), TRAIL)
 
     def forget_below(self, floor: int) -> None:
         batches = self._batches
