@@ -55,8 +55,8 @@ def test_a_span_counts_its_messages() -> None:
 
 def test_the_numbers_of_a_link_lead_back_to_their_origins() -> None:
     trail = Trail()
-    trail.note(1, 5, [Run(ONE, 11, 2, 0.0), Run(TWO, 40, 3, 0.0)], Ranges())
-    trail.note(6, 6, [Run(ONE, 13, 1, 0.0)], Ranges())
+    trail.note(1, 5, [Run(ONE, 11, 2, 0.0), Run(TWO, 40, 3, 0.0)])
+    trail.note(6, 6, [Run(ONE, 13, 1, 0.0)])
     assert list(trail.origins(2, 6)) == [(2, 1, ONE, 12), (3, 3, TWO, 40), (6, 1, ONE, 13)]
     assert list(trail.origins(4, 4)) == [(4, 1, TWO, 41)]
     trail.forget_below(6)
@@ -76,7 +76,7 @@ def test_every_number_is_found_exactly_once(seed: int) -> None:
             for _ in range(length):
                 origins[number] = origin, counters[origin]
                 number, counters[origin] = number + 1, counters[origin] + 1
-        trail.note(first, number - 1, runs, Ranges())
+        trail.note(first, number - 1, runs)
     low, high = sorted((draw.randint(1, number), draw.randint(1, number)))
     found = {
         start + index: (origin, at + index)
@@ -100,7 +100,8 @@ def test_the_complement_is_everything_else(seed: int) -> None:
 def test_what_is_settled_behind_a_long_job_is_forgotten() -> None:
     trail, settled = Trail(), Ranges()
     for number in range(1, 10 * TRAIL):
-        trail.note(number, number, [Run(ONE, number, 1, 0.0)], settled)
+        trail.note(number, number, [Run(ONE, number, 1, 0.0)])
+        trail.tidy(settled)
         if number > 1:
             settled.add(number, number)
     assert len(trail) <= TRAIL + 1
@@ -110,5 +111,6 @@ def test_what_is_settled_behind_a_long_job_is_forgotten() -> None:
 def test_what_is_not_settled_is_never_forgotten() -> None:
     trail = Trail()
     for number in range(1, 3 * TRAIL):
-        trail.note(number, number, [Run(ONE, number, 1, 0.0)], Ranges())
+        trail.note(number, number, [Run(ONE, number, 1, 0.0)])
+        trail.tidy(Ranges())
     assert len(list(trail.origins(1, 3 * TRAIL))) == 3 * TRAIL - 1

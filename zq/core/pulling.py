@@ -147,6 +147,7 @@ class ReceivingLink:
         closed = closed and len(rows) <= SETTLED_ROWS and len(refused) <= REFUSED_ROWS
         rows, refused = self._turn(rows, SETTLED_ROWS), self._turn(refused, REFUSED_ROWS)
         self.turn += 1
+        self.trail.tidy(self.settled)
         heard = self.sent + self.returned
         return State(
             self.id, 0, self.expected, rows, refused, self.limit, limit_bytes, self.keep, self.handed, closed, heard
@@ -286,7 +287,7 @@ class Pulling:
             return  # had it: the pusher could not know
         rest = batch.after(link.expected)
         link.expected = batch.last + 1
-        link.trail.note(batch.first, batch.last, batch.runs, link.settled)
+        link.trail.note(batch.first, batch.last, batch.runs)
         puller = link.puller
         puller.received += rest.live
         puller.inbox.put(rest)
@@ -414,7 +415,8 @@ class Pulling:
         again.flags |= REDELIVERED
         again.link = local
         number = local.expected
-        local.trail.note(number, number, [item.batch.run_of(item.place)], local.settled)
+        local.trail.note(number, number, [item.batch.run_of(item.place)])
+        local.trail.tidy(local.settled)  # nobody is told the state of that link
         local.expected += 1
         local.limit += 1
         puller.received += 1

@@ -63,9 +63,11 @@ class Trail:
     def __len__(self) -> int:
         return len(self._batches)
 
-    def note(self, first: int, last: int, runs: Sequence[Run], settled: Ranges) -> None:
-        """One long job keeps the floor where it is: what is settled meanwhile is looked for now and then."""
+    def note(self, first: int, last: int, runs: Sequence[Run]) -> None:
         self._batches.append((first, last, runs))
+
+    def tidy(self, settled: Ranges) -> None:
+        """One long job keeps the floor where it is: what is settled meanwhile is looked for now and then."""
         if len(self._batches) > self._most:
             self._batches = deque(batch for batch in self._batches if settled.first_missing(batch[0]) <= batch[1])
             self._most = max(2 * len(self._batches), TRAIL)
