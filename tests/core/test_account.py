@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from zq.core.account import add_up
 from zq.info import Departed, Gap, HeldQueue, Ledger, Missing, PulledQueue, QueueAccount, Span, SubscribedTopic
 
@@ -145,3 +148,29 @@ def test_a_gap_is_named_once_a_peer_with_its_publisher() -> None:
         (9, None, None, "unknown", GONE.hex()[:8]),
         (5, 6, 2, "gap", "a"),
     ]
+
+
+def test_two_hundred_peers_with_a_thousand_queues_are_added_up_in_one_pass() -> None:
+    """Row by row and not queue by queue: the looks at rows are counted, as time depends on the machine."""
+    looks = 0
+
+    class Rows(tuple[Any, ...]):
+        __slots__ = ()
+
+        def __iter__(self) -> Iterator[Any]:
+            nonlocal looks
+            looks += 1
+            return super().__iter__()
+
+    def ledger(number: int) -> Ledger:
+        peer = number.to_bytes(16, "big")
+        rows = Rows(
+            HeldQueue(queue=f"q/{queue}", taken=3, waiting=1, in_flight=0, acked=2)
+            for queue in range(number * 5, number * 5 + 20)
+        )
+        return Ledger(peer=peer, name=f"p{number}", held=rows)
+
+    account = add_up(MINE, [ledger(number) for number in range(200)], unanswered=[])
+    assert len(account.queues) == 1_015
+    assert sum(queue.taken for queue in account.queues) == 200 * 20 * 3
+    assert looks <= 2 * 200

@@ -9,11 +9,12 @@ import pytest
 
 from zq.core import ledger as ledgers
 from zq.core.inquiry import AGAIN, ASKERS, KEPT_FOR, Inquiries
+from zq.core.standing import ROWS_MOST
 from zq.core.timers import Timers
 from zq.info import Departed, Gap, HeldQueue, Ledger, PublishedTopic, PulledQueue, Span, SubscribedTopic
 from zq.testing import Network, Weather
 from zq.wire.data import Malformed
-from zq.wire.frames import Ask, LedgerReply
+from zq.wire.frames import Ask, Entry, LedgerReply
 from zq.wire.limits import MAILBOX_FRAME
 
 ME, OTHER = b"m" * 16, b"o" * 16
@@ -121,6 +122,23 @@ def test_a_thousand_queues_come_whole_in_pages_that_a_mailbox_takes() -> None:
     wire.asker.forget(request)
     wire.due(KEPT_FOR + 1)
     assert wire.timers.next() is None
+
+
+def test_the_entry_of_a_peer_with_a_thousand_queues_fits_into_a_mailbox() -> None:
+    names = [f"{number:064}" for number in range(1_000)]
+    lags = [[1, name, OTHER, OTHER, 1 << 40, 3] for name in names[:ROWS_MOST]]
+    drops = [[1, name, "why" * 50, 1 << 40] for name in names[:ROWS_MOST]]
+    entry = Entry(
+        1,
+        bytes(8),
+        [[name, 1.0, 1] for name in names],
+        [[name, 1 << 40] for name in names],
+        [[name, 1 << 40, 1.0] for name in names],
+        [[name, OTHER] for name in names],
+        lags,
+        drops,
+    )
+    assert len(entry.encode(ME, OTHER)) < MAILBOX_FRAME / 2
 
 
 def test_a_small_ledger_is_one_page_and_nothing_is_kept() -> None:

@@ -248,6 +248,26 @@ def test_real_peers_are_refused_meanwhile_and_work_afterwards() -> None:
         network.peer("late")
 
 
+def test_a_thread_that_fails_on_its_way_out_is_told_and_all_others_end_too() -> None:
+    def stubborn(peer: Peer) -> None:
+        try:
+            peer.subscriber("news").receive()
+        finally:
+            raise ValueError("no way")
+
+    with pytest.raises(ValueError, match="no way"), Network() as network:
+        peers = [network.peer(name) for name in ("a", "b")]
+        tasks = [peer.start(stubborn, peer) for peer in peers]
+        network.run(1.0)
+    assert all(task.ended for task in tasks)
+    with pytest.raises(KeyError) as caught, Network() as network:
+        peer = network.peer("a")
+        peer.start(stubborn, peer)
+        network.run(1.0)
+        raise KeyError("of the test")
+    assert "no way" in caught.value.__notes__[0]
+
+
 def test_only_the_test_runs_the_network(network: Network) -> None:
     network.peer("a").start(network.run, 1.0)
     with pytest.raises(zq.Error, match="sleep"):

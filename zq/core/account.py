@@ -10,12 +10,12 @@ Who is gone or has not answered is unknown: what it held last is named, as at mo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 
 from zq.core.ranges import Ranges
 from zq.core.spans import complement
-from zq.info import Departed, Ledger, Missing, QueueAccount
+from zq.info import Departed, HeldQueue, Ledger, Missing, PulledQueue, QueueAccount
 
 
 def add_up(mine: Ledger, others: Sequence[Ledger], unanswered: Sequence[Departed]) -> Ledger:
@@ -24,12 +24,13 @@ def add_up(mine: Ledger, others: Sequence[Ledger], unanswered: Sequence[Departed
     names = {ledger.peer: ledger.name for ledger in everyone}
     gone = {peer.peer: peer for peer in unanswered}
     gone |= {departed.peer: departed for departed in _departed(everyone) if departed.peer not in names}
-    names |= {peer: departed.name for peer, departed in gone.items()}
+    answered = names.keys()
+    names = names | {peer: departed.name for peer, departed in gone.items()}
     return replace(
         mine,
         others=tuple(others),
         unknown=tuple(sorted({peer.name for peer in unanswered})),
-        queues=tuple(_queue(queue, everyone, names) for queue in _queues(everyone)),
+        queues=tuple(_account(queue, rows, answered, names) for queue, rows in sorted(_by_queue(everyone).items())),
         missing=(*_dropped(everyone), *_gaps(everyone, names), *_unknown(everyone, gone)),
     )
 
@@ -48,44 +49,53 @@ def _departed(ledgers: Iterable[Ledger]) -> Iterable[Departed]:
 # --- queues
 
 
-def _queues(ledgers: Iterable[Ledger]) -> list[str]:
-    ledgers = list(ledgers)
-    held = {row.queue for ledger in ledgers for row in ledger.held}
-    return sorted(held | {row.queue for ledger in ledgers for row in ledger.pulled})
+@dataclass(slots=True)
+class Rows:
+    """What all ledgers say of one queue, with whose they are."""
+
+    held: list[tuple[Ledger, HeldQueue]] = field(default_factory=list)
+    pulled: list[tuple[Ledger, PulledQueue]] = field(default_factory=list)
 
 
-def _queue(queue: str, ledgers: Sequence[Ledger], names: Mapping[bytes, str]) -> QueueAccount:
-    held = [(ledger, row) for ledger in ledgers for row in ledger.held if row.queue == queue]
+def _by_queue(ledgers: Iterable[Ledger]) -> dict[str, Rows]:
+    queues: dict[str, Rows] = {}
+    for ledger in ledgers:
+        for held in ledger.held:
+            queues.setdefault(held.queue, Rows()).held.append((ledger, held))
+        for pulled in ledger.pulled:
+            queues.setdefault(pulled.queue, Rows()).pulled.append((ledger, pulled))
+    return queues
+
+
+def _account(queue: str, rows: Rows, answered: Set[bytes], names: Mapping[bytes, str]) -> QueueAccount:
     dropped: dict[str, int] = {}
-    for _, row in held:
+    for _, row in rows.held:
         for why, count in row.dropped.items():
             dropped[why] = dropped.get(why, 0) + count
-    orphans = _orphans(queue, ledgers)
-    holders = {ledger.name for ledger, row in held if row.waiting or row.in_flight}
+    orphans = _orphans(rows, answered)
+    holders = {ledger.name for ledger, row in rows.held if row.waiting or row.in_flight}
     return QueueAccount(
         queue=queue,
-        taken=sum(row.taken for _, row in held),
-        acked=sum(row.acked for _, row in held),
+        taken=sum(row.taken for _, row in rows.held),
+        acked=sum(row.acked for _, row in rows.held),
         dropped=dropped,
-        waiting=sum(row.waiting for _, row in held),
-        in_flight=sum(row.in_flight for _, row in held),
+        waiting=sum(row.waiting for _, row in rows.held),
+        in_flight=sum(row.in_flight for _, row in rows.held),
         orphaned=sum(ranges.count() for ranges in orphans.values()),
         holders=tuple(sorted(holders | {names[puller] for puller, _ in orphans})),
     )
 
 
-def _orphans(queue: str, ledgers: Sequence[Ledger]) -> dict[tuple[bytes, bytes], Ranges]:
-    """By puller and origin: what only pullers have. One pusher that has answered knows best about its own origin."""
-    holders = {ledger.peer for ledger in ledgers}
+def _orphans(rows: Rows, answered: Set[bytes]) -> dict[tuple[bytes, bytes], Ranges]:
+    """By puller and origin: what only pullers have."""
     seen: dict[bytes, Ranges] = {}
     orphans: dict[tuple[bytes, bytes], Ranges] = {}
-    for ledger in ledgers:
-        for row in ledger.pulled:
-            for span in row.spans if row.queue == queue else ():
-                if span.peer in holders:
-                    continue  # its pusher holds it, or has seen it settled meanwhile
-                for first, last in seen.setdefault(span.origin, Ranges()).add(span.first, span.last):
-                    orphans.setdefault((ledger.peer, span.origin), Ranges()).add(first, last)
+    for ledger, row in rows.pulled:
+        for span in row.spans:
+            if span.peer in answered:
+                continue  # its pusher holds it, or has seen it settled meanwhile
+            for first, last in seen.setdefault(span.origin, Ranges()).add(span.first, span.last):
+                orphans.setdefault((ledger.peer, span.origin), Ranges()).add(first, last)
     return orphans
 
 

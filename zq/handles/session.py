@@ -352,10 +352,11 @@ class PeerCore:
 
         def gather() -> Ledger:
             node.inquiries.forget(request)
-            others = sorted(replies.values(), key=lambda ledger: (ledger.name, ledger.peer))
-            return add_up(node.ledger(node.now), others, [words for id, words in asked.items() if id not in replies])
+            return node.ledger(node.now)
 
-        return engine.call(gather)
+        mine = engine.call(gather)
+        others = sorted(replies.values(), key=lambda ledger: (ledger.name, ledger.peer))
+        return add_up(mine, others, [words for id, words in asked.items() if id not in replies])
 
     def __repr__(self) -> str:
         engine = self._engine

@@ -48,21 +48,30 @@ class Network:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except Exception as failure:
+            if error is None:
+                raise
+            error.add_note(f"zq: and at its end a thread raised {failure!r}")
 
     def close(self) -> None:
-        """Ends every process and its threads. Idempotent."""
+        """Ends every process and its threads; raises what one of them raises on its way out. Idempotent."""
         if self._before is None:
             return
-        try:
-            for peer in self.peers:
-                for task in peer.tasks:
+        failures: list[BaseException] = []
+        for peer in self.peers:
+            for task in peer.tasks:
+                try:
                     task.unwind()
-                peer._simulated.end()
-        finally:
-            vars(waiting).clear()
-            vars(waiting).update(self._before)
-            self._before = None
+                except BaseException as failure:  # noqa: BLE001 - it is raised when all have ended
+                    failures.append(failure)
+            peer._simulated.end()
+        vars(waiting).clear()
+        vars(waiting).update(self._before)
+        self._before = None
+        if failures:
+            raise failures[0]
 
     def __repr__(self) -> str:
         return f"<Network: {len(self.peers)} peers, {self.now:g} s>"
