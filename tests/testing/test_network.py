@@ -9,6 +9,7 @@ import pytest
 
 import zq
 from zq.testing import Killed, Network, Peer, Weather
+from zq.testing.tasks import Task
 
 BAD = Weather(latency=0.02, mailbox_loss=0.2, mailbox_repeat=0.1, mailbox_late=0.1, feed_loss=0.1)
 
@@ -255,17 +256,21 @@ def test_a_thread_that_fails_on_its_way_out_is_told_and_all_others_end_too() -> 
         finally:
             raise ValueError("no way")
 
-    with pytest.raises(ValueError, match="no way"), Network() as network:
-        peers = [network.peer(name) for name in ("a", "b")]
-        tasks = [peer.start(stubborn, peer) for peer in peers]
-        network.run(1.0)
-    assert all(task.ended for task in tasks)
-    with pytest.raises(KeyError) as caught, Network() as network:
-        peer = network.peer("a")
-        peer.start(stubborn, peer)
-        network.run(1.0)
-        raise KeyError("of the test")
+    def play(error: Exception | None = None) -> None:
+        with Network() as network:
+            peers = [network.peer(name) for name in ("a", "b")]
+            tasks.extend(peer.start(stubborn, peer) for peer in peers)
+            network.run(1.0)
+            if error is not None:
+                raise error
+
+    tasks: list[Task] = []
+    with pytest.raises(ValueError, match="no way"):
+        play()
+    with pytest.raises(KeyError) as caught:
+        play(KeyError("of the test"))
     assert "no way" in caught.value.__notes__[0]
+    assert [task.ended for task in tasks] == [True] * 4
 
 
 def test_only_the_test_runs_the_network(network: Network) -> None:
