@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -161,7 +160,7 @@ def test_what_is_lost_is_asked_for_again_and_pages_are_of_one_snapshot() -> None
     wire.pass_on(AGAIN)
     late = wire.frames.pop()  # page 1 is late
     wire.answerer.on_gone(ME)  # and the answerer has forgotten the rest
-    wire.ledger = replace(wire.ledger, refused_frames=8)
+    wire.ledger = large(300, taken=5)
     wire.due(2 * AGAIN)
     wire.pass_on(2 * AGAIN)
     assert wire.frames[0].page == 0, "a new snapshot begins at its first page"
