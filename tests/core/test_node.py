@@ -505,9 +505,9 @@ def test_a_ledger_travels() -> None:
     realm = Realm(2)
     realm.push(realm.peers[1], b"1")
     asker, asked = realm.peers
-    number = asker.node.inquiries.ask([asked.id], asker.clock())
-    assert realm.run(1.0, lambda: asker.node.inquiries.replies(number))
-    [ledger] = asker.node.inquiries.replies(number).values()
+    number = asker.node.questions.ask([asked.id], asker.clock())
+    assert realm.run(1.0, lambda: asker.node.questions.replies(number))
+    [ledger] = asker.node.questions.replies(number).values()
     assert (ledger.name, ledger.held[0].taken, ledger.balanced) == ("p1", 1, True)
 
 

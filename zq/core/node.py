@@ -19,7 +19,7 @@ from zq.core.departures import Departures
 from zq.core.endpoints import at_host_of
 from zq.core.gossip import Gossip
 from zq.core.inbox import Inbox, SubscriptionInbox
-from zq.core.inquiry import Inquiries
+from zq.core.asking import Questions
 from zq.core.liveness import Life
 from zq.core.meeting import Card, Meeting
 from zq.core.outbox import Outbox
@@ -96,7 +96,7 @@ class Node:
         )
         self.gossip = Gossip(card.id, roster, self.timers, draw, self._send, found)
         self.departures = Departures()
-        self.inquiries = Inquiries(self.timers, self._send, self.ledger)
+        self.questions = Questions(self.timers, self._send, self.ledger)
         self.receptions.connect(card.id, None, 0.0)
         self.receptions.nonce = draw(NONCE_BYTES)
 
@@ -356,9 +356,9 @@ class Node:
             self.receptions.on_last_heads(sender, frames.Goodbye.decode(body).heads)
             self.meeting.on_goodbye(sender, now)
         elif frame.kind == frames.ASK:
-            self.inquiries.on_ask(sender, frames.Ask.decode(body), now)
+            self.questions.on_ask(sender, frames.Ask.decode(body), now)
         elif frame.kind == frames.LEDGER:
-            self.inquiries.on_reply(sender, frames.LedgerReply.decode(body))
+            self.questions.on_reply(sender, frames.LedgerReply.decode(body))
         else:
             raise Malformed(f"a mailbox frame of unknown kind {frame.kind!r}")
 
@@ -509,7 +509,7 @@ class Node:
                 del table[connection]
                 self._port.hang_up(connection)
         self.departures.on_gone(remote, now)
-        self.inquiries.on_gone(remote.id)
+        self.questions.on_gone(remote.id)
         self.gossip.on_gone(remote.id)
         self.topics.on_gone(remote.id)
         self.receptions.on_gone(remote.id, goodbye=remote.goodbye)

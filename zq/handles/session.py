@@ -340,10 +340,10 @@ class PeerCore:
 
         def ask() -> tuple[int, dict[bytes, Departed]]:
             asked = {remote.id: last_words(remote) for remote in node.meeting.roster if remote.joined_at is not None}
-            return node.inquiries.ask(asked, node.now), asked
+            return node.questions.ask(asked, node.now), asked
 
         request, asked = engine.call(ask)
-        replies = node.inquiries.replies(request)
+        replies = node.questions.replies(request)
 
         def complete() -> bool:
             return all(id in replies or node.meeting.roster.get(id) is None for id in asked)
@@ -351,7 +351,7 @@ class PeerCore:
         yield from until(engine, complete, deadline)
 
         def gather() -> Ledger:
-            node.inquiries.forget(request)
+            node.questions.forget(request)
             return node.ledger(node.now)
 
         mine = engine.call(gather)

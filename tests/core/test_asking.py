@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from zq.core import ledger as ledgers
-from zq.core.inquiry import AGAIN, ASKERS, KEPT_FOR, Inquiries
+from zq.core.asking import AGAIN, ASKERS, KEPT_FOR, Questions
 from zq.core.standing import ROWS_MOST
 from zq.core.timers import Timers
 from zq.info import Departed, Gap, HeldQueue, Ledger, PublishedTopic, PulledQueue, Span, SubscribedTopic
@@ -82,10 +82,10 @@ class Wire:
         self.snapshots = 0
         self.timers = Timers()
         self.frames: list[Any] = []
-        self.asker = Inquiries(
+        self.asker = Questions(
             self.timers, lambda _, body: self.frames.append(body), lambda _: Ledger(peer=ME, name="me")
         )
-        self.answerer = Inquiries(self.timers, lambda _, body: self.frames.append(body), self._take)
+        self.answerer = Questions(self.timers, lambda _, body: self.frames.append(body), self._take)
 
     def _take(self, now: float) -> Ledger:
         self.snapshots += 1

@@ -6,7 +6,7 @@
 
 An ASK that is not answered is repeated; page 0 begins anew with a new snapshot, and pages of an older one are passed
 over, so frames may be lost, repeated and overtaken. What an answerer keeps for pages to come is forgotten after a
-while. A crash of either loses the inquiry, and nothing else.
+while. A crash of either loses the question, and nothing else.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Answer:
     pages: list[dict[str, Any]] = field(default_factory=list)
 
 
-class Inquiry:
+class Question:
     """One question to all. `replies` are those that are complete."""
 
     def __init__(self, peers: Iterable[bytes]) -> None:
@@ -43,7 +43,7 @@ class Inquiry:
         self.open = {peer: Answer() for peer in peers}
 
 
-class Inquiries:
+class Questions:
     """`take` is the snapshot of this peer's own ledger."""
 
     def __init__(
@@ -54,36 +54,36 @@ class Inquiries:
         self._take = take
         self._asked = 0
         self._snapshots = 0
-        self._inquiries: dict[int, Inquiry] = {}
+        self._questions: dict[int, Question] = {}
         self._kept: dict[bytes, tuple[int, int, list[dict[str, Any]]]] = {}  # asker: request, snapshot, pages
 
     # --- asking
 
     def ask(self, peers: Iterable[bytes], now: float) -> int:
         self._asked += 1
-        self._inquiries[self._asked] = Inquiry(peers)
+        self._questions[self._asked] = Question(peers)
         self._repeat(self._asked, now)
         return self._asked
 
     def replies(self, request: int) -> dict[bytes, Ledger]:
-        return self._inquiries[request].replies
+        return self._questions[request].replies
 
     def forget(self, request: int) -> None:
-        self._inquiries.pop(request, None)
+        self._questions.pop(request, None)
         self._timers.cancel(("ask", request))
 
     def _repeat(self, request: int, now: float) -> None:
-        inquiry = self._inquiries[request]
-        for peer, answer in inquiry.open.items():
+        question = self._questions[request]
+        for peer, answer in question.open.items():
             self._send(peer, Ask(request, len(answer.pages)))
-        if inquiry.open:
+        if question.open:
             self._timers.set(("ask", request), now + AGAIN, lambda when: self._repeat(request, when))
 
     def on_reply(self, sender: bytes, reply: LedgerReply) -> None:
         """Raises Malformed when it is none."""
-        inquiry = self._inquiries.get(reply.request)
-        answer = inquiry.open.get(sender) if inquiry is not None else None
-        if inquiry is None or answer is None:
+        question = self._questions.get(reply.request)
+        answer = question.open.get(sender) if question is not None else None
+        if question is None or answer is None:
             return  # nobody asked, or it has answered
         if reply.page == 0:
             ledgers.from_wire([reply.ledger])
@@ -97,9 +97,9 @@ class Inquiries:
         ledger = ledgers.from_wire(answer.pages)
         if ledger.peer != sender:
             raise Malformed("a ledger of somebody else")
-        del inquiry.open[sender]
-        inquiry.replies[sender] = ledger
-        if not inquiry.open:
+        del question.open[sender]
+        question.replies[sender] = ledger
+        if not question.open:
             self._timers.cancel(("ask", reply.request))
 
     # --- answering
