@@ -7,13 +7,13 @@ DURATION ?= 15
 SEEDS ?= 100000
 N ?= 10000
 HOSTS ?= 60
-PEERS ?= 150
+CROWD ?= 200
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo check test bench proof-sim proof-door proof-planted-holes proof-lan
+.PHONY: setup demo check test bench bench-servers proof-sim proof-backlog proof-door proof-planted-holes proof-lan
 .DELETE_ON_ERROR:
 
 setup: $(INSTALLED)
@@ -37,12 +37,22 @@ check: setup
 test: setup
 	@$(BIN)/python tests/run.py
 
+# Everything, or some of it: make bench WORKLOAD=one-way PEERS=zq,zenoh
 bench: setup
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks $(if $(WORKLOAD),--workload $(WORKLOAD)) $(if $(PEERS),--peers $(PEERS))
+
+# The libraries and servers that `make bench` puts zq beside, from PyPI and Debian; as root. None of them is started here
+bench-servers: setup
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	apt-get install --yes --no-install-recommends mosquitto nats-server rabbitmq-server redis-server
 
 # The simulator over many more schedules than `make test` takes: make proof-sim SEEDS=1000000
 proof-sim: setup
 	@$(BIN)/python -m tests.simulation --seeds 0-$(SEEDS)
+
+# A million messages that wait in one pusher: their memory, and how fast they are worked off
+proof-backlog: setup
+	@$(BIN)/python -m benchmarks.backlog
 
 # Strangers at the doors of a peer, each with keys of his own: make proof-door N=100000
 proof-door: setup
@@ -54,4 +64,4 @@ proof-planted-holes: setup
 
 # How soon many hosts of a simulated LAN, and many peers of one host, have met; needs root: make proof-lan HOSTS=100
 proof-lan: setup
-	@$(BIN)/python -m tests.lan.figures $(HOSTS) $(PEERS)
+	@$(BIN)/python -m tests.lan.figures $(HOSTS) $(CROWD)

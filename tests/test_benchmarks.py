@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from benchmarks import command, idle, raw, report
+from benchmarks import alternatives, command, idle, raw, report, servers
 from benchmarks.process import Failed, Running, finish, isolated
 from benchmarks.workload import QUICK, Compare, Contender, Result, Scale, Target, Values, Workload, measure
 
@@ -21,10 +22,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_every_workload_runs_and_is_reported() -> None:
+    ours = {
+        name: [contender.name for contender in workload.contenders if contender not in alternatives.ALL]
+        for name, workload in command.WORKLOADS.items()
+    }
     with tempfile.TemporaryDirectory(prefix="zq-") as scratch:
         wanted = Path(scratch) / "figures.json"
         ended = subprocess.run(
-            [sys.executable, "-m", "benchmarks", "--quick", "--json", str(wanted)],
+            [
+                *[sys.executable, "-m", "benchmarks", "--quick", "--json", str(wanted)],
+                *["--peers", ",".join(name for names in ours.values() for name in names)],
+            ],
             cwd=ROOT,
             env={**os.environ, "TMPDIR": scratch},
             capture_output=True,
@@ -38,7 +46,7 @@ def test_every_workload_runs_and_is_reported() -> None:
     assert [workload["name"] for workload in workloads] == list(command.WORKLOADS)
     for workload in workloads:
         (values,) = workload["rounds"]
-        assert set(values) == {contender.name for contender in command.WORKLOADS[workload["name"]].contenders}
+        assert set(values) == set(ours[workload["name"]])
         for metric, value in ((metric, value) for metrics in values.values() for metric, value in metrics.items()):
             assert value > 0 or metric == "% CPU", values  # an idle process may use nothing at all
         assert all(target["reached"] is not None for target in workload["targets"])
@@ -154,3 +162,52 @@ def test_a_figure_shows_three_digits() -> None:
     told = report.text(report.machine(), [measure(workload, QUICK, lambda what: None)])
     assert "1,010,000 msg/s" in told
     assert "12.3 ms" in told
+
+
+def test_what_is_not_installed_is_named_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = alternatives.contender("Pigeons", "pigeons", "fly", package="no_such_package")
+    here = Contender(name="zq", run=lambda scale: {"msg/s": 5.0})
+    workload = Workload(name="two", title="one is not there", rounds=1, contenders=(missing, here), targets=())
+    monkeypatch.setattr(command, "WORKLOADS", {"two": workload})
+    assert command.main(["--quick"]) == 0
+    told = capsys.readouterr().out
+    assert "absent: Pigeons: the package no_such_package is not installed: make bench-servers." in told
+    assert "5.00 msg/s" in told
+
+
+def test_a_server_ends_with_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "import socket, sys; s = socket.create_server(('127.0.0.1', int(sys.argv[1])))\nwhile True: s.accept()"
+    monkeypatch.setattr(
+        servers,
+        "_SERVERS",
+        {
+            "toy": (
+                sys.executable,
+                lambda directory, port: servers.Launch(commands=[[sys.executable, "-c", program, str(port)]]),
+            )
+        },
+    )
+    assert servers.is_installed("toy")
+    with servers.stopped_at_the_end():
+        port = servers.port_of("toy")
+        assert servers.port_of("toy") == port
+        socket.create_connection((servers.HOST, port)).close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((servers.HOST, port))
+
+
+def test_a_server_that_ends_at_once_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    launch = servers.Launch(commands=[[sys.executable, "-c", "raise SystemExit('no licence')"]])
+    monkeypatch.setattr(servers, "_SERVERS", {"toy": (sys.executable, lambda directory, port: launch)})
+    with pytest.raises(Failed, match="no licence"), servers.stopped_at_the_end():
+        servers.port_of("toy")
+
+
+def test_a_backlog_takes_at_most_twice_its_bytes() -> None:
+    command = [sys.executable, "-m", "benchmarks.backlog", "200000"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "200,000 messages" in ended.stdout
+    assert "flushed in" in ended.stdout

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zq import aio as aio
+    from zq.dedup import Dedup as Dedup
     from zq.errors import AccessDenied as AccessDenied
     from zq.errors import Closed as Closed
     from zq.errors import EngineFailed as EngineFailed
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from zq.errors import Timeout as Timeout
     from zq.errors import Undelivered as Undelivered
     from zq.info import Consumer as Consumer
+    from zq.info import DeadLetter as DeadLetter
+    from zq.info import DeadLetters as DeadLetters
     from zq.info import Departed as Departed
+    from zq.info import FailedAttempt as FailedAttempt
     from zq.info import Gap as Gap
     from zq.info import HeldQueue as HeldQueue
     from zq.info import Ledger as Ledger
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
     from zq.info import PulledQueue as PulledQueue
     from zq.info import QueueAccount as QueueAccount
     from zq.info import QueueInfo as QueueInfo
+    from zq.info import RepliedService as RepliedService
+    from zq.info import RequestedService as RequestedService
     from zq.info import Span as Span
     from zq.info import SubscribedTopic as SubscribedTopic
     from zq.info import TopicInfo as TopicInfo
@@ -46,6 +52,8 @@ if TYPE_CHECKING:
     from zq.peer import Publisher as Publisher
     from zq.peer import Puller as Puller
     from zq.peer import Pusher as Pusher
+    from zq.peer import Replier as Replier
+    from zq.peer import Request as Request
     from zq.peer import Subscriber as Subscriber
     from zq.wire.array import Array as Array
 
@@ -54,15 +62,16 @@ _ERRORS = (
     "SpoolFull SpoolLocked Timeout Undelivered"
 )
 _INFO = (
-    "Consumer Departed Gap HeldQueue Ledger Missing PeerEvent PeerInfo PublishedTopic PulledQueue QueueAccount "
-    "QueueInfo Span SubscribedTopic TopicInfo"
+    "Consumer DeadLetter DeadLetters Departed FailedAttempt Gap HeldQueue Ledger Missing PeerEvent PeerInfo "
+    "PublishedTopic PulledQueue QueueAccount QueueInfo RepliedService RequestedService Span SubscribedTopic TopicInfo"
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS.split(), "zq.errors"),
     **dict.fromkeys(_INFO.split(), "zq.info"),
     **dict.fromkeys(("INHERIT", "Message"), "zq.message"),
-    **dict.fromkeys(("Peer", "Publisher", "Puller", "Pusher", "Subscriber"), "zq.peer"),
+    **dict.fromkeys(("Peer", "Publisher", "Puller", "Pusher", "Replier", "Request", "Subscriber"), "zq.peer"),
     "Array": "zq.wire.array",
+    "Dedup": "zq.dedup",
 }
 
 __all__ = [  # noqa: PLE0604 - the names above, "aio" and the version

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 PeerState = Literal["up", "suspect", "gone", "incompatible"]
 EventKind = Literal["joined", "changed", "suspect", "left"]
@@ -29,6 +29,7 @@ class PeerInfo:
     subscribes: tuple[str, ...]  # filters
     pushes: tuple[str, ...]  # queues
     pulls: tuple[str, ...]  # queues
+    replies: tuple[str, ...] = ()  # services
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +101,7 @@ class Span:
     """Messages `first` to `last` of one origin, all in one place; `message.id` of each is `<origin>-<number>`.
 
     `state` is "waiting" or "in flight" at who holds them, "queued" or "handed out" at a puller, or why they were
-    dropped.
+    lost: "expired", or a reason of dropping.
     """
 
     origin: bytes
@@ -116,7 +117,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldQueue:
-    """A queue at the peer that holds its messages. taken = waiting + in_flight + acked + sum(dropped)."""
+    """A queue at the peer that holds its messages. taken = waiting + in_flight + acked + expired + sum(dropped)."""
 
     queue: str
     taken: int
@@ -126,11 +127,13 @@ class HeldQueue:
     dropped: Mapping[str, int] = field(default_factory=dict)
     redelivered: int = 0  # deliveries beyond the first, not part of the sum
     spans: tuple[Span, ...] = ()  # which are waiting and in flight; at most 16, then there are more
-    lost: tuple[Span, ...] = ()  # which were dropped, and why; the newest 16
+    lost: tuple[Span, ...] = ()  # dropped or expired, and why, unless retried since; the newest 16
+    expired: int = 0  # their ttl was over before anybody got them
 
     @property
     def balanced(self) -> bool:
-        return self.taken == self.waiting + self.in_flight + self.acked + sum(self.dropped.values())
+        left = self.waiting + self.in_flight
+        return self.taken == left + self.acked + self.expired + sum(self.dropped.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +154,46 @@ class PulledQueue:
     def balanced(self) -> bool:
         settled = self.acked + self.nacked + self.rejected + self.returned
         return self.received == self.queued + self.handed_out + settled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedAttempt:
+    """One delivery of a message that came to nothing."""
+
+    attempt: int  # 1 for the first delivery
+    outcome: str  # "nacked", "rejected", or "lost": the puller was, with the message in hand
+    puller: str  # name of the peer
+    puller_id: bytes
+    at: datetime  # when the holder heard of it, by its clock, UTC
+    reason: str  # what the puller said
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A message that nobody is to have again."""
+
+    queue: str  # the one it was pushed to
+    id: str  # its `Message.id`, before and after it died
+    reason: str
+    history: tuple[FailedAttempt, ...]  # oldest first; of very many the newest
+    died_at: datetime | None  # by the clock of its holder, UTC
+    sent_at: datetime
+    holder: str  # name of the peer that keeps it
+    holder_id: bytes
+    size: int  # bytes
+    complete: bool  # False: it is too large to be shown, and `data` is None
+    data: Any
+    headers: Mapping[str, str]  # those of the message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetters:
+    """What the peers of the realm answered about the dead letters of a queue."""
+
+    letters: tuple[DeadLetter, ...] = ()  # by holder, then oldest first; empty after a retry or purge
+    count: int = 0  # listed, retried or purged
+    unknown: tuple[str, ...] = ()  # names of peers that did not answer or have left meanwhile
+    problems: tuple[str, ...] = ()  # why a peer could not do what was asked, beginning with its name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +245,8 @@ class Departed:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueAccount:
     """One queue over the realm. A message that a pusher has in flight and a puller has in hand is one message, so
-    what is open is counted by its numbers and not as a sum."""
+    what is open is counted by its numbers and not as a sum. taken = waiting + in_flight + acked + expired +
+    sum(dropped). Dead letters are messages of the queue of that name."""
 
     queue: str
     taken: int  # at the pushers that have answered
@@ -212,6 +256,7 @@ class QueueAccount:
     in_flight: int
     orphaned: int  # at pullers, of pushers that are gone or have not answered; they will be delivered all the same
     holders: tuple[str, ...]  # names of peers that hold some, and those with orphaned ones
+    expired: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +264,8 @@ class Missing:
     """Messages that will not arrive, or of which nobody here knows whether they will.
 
     Their numbers are origin numbers for a queue, topic numbers for a topic; `last` is None when nobody knows. `why`
-    is a reason of dropping, "gap", or "unknown": who held them last is gone or has not answered. Unknown is no loss.
+    is a reason of dropping, "expired", "gap", or "unknown": who held them last is gone or has not answered. Unknown is
+    no loss. What is dead or rejected may still be among the dead letters; once it is retried it is missing no more.
     """
 
     queue: str | None
@@ -234,6 +280,45 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestedService:
+    """A service at a peer that asks. asked = waiting + sent + replied + failed + lost + nobody + abandoned."""
+
+    service: str
+    asked: int
+    waiting: int  # for a replier that has room
+    sent: int
+    replied: int
+    failed: int  # at the replier
+    lost: int  # the replier was gone first
+    nobody: int  # nobody offers it
+    abandoned: int  # the caller's time ran out
+    late: int = 0  # replies that came after that, not part of the sum
+
+    @property
+    def balanced(self) -> bool:
+        ended = self.replied + self.failed + self.lost + self.nobody + self.abandoned
+        return self.asked == self.waiting + self.sent + ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepliedService:
+    """A service at one of its repliers. received = held + replied + failed + turned_away + dropped."""
+
+    service: str
+    received: int
+    held: int  # waiting here or with the program
+    replied: int
+    failed: int
+    turned_away: int  # no program has had it
+    dropped: int  # the requester was gone, or had given up
+    late: int = 0  # answers to what was not held any more, not part of the sum
+
+    @property
+    def balanced(self) -> bool:
+        return self.received == self.held + self.replied + self.failed + self.turned_away + self.dropped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
     """The counters that account for every message, taken in one step of the engine."""
 
@@ -243,6 +328,8 @@ class Ledger:
     pulled: tuple[PulledQueue, ...] = ()
     published: tuple[PublishedTopic, ...] = ()
     subscribed: tuple[SubscribedTopic, ...] = ()
+    requested: tuple[RequestedService, ...] = ()
+    replied: tuple[RepliedService, ...] = ()
     refused_frames: int = 0  # frames from the network that made no sense, or were for somebody else
     departed: tuple[Departed, ...] = ()  # peers that this one has seen leave, the newest 256
     others: tuple[Ledger, ...] = ()  # with realm=True: what each other peer reports
@@ -252,10 +339,6 @@ class Ledger:
 
     @property
     def balanced(self) -> bool:
-        mine: tuple[HeldQueue | PulledQueue | PublishedTopic | SubscribedTopic, ...] = (
-            *self.held,
-            *self.pulled,
-            *self.published,
-            *self.subscribed,
-        )
+        mine: tuple[HeldQueue | PulledQueue | PublishedTopic | SubscribedTopic | RequestedService | RepliedService, ...]
+        mine = (*self.held, *self.pulled, *self.published, *self.subscribed, *self.requested, *self.replied)
         return all(part.balanced for part in mine) and all(other.balanced for other in self.others)

@@ -157,6 +157,42 @@ def test_a_killed_process_is_gone_at_once_and_a_vanished_machine_within_five_sec
     assert realm.run(5.0, lambda: ("p0", "left", "p2") in realm.events)
     of_vanished = [kind for who, kind, what in realm.events if (who, what) == ("p0", "p2") and kind != "changed"]
     assert of_vanished == ["joined", "suspect", "left"]
+    assert [remote.pursued for remote in observer.node.meeting.roster] == [True]
+    realm.run(meeting.PURSUED_FOR + 1.0)
+    assert list(observer.node.meeting.roster) == []
+    assert observer.connections == {}
+
+
+def test_after_a_partition_peers_meet_again_though_nobody_names_them() -> None:
+    network = SimulatedNetwork()
+    one, other = network.peer("one"), network.peer("other")
+    network.introduce()
+    both = one.node, other.node
+    assert network.run(1.0, lambda: all(node.has_up(1) for node in both))
+    network.sever(one, other)
+    network.sever(other, one)
+    assert network.run(5.0, lambda: not any(node.has_up(1) for node in both))
+    network.run(30.0)
+    assert all(node.is_settled() for node in both), "nobody waits for who is pursued"
+    network.heal(one, other)
+    network.heal(other, one)
+    assert network.run(2.0, lambda: all(node.has_up(1) for node in both))
+    assert not one.node.meeting.roster.up()[0].pursued
+
+
+def test_the_address_of_a_peer_that_fell_silent_is_dialled_no_more_once_it_refuses() -> None:
+    realm = Realm(2)
+    observer, vanished = realm.peers
+    realm.network.kill(vanished, vanish=True)
+    assert realm.run(5.0, lambda: ("p0", "left", "p1") in realm.events)
+    (remote,) = observer.node.meeting.roster
+    (connection,) = remote.dials
+    for pause in (0.0, meeting.QUICKLY, meeting.QUICKLY):  # as of an address that leads nowhere
+        realm.run(pause)
+        observer.node.refused(connection, observer.clock())
+        assert list(observer.node.meeting.roster) == [remote]
+        assert remote.pursued
+    observer.node.refused(connection, observer.clock())
     assert list(observer.node.meeting.roster) == []
 
 

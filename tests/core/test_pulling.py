@@ -9,7 +9,7 @@ from zq.core.credit import Prefetch
 from zq.core.inbox import Handing, Inbox
 from zq.core.pulling import Puller, Pulling, ReceivingLink, Settled
 from zq.core.timers import Timers
-from zq.wire.batch import Batch, Run
+from zq.wire.batch import Batch, BatchHeader, Run
 from zq.wire.body import Body
 from zq.wire.frames import ACKED, NACKED, REJECTED, RETURNED, Entry, Probe, State
 from zq.wire.limits import MAILBOX_FRAME
@@ -133,3 +133,24 @@ def test_a_batch_that_was_taken_whole_is_handed_out_although_the_next_one_is_of_
     inbox.handing = Handing(batches[1], [2, 3])  # one of the second batch is out
     table.on_taken(puller, 0.0)
     assert [batch.link.handed for batch in batches] == [3, 1]
+
+
+@pytest.mark.parametrize(("attempt", "again"), [(2, True), (3, False)])
+def test_what_a_vanished_pusher_left_is_tried_here_as_often_as_it_allowed(attempt: int, again: bool) -> None:
+    timers, log = Timers(), list[str]()
+    pulling = Pulling(timers, lambda peer, body: None, lambda peer: 0, log.append)
+    puller = pulling.open(b"q" * 16, "jobs", Inbox(lambda: None), prefetch=9, prefetch_bytes=100)
+    pulling.on_probe(PEER, Probe(b"l" * 16, 0, 0, "jobs", puller.id, 1, 0, 0, 1, 1, 3), 0.0)
+    pulling.report()
+    header = BatchHeader(b"", PEER, b"l" * 16, 0, attempt, 0, 1, 1, 1, 0, 0)
+    batch = Batch(sender=PEER, first=1, count=1, runs=[Run(PEER, 1, 1, 0.0)], body=b"x", attempt=attempt)
+    assert pulling.on_batch(header, batch, 0.0)
+    puller.inbox.taken.append(puller.inbox.arrived.popleft())
+    puller.inbox.handing = Handing(batch, ())
+    pulling.on_gone(PEER)
+    batch.link.others.append(Settled(1, NACKED, 0.0, "no", batch, 0))
+    pulling.on_taken(puller, 0.0)
+    assert [item.attempt for item in puller.inbox.arrived if isinstance(item, Batch)] == ([3] if again else [])
+    assert puller.row().balanced
+    assert len(log) == (0 if again else 1)
+    assert bool(puller.links) == again

@@ -206,6 +206,17 @@ class Lan:
         for nic in range(self._nics):
             run("ip", "-n", self.switch, "link", "set", f"p{nic}x{host}", "down")
 
+    def sleep(self, host: int) -> None:
+        """The host is suspended: nothing on it runs, and the network says nothing of that."""
+        self._signal(host, signal.SIGSTOP)
+
+    def wake(self, host: int) -> None:
+        self._signal(host, signal.SIGCONT)
+
+    def _signal(self, host: int, number: signal.Signals) -> None:
+        for pid in pids_in(self.namespace(host)):
+            os.kill(int(pid), number)
+
     def take_interface(self, host: int, nic: int = 0) -> None:
         """The interface goes down, and loses its address as with DHCP."""
         name = self.namespace(host)
@@ -243,13 +254,15 @@ def take_down(name: str) -> None:
     """Ends what runs in the namespaces of the LAN of that name, by process id, and removes them."""
     listed = [line.split()[0] for line in run("ip", "netns", "list").splitlines() if line.strip()]
     mine = [space for space in listed if re.fullmatch(rf"{name}-(sw|\d+)", space)]
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for number in (signal.SIGCONT, signal.SIGTERM, signal.SIGKILL):
         pids = {int(pid) for space in mine for pid in pids_in(space)} - {os.getpid()}
         for pid in pids:
             try:
                 os.kill(pid, number)
             except ProcessLookupError:
                 pass  # it has ended by itself
+        if number is signal.SIGCONT:
+            continue  # one that is stopped would not end
         deadline = time.monotonic() + GRACE
         while any(map(is_running, pids)) and time.monotonic() < deadline:
             time.sleep(0.01)

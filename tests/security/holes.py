@@ -225,6 +225,13 @@ def nobody_is_cut_off() -> None:
     Guard.cuts_off = lambda self, address, now: False  # type: ignore[method-assign]
 
 
+@hole("test_overfill.py::test_who_fills_the_work_door_without_a_key_is_cut_off")
+def doors_that_may_be_filled() -> None:
+    from zq.security.overfill import Overfill
+
+    Overfill.look = lambda self, now: None  # type: ignore[method-assign]
+
+
 @hole("test_trial.py::test_the_check_is_there_before_the_first_door")
 def doors_before_the_check() -> None:
     from zq.engine.sockets import Sockets

@@ -16,17 +16,24 @@ from unittest import mock
 from tests.simulation.oracle import Oracle, Work, check
 from tests.simulation.programs import FILTERS, READERS, TOPICS, WORKERS, Program, Publisher, Puller, Pusher, Subscriber
 from tests.simulation.rest import check_rest
-from zq.core import inbox, outbox, outgoing, pulling, reception, topics
+from zq.core import inbox, inquiry, line, outbox, outgoing, pulling, reception, topics
 from zq.core.account import add_up
+from zq.core.dead import dead_queue_of, item_of
+from zq.core.outbox import RETRIED, Outbox
 from zq.core.port import Kind
 from zq.core.spans import SPANS
 from zq.info import EventKind, HeldQueue, Ledger, PeerInfo, PulledQueue
+from zq.message import HEADERS
 from zq.testing import SimulatedNetwork, SimulatedPeer, Weather
+from zq.wire.dead import history_of, split
+from zq.wire.frames import LIST, PURGE, RETRY
+from zq.wire.names import DEAD
 
 DRAIN = 90.0  # s in which all must be done after the last fault
 REST = 20.0  # s after which all timers have run out; a head is repeated every 5 s
 LEAVING = 3.0  # s a peer that leaves waits for what it has sent
 QUEUES = ("jobs", "mail")
+MISSING = ("gap", "unknown", "rejected", "dead", "expired", "forgotten", "purged")  # reasons
 EXACT, SAMPLED = 16, 8  # one run in sixteen looks at the ledger after every turn, the others after every eighth
 
 WEATHERS = (
@@ -57,9 +64,10 @@ def limits(draw: random.Random) -> Iterator[bool]:
         (inbox, "INBOX_MESSAGES", 2 * window),
         (outgoing, "PILE_MESSAGES", draw.choice((3, 2_048))),
         (outgoing, "BATCH_MESSAGES", draw.choice((1, 4, 512))),
-        (outbox, "BATCH_MESSAGES", draw.choice((1, 4, 512))),
+        (line, "BATCH_MESSAGES", draw.choice((1, 4, 512))),
         (pulling, "SETTLED_ROWS", draw.choice((2, 1_000))),
         (pulling, "REFUSED_ROWS", draw.choice((1, 200))),
+        (inquiry, "ROWS", draw.choice((1, 3, 200))),
     ]
     with mock.patch.multiple(outbox, PILE_MESSAGES=small[7][2]):
         patches = [mock.patch.object(module, name, value) for module, name, value in small]
@@ -88,6 +96,7 @@ class World:
         self._every = 1 if seed % EXACT == 0 else SAMPLED
         self._ambushes = 0  # work connections to be reset as soon as they carry something
         self._quiet = False
+        self._looked_at: dict[Outbox, int] = {}  # dead letters: how many had been taken
 
     def named(self, id: bytes) -> SimulatedPeer:
         return self._names[id]
@@ -110,6 +119,7 @@ class World:
 
     def _after_turn(self, peer: SimulatedPeer) -> None:
         self._turns += 1
+        self.look_for_the_dead(peer)
         if self._turns % self._every == 0:
             self.check_ledger(peer)
         if self._ambushes and not self._quiet:
@@ -136,11 +146,21 @@ class World:
             check(min(kept.waiting, kept.in_flight) >= 0, f"{peer.name}: {kept}")
             self._check_spans(peer, kept, {"waiting": kept.waiting, "in flight": kept.in_flight})
             lost = sum(span.count for span in kept.lost)
-            check(lost == sum(kept.dropped.values()) or len(kept.lost) == SPANS, f"{peer.name}: {kept}")
+            check(lost == self._lost(peer, kept), f"{peer.name} names {lost} of what is lost: {kept}")
         for part in ledger.subscribed:
             check(min(part.delivered, part.queued, part.repairing, part.dropped, part.gap) >= 0, f"{peer.name}: {part}")
             told = sum(gap.last - gap.first + 1 for gap in part.gaps if gap.last is not None)
             check(told == part.gap or len(part.gaps) == SPANS, f"{peer.name}: {part}")
+
+    @staticmethod
+    def _lost(peer: SimulatedPeer, row: HeldQueue) -> int:
+        """What was dropped or has expired, and did not become a message again; as many as there is room to name."""
+        outbox, letters = (peer.node.pushing.find(queue) for queue in (row.queue, dead_queue_of(row.queue)))
+        assert outbox is not None
+        if outbox.lost.more:
+            return sum(span.count for span in row.lost)
+        back = letters.dropped.get(RETRIED, 0) if letters is not None and not outbox.dead else 0
+        return row.expired + sum(row.dropped.values()) - row.dropped.get(RETRIED, 0) - back
 
     @staticmethod
     def _check_spans(peer: SimulatedPeer, row: HeldQueue | PulledQueue, counts: dict[str, int]) -> None:
@@ -149,6 +169,37 @@ class World:
         check(named == counts or len(row.spans) == SPANS, f"{peer.name} names {named}: {row}")
         numbers = [(span.origin, number) for span in row.spans for number in range(span.first, span.last + 1)]
         check(len(set(numbers)) == len(numbers), f"{peer.name} names some twice: {row}")
+
+    def look_for_the_dead(self, peer: SimulatedPeer) -> None:
+        for letters in peer.node.pushing.dead_outboxes():
+            for piece in peer.node.pushing.held(letters) if letters.taken != self._looked_at.get(letters) else ():
+                body, extra = split(item_of(piece))
+                headers = dict(zip(extra[HEADERS][::2], extra[HEADERS][1::2], strict=True))
+                self.oracle.buried(bytes(body), [failure.outcome for failure in history_of(headers)])
+            self._looked_at[letters] = letters.taken
+
+    def try_again(self, queue: str) -> None:
+        """Somebody is about to ask for another round for its dead letters."""
+        for peer in self.running:
+            letters = peer.node.pushing.find(dead_queue_of(queue))
+            for piece in peer.node.pushing.held(letters) if letters is not None else ():
+                self.oracle.tried_again(bytes(split(item_of(piece))[0]))
+        self._looked_at.clear()
+
+    def killed_by(self, program: Puller, item: bytes) -> bool:
+        """A message may kill the process that takes it, before its engine has told anybody that it came."""
+        _, number, work, _ = self.oracle.job(item)
+        peer = program.peer
+        others = [other for other in self.running if other is not peer and other not in self.leaving]
+        if self._quiet or number != work.poison or peer in self.leaving or not others:
+            return False
+        self.network.kill(peer)
+        self.oracle.died(peer)
+        self.network.after(self.random.uniform(0.001, 0.5), lambda: self._quiet or self.start_worker(work.queue))
+        return True
+
+    def start_worker(self, queue: str) -> None:
+        self.programs.append(Puller(self, self.start(), queue, self.random.choice(WORKERS)))
 
     # --- making it up
 
@@ -212,11 +263,22 @@ class World:
             self._slow_link,
             self._leave,
         ]
-        changes = [self._close_one, self._close_one, self._open_one, self._open_one, self._open_one]
+        changes = [
+            self._ask_for_the_dead,
+            self._close_one,
+            self._close_one,
+            self._open_one,
+            self._open_one,
+            self._open_one,
+        ]
         for _ in range(self.random.choice((0, 1, 2, 4, 6, 10))):
-            self.network.after(span * self.random.random(), self.random.choice(faults))
+            self.network.after(span * self.random.random(), partial(self._disturb, self.random.choice(faults)))
         for _ in range(self.random.choice((0, 1, 3))):
             self.network.after(span * self.random.random(), self.random.choice(changes))
+
+    def _disturb(self, fault: Callable[[], None]) -> None:
+        self.oracle.disturbed = True
+        fault()
 
     def _some(self, count: int = 1) -> list[SimulatedPeer]:
         running = [peer for peer in self.running if peer not in self.leaving]
@@ -278,6 +340,17 @@ class World:
             if peer.stopped_at is None:
                 self.random.choice((self.add_puller, self.add_subscriber, self.add_publisher, self.add_pusher))(peer)
 
+    def _ask_for_the_dead(self) -> None:
+        for peer in self._some():
+            if peer.stopped_at is None:
+                action, queue = self.random.choice((LIST, RETRY, RETRY, PURGE)), self.random.choice(QUEUES)
+                for holder in self.running:
+                    self.look_for_the_dead(holder)
+                if action == RETRY:
+                    self.try_again(queue)
+                peer.node.inquire(action, queue, [], peer.clock())
+                peer.touch()
+
     # --- leaving in good order
 
     def _leave(self) -> None:
@@ -318,7 +391,7 @@ class World:
         self.network.run(span)
         self._end_faults()
         self.network.run(DRAIN, self._is_done)
-        check(self._is_done(), f"hung: {self.oracle.incomplete() or self._unmet()}")
+        check(self._is_done(), f"hung: {self.oracle.incomplete() or self._unmet() or self._held()}")
         self.network.run(REST)
         left = self.oracle.incomplete()
         check(not left, f"what was complete is so no more: {left}")
@@ -347,8 +420,14 @@ class World:
             program.settle_down()
 
     def _is_done(self) -> bool:
+        for peer in self.running:
+            self.look_for_the_dead(peer)
         leaving = any(peer.alive for peer in self.leaving)
-        return not leaving and not self._unmet() and not self.oracle.incomplete()
+        return not leaving and not self._unmet() and not self.oracle.incomplete() and not self._held()
+
+    def _held(self) -> list[Pusher]:
+        """Those who hold something; it may have been done twice meanwhile."""
+        return [each for each in self.programs if isinstance(each, Pusher) and each.peer.alive and not each.done]
 
     def _unmet(self) -> list[str]:
         """Peers that see others than those that are there."""
@@ -360,6 +439,9 @@ class World:
         ]
 
     def _check_end(self) -> None:
+        for program in self.programs:
+            if isinstance(program, Pusher) and program.peer.alive:
+                self.oracle.check_expired(program.number, program.stream.expired)  # type: ignore[union-attr]
         for peer in self.running:
             self.check_ledger(peer)
             rows = peer.node.ledger(peer.clock()).subscribed
@@ -368,18 +450,48 @@ class World:
             )
         check_rest(self.running)
         self._check_account()
+        if self.running:
+            self._check_list_of_the_dead()
+            self._check_another_round(self.random.choice(QUEUES))
+            self._check_account()
 
     def _check_account(self) -> None:
         """The realm's ledgers added up: nothing is open anywhere, and what is missing is what they tell of."""
         ledgers = [peer.node.ledger(peer.clock()) for peer in self.running]
         account = add_up(Ledger(peer=b"", name="observer"), ledgers, unanswered=[])
         for queue in account.queues:
-            check(queue.waiting == queue.in_flight == queue.orphaned == 0, f"something is left: {queue}")
-            check(queue.taken == queue.acked + sum(queue.dropped.values()), f"lost count over the realm: {queue}")
+            waiting = 0 if queue.queue.endswith(DEAD) else queue.waiting
+            check(waiting == queue.in_flight == queue.orphaned == 0, f"something is left: {queue}")
+            ended = queue.acked + queue.expired + sum(queue.dropped.values())
+            check(queue.taken == queue.waiting + ended, f"lost count over the realm: {queue}")
         gone = {departed.peer for ledger in ledgers for departed in ledger.departed}
         for missing in account.missing:
-            check(missing.why in ("gap", "rejected", "unknown"), f"missing for a reason of its own: {missing}")
+            check(missing.why in MISSING, f"missing for a reason of its own: {missing}")
             check(missing.why != "unknown" or missing.topic or missing.origin in gone, f"nobody is gone: {missing}")
+
+    def _check_list_of_the_dead(self) -> None:
+        """Whoever asks is told of every one."""
+        peer = self.random.choice(self.running)
+        asked = peer.node.inquire(LIST, "", [], peer.clock())
+        peer.touch()
+        self.network.run(DRAIN, lambda: asked.complete)
+        held = sum(letters.held for other in self.running for letters in other.node.pushing.dead_outboxes())
+        check(asked.complete and len(asked.letters) == held, f"{peer.name} is told of {len(asked.letters)} of {held}")
+
+    def _check_another_round(self, queue: str) -> None:
+        """Every dead letter whose pusher is there becomes a message again, and is done."""
+        peer = self.random.choice(self.running)
+        holders = [other.node.pushing for other in self.running if other.node.pushing.find(queue)]
+        letters = [letters for pushing in holders if (letters := pushing.find(dead_queue_of(queue)))]
+        held = sum(outbox.held for outbox in letters)
+        self.try_again(queue)
+        asked = peer.node.inquire(RETRY, queue, [], peer.clock())
+        peer.touch()
+        self.network.run(DRAIN, lambda: asked.complete)
+        check(asked.count == held, f"{peer.name} has {asked.count} of {held} tried again")
+        check(not any(outbox.held for outbox in letters), f"some of {queue} are still dead")
+        self.network.run(DRAIN, self._is_done)
+        check(self._is_done(), f"hung after another round: {self.oracle.incomplete()}")
 
 
 def play(seed: int, trace: Callable[[str], None] | None = None) -> World:

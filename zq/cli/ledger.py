@@ -24,6 +24,7 @@ HELD = (
     number("in_flight", "in flight"),
     number("acked"),
     DROPPED,
+    number("expired"),
     number("redelivered"),
 )
 PULLED = (
@@ -43,12 +44,25 @@ SUBSCRIBED = (
     Column("publisher", lambda row: row.publisher.hex()[:8]),
     *(number(name) for name in ("expected", "delivered", "queued", "repairing", "dropped", "gap")),
 )
+REQUESTED = (
+    Column("service, asked", lambda row: row.service),
+    *(
+        number(name)
+        for name in ("asked", "waiting", "sent", "replied", "failed", "lost", "nobody", "abandoned", "late")
+    ),
+)
+REPLIED = (
+    Column("service, replied", lambda row: row.service),
+    *(number(name) for name in ("received", "held", "replied", "failed")),
+    number("turned_away", "turned away"),
+    *(number(name) for name in ("dropped", "late")),
+)
 
 QUEUES = (
     Column("queue, whole realm", lambda row: row.queue),
     *(number(name) for name in ("taken", "acked")),
     DROPPED,
-    number("waiting"),
+    *(number(name) for name in ("expired", "waiting")),
     number("in_flight", "in flight"),
     number("orphaned"),
     Column("held by", lambda row: ", ".join(row.holders)),
@@ -123,6 +137,8 @@ def show(ledger: zq.Ledger) -> None:
         (PULLED, ledger.pulled),
         (PUBLISHED, ledger.published),
         (SUBSCRIBED, ledger.subscribed),
+        (REQUESTED, ledger.requested),
+        (REPLIED, ledger.replied),
     )
     garbage = f", {ledger.refused_frames:,} frames refused" if ledger.refused_frames else ""
     emit(line(f"{ledger.name} ({ledger.peer.hex()[:8]}): {'balanced' if ledger.balanced else 'NOT BALANCED'}{garbage}"))

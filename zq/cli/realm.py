@@ -18,7 +18,13 @@ SHOWN = 5  # consumers in a cell for people; --json has all
 
 def offers(peer: zq.PeerInfo) -> str:
     """What a peer takes part in, in one cell."""
-    parts = (("pub", peer.publishes), ("sub", peer.subscribes), ("push", peer.pushes), ("pull", peer.pulls))
+    parts = (
+        ("pub", peer.publishes),
+        ("sub", peer.subscribes),
+        ("push", peer.pushes),
+        ("pull", peer.pulls),
+        ("reply", peer.replies),
+    )
     return "; ".join(f"{verb} {', '.join(names)}" for verb, names in parts if names)
 
 

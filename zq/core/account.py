@@ -83,6 +83,7 @@ def _account(queue: str, rows: Rows, answered: Set[bytes], names: Mapping[bytes,
         in_flight=sum(row.in_flight for _, row in rows.held),
         orphaned=sum(ranges.count() for ranges in orphans.values()),
         holders=tuple(sorted(holders | {names[puller] for puller, _ in orphans})),
+        expired=sum(row.expired for _, row in rows.held),
     )
 
 

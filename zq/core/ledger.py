@@ -8,10 +8,32 @@ from typing import Any, TypeVar
 
 import msgpack
 
-from zq.info import Departed, Gap, HeldQueue, Ledger, PublishedTopic, PulledQueue, Span, SubscribedTopic
+from zq.info import (
+    Departed,
+    Gap,
+    HeldQueue,
+    Ledger,
+    PublishedTopic,
+    PulledQueue,
+    RepliedService,
+    RequestedService,
+    Span,
+    SubscribedTopic,
+)
 from zq.wire.data import Malformed
 
-Row = TypeVar("Row", HeldQueue, PulledQueue, PublishedTopic, SubscribedTopic, Departed, Span, Gap)
+Row = TypeVar(
+    "Row",
+    HeldQueue,
+    PulledQueue,
+    PublishedTopic,
+    SubscribedTopic,
+    RequestedService,
+    RepliedService,
+    Departed,
+    Span,
+    Gap,
+)
 
 PAGE = 128 << 10  # bytes of rows in one page; one row is 10 KB at the very most, a mailbox frame 1 MiB
 
@@ -20,6 +42,8 @@ _TABLES = {
     "pulled": PulledQueue,
     "published": PublishedTopic,
     "subscribed": SubscribedTopic,
+    "requested": RequestedService,
+    "replied": RepliedService,
     "departed": Departed,
 }
 

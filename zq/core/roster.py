@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,7 +24,8 @@ class Dial:
     nonce: bytes
     since: float
     patience: float = 0.0  # s until its hello is repeated
-    refusals: int = 0
+    refusals: int = 0  # one soon after the other
+    refused_at: float = -math.inf
     established: bool = False  # the connection is there, whoever is at its other end
 
 
@@ -56,6 +58,7 @@ class Remote:
     joined_at: float | None = None
     failed: bool = False  # it had its chance to answer; nobody waits for it
     incompatible: bool = False
+    pursued: bool = False  # it fell silent, and is still dialled
     goodbye: bool = False
     seeks: bool = False  # it has called us without knowing who we are: we are its seed
 
@@ -89,6 +92,7 @@ class Remote:
             subscribes=tuple(dict.fromkeys(row[0] for row in entry.filters)) if entry else (),
             pushes=tuple(row[0] for row in entry.pushes) if entry else (),
             pulls=tuple(dict.fromkeys(row[0] for row in entry.pulls)) if entry else (),
+            replies=tuple(dict.fromkeys(row[0] for row in entry.replies)) if entry else (),
         )
 
 

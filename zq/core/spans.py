@@ -41,6 +41,19 @@ class Spans:
         rows.append((origin, first, last, state, peer))
         return True
 
+    def remove(self, origin: bytes, number: int) -> None:
+        """Takes that one out again, if it is in."""
+        for index, (of, first, last, state, peer) in enumerate(self._rows):
+            if of == origin and first <= number <= last:
+                del self._rows[index]
+                for low, high in ((number + 1, last), (first, number - 1)):
+                    if low <= high:
+                        self._rows.insert(index, (of, low, high, state, peer))
+                break
+        if len(self._rows) > self._most:
+            self.more = True
+            self._rows.popleft() if self._newest else self._rows.pop()
+
     def rows(self) -> tuple[Span, ...]:
         return tuple(
             Span(origin=origin, first=first, last=last, state=state, peer=peer)

@@ -26,7 +26,7 @@ class Lag(NamedTuple):
     kind: int
     name: str
     peer: bytes
-    handle: bytes  # of a puller; zeros for a topic, where a peer's subscriptions count together
+    handle: bytes  # of a puller, whose lanes count together; zeros for a topic, where a peer's subscriptions do
     messages: int
     pace: int
 
@@ -72,7 +72,7 @@ def _lags(topics: Topics, pushing: Pushing) -> Iterator[Lag]:
             if behind or pace != "up":
                 yield Lag(TOPIC, topic.name, follower.peer, bytes(16), behind, PACES.index(pace))
     for outbox in pushing:
-        for link in pushing.pullers(outbox.queue):
+        for link in pushing.links(outbox.queue):
             if link.flights:
                 unsettled = sum(flight.open for flight in link.flights.values())
                 pace = "suspended" if link.free <= 0 else "up"
@@ -83,6 +83,8 @@ def _drops(pushing: Pushing, receptions: Receptions) -> Iterator[Drop]:
     for outbox in pushing:
         for reason, count in outbox.dropped.items():
             yield Drop(QUEUE, outbox.queue, reason, count)
+        if outbox.expired:
+            yield Drop(QUEUE, outbox.queue, "expired", outbox.expired)
     counts: dict[tuple[str, str], int] = {}
     for subscription in receptions:
         for name, dropped, gap in subscription.losses():

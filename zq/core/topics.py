@@ -161,7 +161,7 @@ class Topics:
         return len(items)
 
     def _send(self, topic: Topic, piece: Cut, now: float, wall: float) -> None:
-        bodies, parts, size, flags = piece
+        bodies, parts, size, flags, _ = piece
         run = self._origin.run(len(bodies), wall)
         first = topic.head + 1
         frame = (encode_topic(topic.prefix, flags, run, first, now, bodies), *parts)

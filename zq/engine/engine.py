@@ -188,6 +188,11 @@ class Engine(Events):
         """A thread that uses this peer, not started yet."""
         return threading.Thread(target=work, name=name)
 
+    @staticmethod
+    def clock_at(time: float) -> float:
+        """What this peer's clock shows at a time on that of its callers, which is the same one."""
+        return time
+
     def look_around(self) -> None:
         """Engine's thread: somebody may have subscribed whom we have not heard of yet, and we are about to leave."""
         if self._lookout is not None:
@@ -335,6 +340,9 @@ class Engine(Events):
         self.dirty.update(outbox for outbox in node.pushing if outbox.outgoing.items)
         self.dirty.update(subscription for subscription in node.receptions if subscription.inbox.taken)
         self.dirty.update(node.pulling)
+        self.dirty.update(replier for replier in node.replying if replier.answers)
+        if node.requesting.pile:
+            self.dirty.add(node.requesting)
 
     def _end(self) -> None:
         sockets = self._sockets

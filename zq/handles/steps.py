@@ -7,6 +7,7 @@ ended before its deadline.
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -17,6 +18,7 @@ from zq.engine.leader import CallerToken
 from zq.engine.wake import ThreadToken, Waiters
 from zq.errors import Refused
 from zq.message import Headers
+from zq.wire.plan import Lane
 
 T = TypeVar("T")
 Timeout = float | None  # seconds; 0 tries once, None waits for ever
@@ -28,6 +30,10 @@ class SendOptions(TypedDict, total=False):
 
     headers: Headers | None
     id: str | None
+    key: str | None
+    lane: Lane
+    ttl: float | None  # s
+    delay: float  # s
     copy: bool
     timeout: Timeout
 
@@ -79,6 +85,7 @@ class Waiting(threading.local):
 
     simulated = False
     now: Callable[[], float] = staticmethod(time.monotonic)  # s
+    random: Callable[[], float] = staticmethod(random.random)  # from 0 to 1
     sleep: Callable[[Wait], bool] = staticmethod(_sleep)
 
 

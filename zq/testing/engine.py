@@ -68,6 +68,9 @@ class SimulatedEngine:
 
     # --- for handles
 
+    def clock_at(self, time: float) -> float:
+        return time - self.process.network.now + self.process.clock()
+
     def check(self) -> None:
         if self.closed:
             raise Closed("this process was killed" if self.killed else "the peer is closed")

@@ -157,6 +157,7 @@ class Network:
     def take_over(self) -> None:
         waiting.simulated = True
         waiting.now = lambda: self.carrier.now
+        waiting.random = self.carrier.random.random
         waiting.sleep = self._sleep
 
     def soon(self, action: Callable[[], None]) -> None:
