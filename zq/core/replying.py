@@ -99,12 +99,13 @@ class Asked:
 class RequestInbox:
     """Requests between the owner, who appends, and callers, who take; each a single step of the interpreter."""
 
-    __slots__ = ("arrived", "handing", "note", "refused", "wake")
+    __slots__ = ("arrived", "handing", "note", "refused", "stalled", "wake")
 
     def __init__(self, wake: Callable[[], object]) -> None:
         self.arrived: deque[Asked] = deque()
         self.handing = Handing(None, ())
         self.refused = False
+        self.stalled = False  # nobody asks: a handler that hangs is waited for by whoever asked it
         self.wake = wake
         self.note: Callable[[], object] = _nobody  # called when an answer was left
 
