@@ -174,3 +174,12 @@ def test_two_hundred_peers_with_a_thousand_queues_are_added_up_in_one_pass() -> 
     assert len(account.queues) == 1_015
     assert sum(queue.taken for queue in account.queues) == 200 * 20 * 3
     assert looks <= 2 * 200
+
+
+def test_what_has_expired_is_counted_and_named() -> None:
+    span = Span(origin=A, first=4, last=5, state="expired")
+    row = HeldQueue(queue="jobs", taken=5, waiting=0, in_flight=0, acked=3, expired=2, lost=(span,))
+    account = add_up(MINE, [Ledger(peer=A, name="a", held=(row,))], unanswered=[])
+    [queue], [missing] = account.queues, account.missing
+    assert (queue.taken, queue.acked, queue.expired) == (5, 3, 2)
+    assert (missing.queue, missing.origin, missing.first, missing.last, missing.why) == ("jobs", A, 4, 5, "expired")

@@ -135,6 +135,25 @@ def test_a_batch_that_was_taken_whole_is_handed_out_although_the_next_one_is_of_
     assert [batch.link.handed for batch in batches] == [3, 1]
 
 
+def test_a_batch_of_which_some_were_out_at_the_last_look_is_handed_out_whole_once_another_link_has_its_turn() -> None:
+    table = Pulling(Timers(), lambda peer, state: None, lambda peer: 0)
+    inbox = Inbox(lambda: None)
+    puller = table.open(bytes(16), "jobs", inbox, prefetch=9, prefetch_bytes=100)
+    batches: list[Batch] = []
+    for peer in (b"a" * 16, b"b" * 16):
+        link = ReceivingLink(id=peer, peer=peer, session=0, puller=puller, expected=4)
+        puller.links[peer] = link
+        batch = Batch(sender=peer, first=1, count=3, runs=[Run(peer, 1, 3, 0.0)], body=b"xxx")
+        batch.link = link
+        batches.append(batch)
+    for batch, left, handed in [(batches[0], [2, 3], [1, 0]), (batches[0], [3], [2, 0]), (batches[1], [2, 3], [3, 1])]:
+        if batch is not inbox.handing.batch:
+            inbox.taken.append(batch)
+        inbox.handing = Handing(batch, left)
+        table.on_taken(puller, 0.0)
+        assert [each.link.handed for each in batches] == handed
+
+
 @pytest.mark.parametrize(("attempt", "again"), [(2, True), (3, False)])
 def test_what_a_vanished_pusher_left_is_tried_here_as_often_as_it_allowed(attempt: int, again: bool) -> None:
     timers, log = Timers(), list[str]()

@@ -114,3 +114,17 @@ def test_what_is_not_settled_is_never_forgotten() -> None:
         trail.note(number, number, [Run(ONE, number, 1, 0.0)])
         trail.tidy(Ranges())
     assert len(list(trail.origins(1, 3 * TRAIL))) == 3 * TRAIL - 1
+
+
+def test_what_is_taken_out_again_splits_its_range() -> None:
+    spans = Spans(3, newest=True)
+    spans.add(ONE, 1, 9, "dead")
+    spans.add(TWO, 5, 5, "rejected")
+    for origin, number in [(ONE, 5), (TWO, 5), (TWO, 6), (ONE, 1), (ONE, 9)]:
+        spans.remove(origin, number)
+    assert told(spans) == [(ONE, 2, 4, "dead", b""), (ONE, 6, 8, "dead", b"")]
+    assert not spans.more
+    spans.add(TWO, 1, 1, "dead")
+    spans.remove(ONE, 7)
+    assert told(spans) == [(ONE, 6, 6, "dead", b""), (ONE, 8, 8, "dead", b""), (TWO, 1, 1, "dead", b"")]
+    assert spans.more, "there were only three places, and the newest were kept"

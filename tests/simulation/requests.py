@@ -16,6 +16,7 @@ from unittest import mock
 
 from tests.simulation.oracle import check
 from tests.simulation.programs import Program
+from tests.simulation.rest import endless_timers
 from tests.simulation.world import LEAVING, World
 from zq.core import replying, requesting
 from zq.core.replying import Asked, RequestInbox
@@ -244,7 +245,7 @@ class RequestWorld(World):
             left = [asking._sent, asking._lines, asking._apart, asking._missed, asking.undecided, asking.pile]
             check(not any(left), f"{peer.name} has something left that it asked: {left}")
             check(not (answering._held or answering._unsent), f"{peer.name} has something left that it was asked")
-            left_over = [key for key in peer.node.timers._set if key != "gossip again"]  # which never ends
+            left_over = [key for key in peer.node.timers._set if key not in endless_timers(peer)]
             check(not left_over, f"{peer.name} has timers at rest: {left_over[:5]}")
 
     @property

@@ -13,12 +13,11 @@ def _incoming(peers: Sequence[SimulatedPeer]) -> list[tuple[ReceivingLink, Pulle
     return [(link, puller) for peer in peers for puller in peer.node.pulling for link in puller.links.values()]
 
 
-def _pursuits(peer: SimulatedPeer) -> set[object]:
-    """Timers of those who fell silent and are dialled on."""
+def endless_timers(peer: SimulatedPeer) -> set[object]:
+    """Of gossip, and of dialling on those who fell silent."""
     pursued = [remote for remote in peer.node.meeting.roster if remote.pursued]
-    return {(remote, "found") for remote in pursued} | {
-        (dial, "hello") for remote in pursued for dial in remote.dials.values()
-    }
+    dials = {(dial, "hello") for remote in pursued for dial in remote.dials.values()}
+    return {"gossip again", *((remote, "found") for remote in pursued), *dials}
 
 
 def check_rest(peers: Sequence[SimulatedPeer]) -> None:
@@ -27,8 +26,7 @@ def check_rest(peers: Sequence[SimulatedPeer]) -> None:
     ids = {peer.id for peer in peers}
     for peer in peers:
         node, name = peer.node, peer.name
-        endless = _pursuits(peer) | {"gossip again"}
-        left_over = [key for key in node.timers._set if key not in endless]
+        left_over = [key for key in node.timers._set if key not in endless_timers(peer)]
         check(not left_over, f"{name} has timers at rest: {left_over[:5]}")
         for outbox in node.pushing:
             row = outbox.row()

@@ -277,3 +277,65 @@ def test_only_the_test_runs_the_network(network: Network) -> None:
     network.peer("a").start(network.run, 1.0)
     with pytest.raises(zq.Error, match="sleep"):
         network.run(1.0)
+
+
+def test_a_request_is_answered_and_waits_in_simulated_time(network: Network) -> None:
+    asker, server = network.peer("asker"), network.peer("server")
+
+    def double(request: zq.Request) -> int:
+        network.sleep(3)
+        return int(request.data) * 2
+
+    server.start(server.replier("double").run, double)
+    assert asker.request("double", 21, timeout=5).data == 42
+    with pytest.raises(zq.Timeout):
+        asker.request("double", 21, timeout=2)
+    began = network.now
+    network.after(1, server.kill)
+    with pytest.raises(zq.PeerLost):
+        asker.request("double", 21, timeout=60)
+    assert network.now - began < 30
+
+
+def test_a_request_whose_time_is_up_does_not_reach_the_program_although_nobody_says_so(network: Network) -> None:
+    asker, server = network.peer("asker"), network.peer("server")
+    replier = server.replier("slow")
+    asker.start(asker.request, "slow", "old", timeout=1)
+    asker.start(asker.request, "slow", "new", timeout=3)
+    network.run(0.5)
+    asker.kill(vanish=True)
+    network.run(1)
+    with replier.receive(timeout=0) as request:
+        assert request.data == "new"
+    with pytest.raises(zq.Timeout):
+        replier.receive(timeout=0)
+
+
+def test_what_a_handler_holds_for_too_long_goes_to_somebody_else(network: Network) -> None:
+    producer, (slow, fast) = producer_and_workers(network)
+    slow.start(slow.puller("jobs", prefetch=1, work_timeout=2).run, lambda message: network.sleep(30))
+    network.run(1)
+    producer.pusher("jobs").send("job")
+    network.run(1)
+    [message] = [fast.puller("jobs").receive(timeout=10)]
+    message.ack()
+    assert (message.data, message.attempt) == ("job", 2)
+
+
+def test_dead_letters_are_seen_and_retried(network: Network) -> None:
+    producer, (worker, other) = producer_and_workers(network)
+    puller = worker.puller("jobs")
+    producer.pusher("jobs").send("bad")
+    puller.receive(timeout=10).reject("no such order")
+    network.run(1)
+    [letter] = other.dead_letters("jobs").letters
+    assert (letter.data, letter.reason, letter.holder) == ("bad", "no such order", "producer")
+    [missing] = other.ledger(realm=True).missing
+    assert (missing.queue, missing.count, missing.why) == ("jobs", 1, "rejected")
+    assert other.retry_dead_letters("jobs").count == 1
+    assert not other.ledger(realm=True).missing
+    puller.receive(timeout=10).ack()
+    network.run(1)
+    queues = {queue.queue: queue for queue in other.ledger(realm=True).queues}
+    assert (queues["jobs"].taken, queues["jobs"].acked, queues["jobs"].dropped) == (2, 1, {"rejected": 1})
+    assert queues["jobs.dead"].dropped == {"retried": 1}

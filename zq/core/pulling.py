@@ -194,6 +194,7 @@ class Puller:
     closing: bool = False
     closing_patience: float = CLOSING_AFTER
     sample: float = SAMPLE_AFTER
+    handing: Batch | None = None  # the newest that was taken, as last looked; if another is handed out, it is whole
     turn: int = 0
     delayed: int = 0  # nacked here with a delay, their pusher being gone
     received: int = 0
@@ -432,9 +433,10 @@ class Pulling:
             if isinstance(batch, Batch):
                 link: ReceivingLink = batch.link
                 link.bytes_taken += batch.size
-                end = batch.skip if batch is puller.inbox.handing.batch else batch.stop
-                link.handed = max(link.handed, batch.first + end - 1)
+                link.handed = max(link.handed, batch.first + batch.skip - 1)
                 link.news = True
+                self._taken_whole(puller)
+                puller.handing = batch
         self._note_handed(puller)
         for link in list(puller.links.values()):
             if link.acks or link.others:
@@ -445,6 +447,8 @@ class Pulling:
     def _note_handed(self, puller: Puller) -> bool:
         """How far each link's messages were handed out; True when that moved."""
         handing = puller.inbox.handing
+        if handing.batch is not puller.handing:
+            self._taken_whole(puller)
         if not isinstance(handing.batch, Batch):
             return False
         handed, link = handing.handed, handing.batch.link
@@ -453,6 +457,14 @@ class Pulling:
         link.handed = handed
         link.news = True
         return True
+
+    @staticmethod
+    def _taken_whole(puller: Puller) -> None:
+        """The program has gone on to the next batch, which may be of another link."""
+        batch, puller.handing = puller.handing, None
+        if batch is not None and batch.first + batch.stop - 1 > batch.link.handed:
+            batch.link.handed = batch.first + batch.stop - 1
+            batch.link.news = True
 
     def _sample(self, puller: Puller, now: float) -> None:
         """A program that holds on to a message for long: its pusher should know which one it is."""
