@@ -210,7 +210,8 @@ def test_the_ledger_of_the_realm_counts_each_message_once_and_names_it(face: Fac
     first, second = puller.receive(timeout=PATIENCE), puller.receive(timeout=PATIENCE)
     second.reject("broken")
     ledger = eventually(lambda: (told := c.ledger(realm=True)).queues[0].dropped and told)
-    (queue,) = ledger.queues
+    queue, dead = ledger.queues
+    assert (dead.queue, dead.taken, dead.waiting, dead.holders) == ("jobs.dead", 1, 1, ("a",))
     assert (queue.taken, queue.acked, queue.dropped, queue.orphaned) == (6, 0, {"rejected": 1}, 0)
     assert (queue.waiting + queue.in_flight, queue.holders) == (5, ("a",))
     spans = ledger.others[1].pulled[0].spans

@@ -71,6 +71,26 @@ def test_a_seed_gives_the_same_run_and_another_seed_another_one() -> None:
     assert play(6) != first
 
 
+def test_pauses_after_failures_are_of_the_seed_too() -> None:
+    def play() -> list[float]:
+        times: list[float] = []
+
+        def fail(_: zq.Message) -> None:
+            times.append(network.now)
+            raise ValueError("as always")
+
+        with Network(seed=7) as network:
+            producer, (worker,) = producer_and_workers(network, 1)
+            worker.start(worker.puller("jobs").run, fail)
+            producer.pusher("jobs").send_many(range(3))
+            network.run(30)
+        return times
+
+    first = play()
+    assert len(first) == 15
+    assert play() == first
+
+
 def test_a_process_that_kills_itself_does_not_go_on(network: Network) -> None:
     producer, (first, second) = producer_and_workers(network)
     steps: list[str] = []

@@ -194,7 +194,7 @@ class Puller:
     closing: bool = False
     closing_patience: float = CLOSING_AFTER
     sample: float = SAMPLE_AFTER
-    handing: Batch | None = None  # the newest that was taken, as last looked; if another is handed out, it is whole
+    handing: Batch | None = None  # the newest that was taken, as last looked; when the next one is, it is whole
     turn: int = 0
     delayed: int = 0  # nacked here with a delay, their pusher being gone
     received: int = 0
@@ -447,8 +447,6 @@ class Pulling:
     def _note_handed(self, puller: Puller) -> bool:
         """How far each link's messages were handed out; True when that moved."""
         handing = puller.inbox.handing
-        if handing.batch is not puller.handing:
-            self._taken_whole(puller)
         if not isinstance(handing.batch, Batch):
             return False
         handed, link = handing.handed, handing.batch.link
