@@ -220,7 +220,7 @@ def messages_of_somebody_elses_topic(scene: Scene) -> None:
 @lie
 def a_ledger_that_nobody_asked_for(scene: Scene) -> None:
     for request in (0, 1, HUGE):
-        scene.tell(LedgerReply(request, {"peer": b"", "held": HUGE}))
+        scene.tell(LedgerReply(request, {"peer": b"", "held": HUGE}, 0, HUGE, request))
 
 
 @lie

@@ -61,6 +61,8 @@ def bury(outbox: Outbox, piece: Piece, queue: str, reason: str, now: float, wall
 def revive(outbox: Outbox, piece: Piece, now: float) -> None:
     """A dead letter becomes a message of `outbox` again, with its lane and its key. If somebody was lost over it, it
     still goes alone."""
+    run = piece.run()
+    outbox.lost.remove(run.origin, run.first)
     item = wire.unwrap(item_of(piece))
     if type(item) is not Extended:
         _enter(outbox, item, piece, piece.chunk.flags & ~EXTRA, now)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from zq.core import dead
-from zq.core.outbox import Piece
+from zq.core.outbox import RETRIED, Piece
 from zq.core.pushing import Pushing
 from zq.core.timers import Timers
 from zq.wire import dead as wire
@@ -159,7 +159,7 @@ class Answers:
         if question.action == RETRY and outbox is None and chosen:
             return Letters(request, 0, [], False, f"nobody there pushes to {question.queue} any more")
         for piece in chosen:
-            letters.discard(piece, "purged" if question.action == PURGE else "retried")
+            letters.discard(piece, "purged" if question.action == PURGE else RETRIED)
             if question.action == RETRY and outbox is not None:
                 dead.revive(outbox, piece, now)
         if outbox is not None:

@@ -15,8 +15,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from zq.core import ledger as ledgers
+from zq.core.asking import Questions
 from zq.core.binding import Bindings
+from zq.core.departures import Departures
 from zq.core.endpoints import at_host_of, is_local
 from zq.core.gossip import Gossip
 from zq.core.hearing import Hearing
@@ -33,6 +34,7 @@ from zq.core.replying import Replier, Replying, RequestInbox
 from zq.core.requesting import Requesting
 from zq.core.roster import Remote
 from zq.core.seeds import ANYBODY, Seeds
+from zq.core.standing import Standing, standing
 from zq.core.supervisor import Supervisor
 from zq.core.timers import Timers
 from zq.core.topics import Origin, Topic, Topics
@@ -77,14 +79,14 @@ class Node:
         self._entry_version = 0
         self._entry_dirty = True
         self._announced: list[Any] = []
+        self._standing: tuple[list[list[object]], list[list[object]]] = ([], [])  # lags and drops as last looked at
+        self._lost = 0  # of subscriptions, as last noticed
         self._reported: set[bytes] = set()
         self.open_topics: dict[Topic, None] = {}  # those that some handle publishes on
-        self._asked = 0
         self.moved = 0  # messages taken from callers or settled by them in the last turn
         self.now = 0.0  # this turn's time, for those whom the owner lets in between
         self.discovered = False  # set by the owner when discovery has had its first look around
         self.refused_frames = 0
-        self.replies: dict[int, dict[bytes, Ledger]] = {}
         origin = Origin(card.id)
         self.topics = Topics(origin, self.timers, port.publish, lambda parts: self._loop.append((Kind.FEED, parts)))
         self.receptions = Receptions(
@@ -120,6 +122,8 @@ class Node:
         self.pushing.on_silence = self.hearing.on_probe
         self.supervisor = Supervisor(self.timers, roster.get, self._open_feed, self._open_work)
         self.receptions.on_unanswered = self.supervisor.on_unanswered
+        self.departures = Departures()
+        self.questions = Questions(self.timers, self._send, self.ledger)
         self.receptions.connect(card.id, None, 0.0)
         self.receptions.nonce = draw(NONCE_BYTES)
 
@@ -264,6 +268,9 @@ class Node:
                 self._publish_entry(now)
             self.receptions.report()
             self.pulling.report()
+            if self.receptions.lost != self._lost:
+                self._lost = self.receptions.lost
+                self._count_later(now)
             if not (self._loop or self.topics.released or self._entry_dirty):
                 return self.timers.next()
 
@@ -433,10 +440,12 @@ class Node:
             self.pushing.on_state(sender, frames.State.decode(body), now)
             if self.topics.blocked:
                 self.topics.unblock()
+            self._count_later(now)
         elif frame.kind == frames.PROBE:
             self.pulling.on_probe(sender, frames.Probe.decode(body), now)
         elif frame.kind == frames.SEEN:
             self.topics.on_seen(sender, frames.Seen.decode(body))
+            self._count_later(now)
         elif frame.kind == frames.REPAIR:
             repair = frames.Repair.decode(body)
             answers = self.topics.refill(sender, repair)
@@ -466,10 +475,9 @@ class Node:
             self.receptions.on_last_heads(sender, frames.Goodbye.decode(body).heads)
             self.meeting.on_goodbye(sender, now)
         elif frame.kind == frames.ASK:
-            reply = frames.LedgerReply(frames.Ask.decode(body).request, ledgers.to_wire(self.ledger(now)))
-            self._send(sender, reply)
+            self.questions.on_ask(sender, frames.Ask.decode(body), now)
         elif frame.kind == frames.LEDGER:
-            self._on_ledger(sender, frames.LedgerReply.decode(body))
+            self.questions.on_reply(sender, frames.LedgerReply.decode(body))
         elif frame.kind == frames.INQUIRE:
             self._send(sender, self.answers.answer(sender, frames.Inquire.decode(body), now))
             self._count_later(now)
@@ -612,13 +620,19 @@ class Node:
         self.timers.set_if_unset("counts", now + ENTRY_REFRESH, self._refresh_counts)
 
     def _refresh_counts(self, now: float) -> None:
+        self._standing = self.standing().rows()
         if self._counts(now) != self._announced:
             self._entry_dirty = True
             self._count_later(now)
 
     def _counts(self, now: float) -> list[Any]:
         topics = [[topic.name, topic.head] for topic in self.open_topics]
-        return [topics, [row[:2] for row in self.pushing.rows(now)]]
+        # Whatever is taken or settled changes one of these, and the age of the oldest is told anew with it.
+        return [topics, [(outbox.queue, outbox.held, outbox.taken) for outbox in self.pushing], self._standing]
+
+    def standing(self) -> Standing:
+        """How well those who take from this peer keep up, and what was dropped here."""
+        return standing(self.topics, self.pushing, self.receptions)
 
     def _publish_entry(self, now: float) -> None:
         self._entry_dirty = False
@@ -634,6 +648,7 @@ class Node:
             self.replying.rows(),
             self.pulling.binds(),
             list(self._unbinds),
+            *self._standing,
         )
         self.topics.on_entry(self.card.id, entry, now)
         self.topics.on_fence(self.card.id, self.receptions.nonce, now)
@@ -650,6 +665,7 @@ class Node:
             if remote.work is not None:
                 self._redial_work(remote)
         if first:
+            self.departures.on_up(remote.id)
             self.gossip.on_up(remote, now)
             self.pulling.on_back(remote.id)
         else:
@@ -662,6 +678,7 @@ class Node:
             self.replying.on_proven(remote.id, now)
 
     def on_entry(self, remote: Remote, entry: Entry, now: float) -> None:
+        remote.entry_at = now
         self.topics.on_entry(remote.id, entry, now)
         self.pushing.on_entry(remote.id, entry, now)
         self.bindings.on_entry(remote.id, entry, now)
@@ -681,6 +698,8 @@ class Node:
             if connection is not None:
                 del table[connection]
                 self._port.hang_up(connection)
+        self.departures.on_gone(remote, now)
+        self.questions.on_gone(remote.id)
         self.gossip.on_gone(remote.id)
         self.hearing.on_gone(remote)
         self.supervisor.on_gone(remote)
@@ -719,20 +738,8 @@ class Node:
             requested=self.requesting.ledger(),
             replied=self.replying.ledger(),
             refused_frames=self.refused_frames,
+            departed=self.departures.rows(now),
         )
-
-    def ask_ledgers(self) -> int:
-        """Asks every peer for its ledger; the replies gather in `replies` under the number returned."""
-        self._asked += 1
-        self.replies[self._asked] = {}
-        for remote in self.meeting.roster.up():
-            self._send(remote.id, frames.Ask(self._asked))
-        return self._asked
-
-    def _on_ledger(self, sender: bytes, reply: frames.LedgerReply) -> None:
-        replies = self.replies.get(reply.request)
-        if replies is not None:
-            replies[sender] = ledgers.from_wire(reply.ledger)
 
     def has_up(self, count: int) -> bool:
         return sum(remote.state is Life.UP for remote in self.meeting.roster) >= count

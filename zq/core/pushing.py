@@ -579,4 +579,7 @@ class Pushing:
         return rows
 
     def ledger(self) -> tuple[HeldQueue, ...]:
-        return tuple(outbox.row() for outbox in self._outboxes.values())
+        return tuple(
+            outbox.row((link.peer, piece) for link in self.links(outbox.queue) for piece in link.in_flight())
+            for outbox in self._outboxes.values()
+        )
