@@ -34,7 +34,8 @@ DRAIN = 90.0  # s in which all must be done after the last fault
 REST = 20.0  # s after which all timers have run out; a head is repeated every 5 s
 LEAVING = 3.0  # s a peer that leaves waits for what it has sent
 QUEUES = ("jobs", "mail")
-MISSING = ("gap", "unknown", "rejected", "dead", "expired", "forgotten", "purged")  # reasons
+REASONS = ("rejected", "dead", "expired", "forgotten", "purged", binding.LEFT_RING, binding.UNBOUND)
+MISSING = ("gap", "unknown", *REASONS)
 EXACT, SAMPLED = 16, 8  # one run in sixteen looks at the ledger after every turn, the others after every eighth
 
 WEATHERS = (
@@ -181,7 +182,10 @@ class World:
         if outbox.lost.more:
             return sum(span.count for span in row.lost)
         back = letters.dropped.get(RETRIED, 0) if letters is not None and not outbox.dead else 0
-        return row.expired + sum(row.dropped.values()) - row.dropped.get(RETRIED, 0) - back
+        never = row.dropped.get(binding.LEFT_RING, 0)  # taken: they are named as gaps of their topics
+        gaps = sum(gap.last - gap.first + 1 for gap in row.gaps if gap.last is not None)
+        check(gaps == never or len(row.gaps) == SPANS, f"{peer.name} names {gaps} of what came too late: {row}")
+        return row.expired + sum(row.dropped.values()) - row.dropped.get(RETRIED, 0) - never - back
 
     @staticmethod
     def _check_spans(peer: SimulatedPeer, row: HeldQueue | PulledQueue, counts: dict[str, int]) -> None:
@@ -509,7 +513,12 @@ class World:
             self._check_list_of_the_dead()
             for queue in sorted({*QUEUES, *BOUND_QUEUES}):
                 self._check_another_round(queue)
+            self.network.run(DRAIN, self._is_receipted)
             self._check_account()
+
+    def _is_receipted(self) -> bool:
+        """The last receipts have come, too."""
+        return not any(outbox.held for peer in self.running for outbox in peer.node.pushing if not outbox.dead)
 
     def _check_account(self) -> None:
         """The realm's ledgers added up: nothing is open anywhere, and what is missing is what they tell of."""
