@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from zq.core.account import add_up
@@ -122,6 +123,15 @@ def test_what_was_dropped_is_named_with_its_reason() -> None:
             holder="a",
         ),
     )
+
+
+def test_what_a_queue_was_bound_too_late_for_is_named_with_its_topic() -> None:
+    gap = Gap(publisher=A, topic="orders/new", first=3, last=7)
+    ledger = held(A)
+    ledger = replace(ledger, held=tuple(replace(row, gaps=(gap,)) for row in ledger.held))
+    (missing,) = add_up(MINE, [ledger], unanswered=[]).missing
+    assert (missing.queue, missing.topic, missing.first, missing.last, missing.count) == ("jobs", "orders/new", 3, 7, 5)
+    assert (missing.why, missing.origin, missing.at) == ("left the ring", A, "a")
 
 
 def test_a_gap_is_named_once_a_peer_with_its_publisher() -> None:

@@ -289,6 +289,8 @@ def test_after_a_minute_what_waits_is_dropped_and_counted(publisher: Publisher) 
     publisher.publish(topic, 3)
     row = publisher.row()
     assert (row.taken, row.waiting, row.in_flight, row.dropped) == (2, 0, 0, {"unbound": 2})
+    assert row.spans == ()
+    assert [(span.first, span.last, span.state) for span in row.lost] == [(1, 2, "unbound")]
     assert publisher.pushing.find(QUEUE) is None
     assert topic.bound == ()
 
@@ -344,7 +346,9 @@ def test_what_has_left_the_ring_is_counted_and_said(publisher: Publisher, monkey
     publisher.since(b"a", 0.0)
     publisher.grant()
     assert publisher.received() == [3, 4]
-    assert publisher.row().dropped == {"left the ring": 2}
+    row = publisher.row()
+    assert row.dropped == {"left the ring": 2}
+    assert [(gap.topic, gap.first, gap.last) for gap in row.gaps] == [(topic.name, 1, 2)]
     publisher.grant(settled=2)
     outbox = publisher.pushing.find(QUEUE)
     assert outbox is not None
