@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
+import zq
 from tests.processes.conftest import Options
 from tests.security.proof_door import REALM, STRANGER, Strangers, apart, from_address, quiet
-from tests.security.rogues import Friends, doors_of, sockets_of, write_key
+from tests.security.rogues import DEADLINE, Friends, doors_of, sockets_of, write_key
+from tests.waiting import eventually
 from zq.security.guard import MOST_FAILURES, SUSPICIOUS
 from zq.security.porch import PACE
 
@@ -47,6 +50,20 @@ def test_strangers_from_a_friends_address_have_their_turns_one_after_the_other(k
         held = sockets_of(friends.sender).porch.held
         assert held >= COUNT - 3 * SUSPICIOUS
         assert war.seconds >= (held - 1) * PACE
+
+
+def test_who_has_the_key_gets_in_beside_a_flood_from_his_own_address(keyed: Options, tmp_path: Path) -> None:
+    key_file = write_key(tmp_path / "proof.key")
+    options = keyed | {"realm": REALM, "key_file": str(key_file)}
+    with Strangers(key_file) as strangers, Friends(options) as friends:
+        porch = sockets_of(friends.sender).porch
+        flood = threading.Thread(target=strangers.flood, args=(friends, 4 * COUNT, doors_of(friends.sender)))
+        flood.start()
+        eventually(lambda: porch.waiting)
+        with zq.Peer("late", **options) as late:
+            late.wait_for_peers(2, timeout=DEADLINE)
+            assert flood.is_alive()  # it was meanwhile, and not afterwards
+        flood.join()
 
 
 def test_a_flood_from_another_address_is_cut_off(keyed: Options, tmp_path: Path) -> None:
