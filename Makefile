@@ -8,12 +8,14 @@ SEEDS ?= 100000
 N ?= 10000
 HOSTS ?= 60
 CROWD ?= 200
+SECONDS ?= 60
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo check test bench bench-servers proof-sim proof-backlog proof-door proof-planted-holes proof-lan
+.PHONY: setup demo check test bench bench-servers proof-sim proof-kill proof-planted proof-backlog proof-door \
+	proof-planted-holes proof-lan fuzz
 .DELETE_ON_ERROR:
 
 setup: $(INSTALLED)
@@ -50,6 +52,15 @@ bench-servers: setup
 proof-sim: setup
 	@$(BIN)/python -m tests.simulation --seeds 0-$(SEEDS)
 
+# Real processes under random kills, stops, resets, partitions and loss until N faults were injected; needs root:
+# make proof-kill N=1000
+proof-kill: setup
+	@$(BIN)/python -m tests.nemesis --faults $(if $(filter file,$(origin N)),1000,$(N))
+
+# Bugs planted into zq, one after another: the simulator or a test has to find each
+proof-planted: setup
+	@$(BIN)/python -m tests.planted.bugs
+
 # A million messages that wait in one pusher: their memory, and how fast they are worked off
 proof-backlog: setup
 	@$(BIN)/python -m benchmarks.backlog
@@ -65,3 +76,8 @@ proof-planted-holes: setup
 # How soon many hosts of a simulated LAN, and many peers of one host, have met; needs root: make proof-lan HOSTS=100
 proof-lan: setup
 	@$(BIN)/python -m tests.lan.figures $(HOSTS) $(CROWD)
+
+# Each decoder for so long with whatever atheris thinks of: make fuzz SECONDS=600. Where it cannot be installed, that is said
+fuzz: setup
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check '.[fuzz]' || true
+	@$(BIN)/python -m tests.fuzz $(SECONDS)

@@ -10,17 +10,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import page, report, servers
+from benchmarks.arrays import ARRAYS, ARRAYS_TO_FOUR
+from benchmarks.busy import BUSY, PROCESSOR
 from benchmarks.fan import FAN_IN, FAN_OUT
+from benchmarks.growth import CROWD, GROWTH
 from benchmarks.idle import IDLE
 from benchmarks.latency import LATENCY
 from benchmarks.one_way import ONE_WAY
 from benchmarks.one_way_curve import ONE_WAY_CURVE
 from benchmarks.round_trip import ROUND_TRIP
+from benchmarks.sharing import FOUR_TO_FOUR, ONE_TO_FOUR
 from benchmarks.start_up import IMPORT, START_UP
 from benchmarks.work_queue import WORK_QUEUE
 from benchmarks.workload import FULL, QUICK, measure
 
-ALL = (ONE_WAY, ONE_WAY_CURVE, FAN_OUT, FAN_IN, WORK_QUEUE, ROUND_TRIP, LATENCY, IMPORT, START_UP, IDLE)
+RATES = (ONE_WAY, ONE_WAY_CURVE, FAN_OUT, FAN_IN, WORK_QUEUE, ONE_TO_FOUR, FOUR_TO_FOUR, ARRAYS, ARRAYS_TO_FOUR)
+COSTS = (PROCESSOR, BUSY, IMPORT, START_UP, IDLE, CROWD, GROWTH)
+ALL = (*RATES, ROUND_TRIP, LATENCY, *COSTS)
 WORKLOADS = {workload.name: workload for workload in ALL}
 
 

@@ -73,7 +73,7 @@ def _behind(result: Result) -> Iterable[str]:
             series = result.series(contender.name, metric)
             if contender.name.startswith("zq") or not series:
                 continue
-            better = median(series) > own if metric == "msg/s" else median(series) < own
+            better = median(series) > own if metric.endswith("/s") else median(series) < own
             if better:
                 yield f"{metric}: {contender.name} {figure(median(series))}, zq {figure(own)}"
 
@@ -100,7 +100,7 @@ def _plot(file: Path, result: Result, metric: str) -> bool:
         for contender in result.workload.contenders
         if (series := result.series(contender.name, metric))
     }
-    names = sorted(found, key=lambda name: median(found[name]), reverse=metric != "msg/s")
+    names = sorted(found, key=lambda name: median(found[name]), reverse=not metric.endswith("/s"))
     middles = [median(found[name]) for name in names]
     errors = [
         [middle - min(found[name]) for name, middle in zip(names, middles, strict=True)],

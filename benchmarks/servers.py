@@ -7,10 +7,13 @@ ours. Each is set up as its documentation recommends for throughput, without lim
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +25,7 @@ from benchmarks.process import Failed
 HOST = "127.0.0.1"
 READY = 60.0  # s a server may take until its port answers; RabbitMQ needs 6 to 15
 END = 10.0  # s it has to end when asked to
+PR_SET_PDEATHSIG = 1
 LOOK = 0.05  # s between looks at the port: a server has no other way to tell us
 
 _running: dict[str, int] = {}  # name: port
@@ -139,7 +143,13 @@ def _started(name: str) -> Iterator[int]:
             try:
                 for command in launch.commands:
                     process = subprocess.Popen(
-                        command, env=environment, cwd=directory, stdout=output, stderr=output, start_new_session=True
+                        command,
+                        env=environment,
+                        cwd=directory,
+                        stdout=output,
+                        stderr=output,
+                        start_new_session=True,
+                        preexec_fn=_end_with_the_benchmark,  # noqa: PLW1509 - it runs no Python of another thread
                     )
                     processes.append(process)
                 _wait_until_it_answers(name, processes[-1], port, directory / "output")
@@ -147,6 +157,12 @@ def _started(name: str) -> Iterator[int]:
             finally:
                 for process in reversed(processes):
                     _end(process)
+
+
+def _end_with_the_benchmark() -> None:
+    """In the server's process: a benchmark that is killed takes its servers with it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait_until_it_answers(name: str, process: subprocess.Popen[bytes], port: int, output: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 
 from benchmarks.process import Failed, isolated
 
-# The message of every rate and round trip: a small reading of a sensor, about 100 bytes of msgpack (issue 2).
+# The message of every rate and round trip: a small reading of a sensor, about 100 bytes of msgpack.
 READING: Final = {"id": 1, "t": 21.5, "name": "sensor-kitchen", "payload": b"x" * 50}
 
 
@@ -28,6 +28,9 @@ class Scale:
     blades: int  # of a fan: processes on its wide side
     seconds: float  # of sending at each fixed rate
     others: int  # idle peers around the one that is measured
+    many: int  # topics, queues, workers at the most, where it is their number that counts
+    crowd: int  # idle peers at the most, likewise
+    array_bytes: int  # of arrays sent, of each size up to this one
     idle_seconds: float  # s of watching them
     settle_seconds: float  # s from the last of them being ready until the watching begins
     rounds: int | None  # None: what the workload says
@@ -41,6 +44,9 @@ FULL: Final = Scale(
     blades=8,
     seconds=2.0,
     others=20,
+    many=1_000,
+    crowd=199,
+    array_bytes=2 << 30,
     idle_seconds=10.0,
     settle_seconds=3.0,
     rounds=None,
@@ -53,6 +59,9 @@ QUICK: Final = Scale(
     blades=2,
     seconds=0.1,
     others=2,
+    many=10,
+    crowd=2,
+    array_bytes=16 << 20,
     idle_seconds=0.5,
     settle_seconds=0.2,
     rounds=1,

@@ -26,7 +26,22 @@ from zq.security.lock import Lock
 from zq.wire import frames
 from zq.wire.batch import BatchHeader, Run, encode_batch, encode_topic, topic_prefix
 from zq.wire.body import address, decode_addressed
-from zq.wire.frames import End, Entry, Goodbye, Hello, LedgerReply, Noted, Probe, Refilled, Repair, Seen, State, Welcome
+from zq.wire.frames import (
+    Binding,
+    End,
+    Entry,
+    Goodbye,
+    Hello,
+    LedgerReply,
+    Noted,
+    Probe,
+    Refilled,
+    Repair,
+    Seen,
+    Since,
+    State,
+    Welcome,
+)
 
 TCP: dict[str, Any] = {"insecure": True, "interfaces": ["127.0.0.1"], "discovery": ["host"]}
 
@@ -417,9 +432,14 @@ class Liar:
                     self._some(name, count),
                     self._some(name, count, time),
                     self._some(name, self._id),
+                    self._some(name, self._id),
+                    self._some(name, self._id, lambda: [name()]),
+                    [row[0] for row in self._some(name)],
                     self._some(count, name, self._id, self._id, count, count),
                     self._some(count, name, name, count),
                 ),
+                lambda: Binding(name(), self._id(), time()),
+                lambda: Since(name(), self._id(), time()),
             ]
         )()
 
@@ -439,7 +459,7 @@ class Liar:
             self._id(),
             chance.randrange(3),
             chance.randrange(1 << 16),
-            chance.randrange(16),
+            chance.randrange(32),
             number(chance),
             length,
             number(chance),

@@ -9,7 +9,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -17,8 +19,31 @@ import zmq
 from benchmarks import alternatives, command, idle, raw, report, servers
 from benchmarks.process import Failed, Running, finish, isolated
 from benchmarks.workload import QUICK, Compare, Contender, Result, Scale, Target, Values, Workload, measure
+from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def run_quickly(names: list[str], peers: str) -> tuple[list[dict[str, Any]], str]:
+    """What a smoke run of these workloads has measured, and what it printed; it leaves nothing behind."""
+    with tempfile.TemporaryDirectory(prefix="zq-") as scratch:
+        wanted = Path(scratch) / "figures.json"
+        ended = subprocess.run(
+            [
+                *[sys.executable, "-m", "benchmarks", "--quick", "--json", str(wanted), "--peers", peers],
+                *[f"--workload={name}" for name in names],
+            ],
+            cwd=ROOT,
+            env={**os.environ, "TMPDIR": scratch},
+            capture_output=True,
+            text=True,
+            timeout=55,
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        workloads: list[dict[str, Any]] = json.loads(wanted.read_text())["workloads"]
+        assert [path.name for path in Path(scratch).iterdir()] == [wanted.name]
+    assert [workload["name"] for workload in workloads] == names
+    return workloads, ended.stdout
 
 
 def test_every_workload_runs_and_is_reported() -> None:
@@ -26,31 +51,18 @@ def test_every_workload_runs_and_is_reported() -> None:
         name: [contender.name for contender in workload.contenders if contender not in alternatives.ALL]
         for name, workload in command.WORKLOADS.items()
     }
-    with tempfile.TemporaryDirectory(prefix="zq-") as scratch:
-        wanted = Path(scratch) / "figures.json"
-        ended = subprocess.run(
-            [
-                *[sys.executable, "-m", "benchmarks", "--quick", "--json", str(wanted)],
-                *["--peers", ",".join(name for names in ours.values() for name in names)],
-            ],
-            cwd=ROOT,
-            env={**os.environ, "TMPDIR": scratch},
-            capture_output=True,
-            text=True,
-            timeout=50,
-        )
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        workloads = json.loads(wanted.read_text())["workloads"]
-        assert [path.name for path in Path(scratch).iterdir()] == [wanted.name]
-
-    assert [workload["name"] for workload in workloads] == list(command.WORKLOADS)
-    for workload in workloads:
-        (values,) = workload["rounds"]
-        assert set(values) == set(ours[workload["name"]])
-        for metric, value in ((metric, value) for metrics in values.values() for metric, value in metrics.items()):
-            assert value > 0 or metric == "% CPU", values  # an idle process may use nothing at all
-        assert all(target["reached"] is not None for target in workload["targets"])
-        assert f"{workload['name']}: {workload['title']}." in ended.stdout
+    peers = ",".join(name for names in ours.values() for name in names)
+    halves = [list(ours)[::2], list(ours)[1::2]]  # most of the time goes into starting processes, one after the other
+    with ThreadPoolExecutor(2) as threads:
+        for workloads, said in threads.map(lambda names: run_quickly(names, peers), halves):
+            for workload in workloads:
+                (values,) = workload["rounds"]
+                assert set(values) == set(ours[workload["name"]])
+                for metrics in values.values():
+                    for metric, value in metrics.items():
+                        assert value > 0 or metric == "% CPU", values  # an idle process may use nothing at all
+                assert all(target["reached"] is not None for target in workload["targets"])
+                assert f"{workload['name']}: {workload['title']}." in said
 
 
 def test_a_contender_that_fails_is_named_and_the_others_go_on(
@@ -196,6 +208,37 @@ def test_a_server_ends_with_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> No
         socket.create_connection((servers.HOST, port)).close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((servers.HOST, port))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process is not told of its parent's end")
+def test_a_benchmark_that_is_killed_takes_its_servers_with_it(tmp_path: Path) -> None:
+    server = (
+        "import signal, sys, socket\ns = socket.create_server(('127.0.0.1', int(sys.argv[1])))\nwhile True: s.accept()"
+    )
+    program = f"""
+import sys, threading
+from benchmarks import servers
+launch = lambda directory, port: servers.Launch(commands=[[sys.executable, "-c", {server!r}, str(port)]])
+servers._SERVERS = {{"toy": (sys.executable, launch)}}
+with servers.stopped_at_the_end():
+    print(servers.port_of("toy"), flush=True)
+    threading.Event().wait()
+"""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)}) as it:
+        assert it.stdout is not None
+        port = int(it.stdout.readline())
+        socket.create_connection((servers.HOST, port)).close()
+        it.kill()
+
+    def is_gone() -> bool:
+        try:
+            socket.create_connection((servers.HOST, port)).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    eventually(is_gone)
 
 
 def test_a_server_that_ends_at_once_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ class TopicInfo:
 
     name: str
     publishers: int
-    subscribers: int  # peers with a matching filter
+    subscribers: int  # peers with a matching filter, and queues that are bound to it
     published: int  # messages, of all publishers now here
     lag: int  # messages the slowest subscriber has not taken yet
     slow: tuple[str, ...]  # names of peers that are waited for or left behind

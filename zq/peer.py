@@ -24,7 +24,7 @@ from zq.handles.session import LEAVING, PeerCore, Watching
 from zq.handles.steps import Release, SendOptions, Timeout, deadline_after, finish
 from zq.info import DeadLetters, Gap, Ledger, PeerEvent
 from zq.message import INHERIT, Headers, Inherit, Message
-from zq.wire.data import pack
+from zq.wire.data import pack_plain
 from zq.wire.frames import LIST, PURGE, RETRY
 
 log = logging.getLogger("zq.peer")
@@ -135,14 +135,21 @@ class Peer(PeerCore):
         prefetch: int | None = None,
         prefetch_bytes: int = 64 << 20,
         work_timeout: Timeout = None,
+        topics: Sequence[str] = (),
     ) -> Puller:
         """A new handle that gets its share of `queue`. `prefetch` is how many messages may be here unsettled: None
         adapts from 64 to 4,096; give 1 for long jobs.
 
         What the program has held for `work_timeout` seconds without settling it counts as failed, and goes to
         somebody else; what it says of it later is logged. None: a job may take as long as it likes.
+
+        With `topics` (filters) the queue is *bound* to them: every publisher that this peer meets holds each message it
+        publishes on a matching topic from now on for the queue as well, until one of the queue's pullers has settled
+        it, and waits while its window (16,384 messages, 64 MiB) is full. The binding outlives the last such puller by
+        60 s, so that a service may be restarted; see `unbind`. Retained values are not bound. What pullers of one queue
+        name is united.
         """
-        return Puller(self, queue, prefetch, prefetch_bytes, work_timeout)
+        return Puller(self, queue, prefetch, prefetch_bytes, work_timeout, topics)
 
     def publish(self, topic: str, data: Any, *, headers: Headers | None = None, timeout: Timeout = None) -> None:
         """Publishes with the topic's stream as it is, or a new one with defaults; at full speed."""
@@ -279,18 +286,17 @@ class _BlockingSender(Sender):
         """
         if headers is None and id is None and timeout is None:
             # What `_put` does, in place: a call more is a tenth of what a message costs.
-            item = pack(data) if copy else pack(data, None, copy=False)
-            outgoing = self._outgoing
-            items = outgoing.items
-            if len(items) < outgoing.limit and item.__class__ is bytes and len(item) <= SMALL:
-                items.append(item)
-                engine = self._engine
-                engine.dirty.add(self._core)
-                if engine.idle:
-                    engine.wake()
+            item = pack_plain(data)
+            if item is not None:
+                outgoing = self._outgoing
+                items = outgoing.items
+                if len(items) < outgoing.limit and len(item) <= SMALL:
+                    items.append(item)
+                    if not outgoing.marked:
+                        self._mark(outgoing)
+                    return
+                finish(self._put_steps(item, None, None))
                 return
-            finish(self._put_steps(item, None, None))
-            return
         steps = self._put(data, headers, id, copy, timeout)
         if steps is not None:
             finish(steps)
@@ -316,11 +322,12 @@ class Publisher(_BlockingSender, PublisherCore):
     """A handle to publish on one topic. Thread-safe."""
 
     def flush(self, *, timeout: Timeout = 30.0) -> None:
-        """Waits until all sent so far has arrived at all subscribers. Raises Undelivered."""
+        """Waits until all sent so far has arrived at all subscribers and every queue that is bound to the topic has
+        settled it: then this peer need not live any longer for it. Raises Undelivered."""
         finish(self._flush_steps(timeout))
 
     def wait_for_subscribers(self, count: int = 1, *, timeout: Timeout = 30.0) -> None:
-        """Waits until `count` subscriptions match the topic. Raises Timeout."""
+        """Waits until `count` subscriptions and bound queues match the topic. Raises Timeout."""
         finish(self._wait_steps(count, timeout))
 
 
@@ -343,18 +350,17 @@ class Pusher(_BlockingSender, PusherCore):
         if not options:
             # What `_leave` does, in place. None of the options has a parameter of its own, as each costs every message
             # a look for its default.
-            item = pack(data)
-            outgoing = self._outgoing
-            items = outgoing.items
-            if len(items) < outgoing.limit and item.__class__ is bytes and len(item) <= SMALL:
-                items.append(item)
-                engine = self._engine
-                engine.dirty.add(self._core)
-                if engine.idle:
-                    engine.wake()
+            item = pack_plain(data)
+            if item is not None:
+                outgoing = self._outgoing
+                items = outgoing.items
+                if len(items) < outgoing.limit and len(item) <= SMALL:
+                    items.append(item)
+                    if not outgoing.marked:
+                        self._mark(outgoing)
+                    return
+                finish(self._put_steps(item, None, None))
                 return
-            finish(self._put_steps(item, None, None))
-            return
         steps = self._put_job(data, **options)
         if steps is not None:
             finish(steps)
@@ -479,11 +485,25 @@ class Puller(_BlockingReceiver, PullerCore):
     """One consumer of a queue. Thread-safe: threads that share it share its messages."""
 
     def __init__(
-        self, peer: Peer, queue: str, prefetch: int | None, prefetch_bytes: int, work_timeout: Timeout
+        self,
+        peer: Peer,
+        queue: str,
+        prefetch: int | None,
+        prefetch_bytes: int,
+        work_timeout: Timeout,
+        topics: Sequence[str],
     ) -> None:
         super().__init__(peer._running(), queue)
         self._peer = peer
-        peer._open_puller(self, queue, prefetch, prefetch_bytes, work_timeout)
+        peer._open_puller(self, queue, prefetch, prefetch_bytes, work_timeout, topics)
+
+    def unbind(self, *, timeout: Timeout = 5.0) -> None:
+        """Closes this handle of a bound queue, and if nobody else binds that queue any more, has publishers forget it
+        at once: what they still hold for it is dropped and counted as `unbound`. Without this they keep it for 60 s.
+
+        Raises Refused if the puller names no topics, Timeout if some publisher has not confirmed: there it ends later.
+        """
+        finish(self._peer._unbind_steps(self, timeout))
 
 
 class Replier(_BlockingReceiver, ReplierCore):

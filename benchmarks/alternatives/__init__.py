@@ -59,4 +59,11 @@ ROUND_TRIP = (
     contender("MQTT", "mqtt_client", "round_trip", package="paho", server="mosquitto"),
     contender("RabbitMQ", "rabbitmq_client", "round_trip", package="pika", server="rabbitmq"),
 )
-ALL = {*ONE_WAY, *FAN_OUT, *FAN_IN, *WORK_QUEUE, *ROUND_TRIP, *LATENCY}
+SHARING = {
+    pushers: (
+        contender("Redis streams", "redis_client", job, package="redis", server="redis"),
+        contender("RabbitMQ", "rabbitmq_client", job, package="pika", server="rabbitmq"),
+    )
+    for pushers, job in ((1, "one_to_four"), (4, "four_to_four"))
+}
+ALL = {*SHARING[1], *SHARING[4], *ONE_WAY, *FAN_OUT, *FAN_IN, *WORK_QUEUE, *ROUND_TRIP, *LATENCY}

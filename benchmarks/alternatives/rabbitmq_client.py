@@ -6,16 +6,19 @@ Its publisher does not wait for confirms, which would take a round trip each: it
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import msgpack
 import pika
 
-from benchmarks import servers
+from benchmarks import servers, sharing
 from benchmarks.alternatives.figures import percentiles
 from benchmarks.process import Running, Say, finish
+from benchmarks.sharing import STOP, Share
 from benchmarks.workload import READING, Scale, Values
 
-JOBS, BACK = "benchmark-jobs", "benchmark-back"
+JOBS, BACK, SHARED = "benchmark-jobs", "benchmark-back", "benchmark-shared"
 PREFETCH = 500
 MOST = 100_000  # messages counted
 
@@ -101,3 +104,41 @@ def round_trip(scale: Scale) -> Values:
         other.hear()
         with Running(travel, port, trips + warm_up) as traveller:
             return percentiles(finish(traveller, other)[warm_up:])
+
+
+def share(say: Say, port: int, pushers: int) -> Share:
+    """A worker. What it was sent beyond its stop goes back to the queue when its connection ends."""
+    done, first = 0, 0.0
+    with _connect(port) as connection:
+        channel = connection.channel()
+        channel.queue_declare(SHARED)
+        channel.basic_qos(prefetch_count=PREFETCH)
+        say("open")
+        for method, _, body in channel.consume(SHARED):
+            stop = "stop" in msgpack.unpackb(body)
+            channel.basic_ack(method.delivery_tag)
+            if stop:
+                break
+            first = first or time.monotonic()
+            done += 1
+        last = time.monotonic()
+        channel.cancel()
+        return Share(done, first, last)
+
+
+def push_shared(say: Say, port: int, said: Sequence[Any], count: int, pushers: int) -> None:
+    pack = msgpack.Packer(autoreset=True).pack
+    with _connect(port) as connection:
+        channel = connection.channel()
+        for _ in range(count):
+            channel.basic_publish("", SHARED, pack(READING))
+        for _ in range(len(said) // pushers):
+            channel.basic_publish("", SHARED, pack(STOP))
+
+
+def one_to_four(scale: Scale) -> Values:
+    return sharing.shared(scale, 1, share, push_shared, servers.port_of("rabbitmq"), most=MOST)
+
+
+def four_to_four(scale: Scale) -> Values:
+    return sharing.shared(scale, 4, share, push_shared, servers.port_of("rabbitmq"), most=MOST)

@@ -6,17 +6,22 @@ Commands go in pipelines of 500, because one by one each waits for the server's 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import msgpack
 import redis
 
-from benchmarks import fan, servers
+from benchmarks import fan, servers, sharing
 from benchmarks.alternatives.figures import percentiles
 from benchmarks.process import Running, Say, finish
+from benchmarks.sharing import STOP, Share
 from benchmarks.workload import READING, Scale, Values
 
-THERE, BACK, JOBS, GROUP = "there", "back", "jobs", "workers"
+THERE, BACK, JOBS, SHARED, GROUP = "there", "back", "jobs", "shared", "workers"
 PIPELINE = 500
 
 
@@ -132,3 +137,52 @@ def fan_out(scale: Scale) -> Values:
 
 def fan_in(scale: Scale) -> Values:
     return fan.fan_in(scale, receive, send, servers.port_of("redis"))
+
+
+def share(say: Say, port: int, pushers: int) -> Share:
+    """A worker of the group. Of the stops it reads at once it puts back all but its own."""
+    done, first, last = 0, 0.0, 0.0
+    with _connect(port) as client, client.pipeline(transaction=False) as acks:
+        me = f"worker-{os.getpid()}"
+        _prepare(client)
+        say("open")
+        stops = 0
+        while not stops:
+            for _, messages in client.xreadgroup(GROUP, me, {SHARED: ">"}, count=PIPELINE, block=1_000):
+                first = first or time.monotonic()
+                for id, fields in messages:
+                    if "stop" in msgpack.unpackb(fields[b"d"]):
+                        stops += 1
+                    else:
+                        done += 1
+                    acks.xack(SHARED, GROUP, id)
+                acks.execute()
+                last = time.monotonic()
+        for _ in range(stops - 1):
+            client.xadd(SHARED, {"d": msgpack.packb(STOP)})
+    return Share(done, first if done else 0.0, last)
+
+
+def _prepare(client: redis.Redis) -> None:
+    """The stream and its group, whoever is first; there is nothing in it after a round."""
+    with contextlib.suppress(redis.ResponseError):  # the group is there
+        client.xgroup_create(SHARED, GROUP, id="$", mkstream=True)
+
+
+def push_shared(say: Say, port: int, said: Sequence[Any], count: int, pushers: int) -> None:
+    pack = msgpack.Packer(autoreset=True).pack
+    with _connect(port) as client, client.pipeline(transaction=False) as pipeline:
+        for number in range(1, count + 1):
+            pipeline.xadd(SHARED, {"d": pack(READING)})
+            if number % PIPELINE == 0 or number == count:
+                pipeline.execute()
+        for _ in range(len(said) // pushers):
+            client.xadd(SHARED, {"d": pack(STOP)})
+
+
+def one_to_four(scale: Scale) -> Values:
+    return sharing.shared(scale, 1, share, push_shared, servers.port_of("redis"))
+
+
+def four_to_four(scale: Scale) -> Values:
+    return sharing.shared(scale, 4, share, push_shared, servers.port_of("redis"))

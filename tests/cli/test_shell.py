@@ -200,6 +200,33 @@ def test_a_thousand_lines_pass_a_queue_whole_and_in_order(shell: Shell, start: S
     assert output.split() == [str(number) for number in range(1, 1001)]
 
 
+def test_two_services_each_get_what_is_published_and_one_that_comes_again_goes_on(shell: Shell, start: Start) -> None:
+    mailer, audit = (
+        start(f"zq pull {name} --topic 'orders/**' --topic bills -n 2 --json") for name in ("mailer", "audit")
+    )
+    with zq.Peer("test") as peer, peer.publisher("orders/new") as publisher, peer.publisher("bills") as bills:
+        publisher.wait_for_subscribers(2, timeout=DEADLINE)
+        publisher.send("one")
+        bills.send("two")
+        for pull in (mailer, audit):
+            code, output, errors = ended(pull)
+            assert (code, errors) == (0, "")
+            rows = {
+                (row["topic"], row["queue"] in ("mailer", "audit"), row["data"])
+                for row in map(json.loads, output.splitlines())
+            }
+            assert rows == {("orders/new", True, "one"), ("bills", True, "two")}  # of two topics in any order
+        publisher.send("three")
+        for name in ("mailer", "audit"):
+            assert shell(f"zq pull {name} --topic 'orders/**' --topic bills -n 1").stdout == "three\n"
+
+
+def test_a_topic_that_is_none_is_a_usage_error(shell: Shell) -> None:
+    pull = shell("zq pull mailer --topic 'orders/'")
+    assert pull.returncode == 2
+    assert "filter 'orders/'" in pull.stderr
+
+
 def test_push_waits_for_a_puller_that_comes_later(shell: Shell, start: Start) -> None:
     push = start("zq push jobs a b c")
     assert push.stderr is not None
@@ -347,7 +374,13 @@ def test_push_names_what_nobody_could_process(shell: Shell, start: Start) -> Non
 
 @pytest.mark.parametrize(
     "line",
-    ["zq push jobs x --max-attempts 0", "zq pull jobs --work-timeout 0", "zq dead ls jobs.dead", "zq dead purge"],
+    [
+        "zq push jobs x --max-attempts 0",
+        "zq push jobs x --ttl 1 --delay 5",
+        "zq pull jobs --work-timeout 0",
+        "zq dead ls jobs.dead",
+        "zq dead purge",
+    ],
 )
 def test_wrong_usage_of_attempts_and_dead_letters(shell: Shell, line: str) -> None:
     assert shell(line).returncode == 2

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from tests.lan.lan import Lan
+from tests.waiting import eventually
 
 START = 10.0  # s; it takes one to find out that its name is free
 BROWSE = 10.0  # s; a browse that ends by itself takes one or two
@@ -79,11 +79,10 @@ class Avahi:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + START
-        while "startup complete" not in (told := (self._directory / "log").read_text()):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"avahi does not start: {told}")
-            time.sleep(0.05)
+        log = self._directory / "log"
+        eventually(lambda: "startup complete" in log.read_text() or self._process.poll() is not None, START)
+        if self._process.poll() is not None:
+            raise RuntimeError(f"avahi does not start: {log.read_text()}")
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -145,7 +145,7 @@ def meeting(hosts: int, quiet: float = QUIET) -> list[Figure]:
 
 def settle_down(lan: Lan) -> tuple[float, int]:
     """When the first announcements are over, and the packets until then."""
-    time.sleep(3.0)
+    time.sleep(3.0)  # a measurement: packets of the announcements are not those of idle peers
     return time.monotonic(), lan.packets()
 
 
@@ -199,7 +199,7 @@ def partition() -> list[Figure]:
         third, fourth = (Neighbour(lan, host, OPTIONS) for host in (3, 4))
         first.sees(third)
         second.sees(fourth)
-        time.sleep(PARTITION)
+        time.sleep(PARTITION)  # what is measured is what happens after so long a partition
         healed = time.monotonic()
         lan.heal()
         exchange([first, second], "healed")

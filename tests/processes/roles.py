@@ -73,6 +73,20 @@ def work(options: dict[str, Any], name: str, journal: str, seconds: float, repor
 
 
 @role
+def serve(options: dict[str, Any], name: str, topics: list[str], journal: str) -> None:
+    """A replica of a service whose queue is bound to topics; SIGTERM ends it in good order."""
+    written = Journal(journal)
+
+    def handle(message: zq.Message) -> None:
+        written.add("began", message.data, message.attempt, message.redelivered)
+        written.add("done", message.data)
+
+    with zq.Peer(**options) as peer, peer.puller(name, topics=topics) as puller:
+        say(peer.id.hex())
+        puller.run(handle)
+
+
+@role
 def answer(options: dict[str, Any], service: str, journal: str, stuck: int) -> None:
     """Replies to each request with its data; gets stuck in the request that is `stuck`, and says so."""
     written = Journal(journal)

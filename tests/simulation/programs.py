@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgpack
@@ -13,6 +14,7 @@ from zq.core.node import Stream
 from zq.core.outgoing import Item, size_of
 from zq.core.pulling import Settled
 from zq.core.reception import INHERIT_PATIENCE
+from zq.core.topics import Topic
 from zq.info import Gap
 from zq.message import DELAY, TTL
 from zq.testing import SimulatedPeer
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 NO_ROOM = 0.03  # s until a sender that found no room looks again
+STEADY = 2.0  # times the latency at most between two messages of a steady sender: one is always under way
 OUTCOMES = {"nacked": NACKED, "rejected": REJECTED, "returned": RETURNED}
 WORKERS = ("fast", "slow", "rarely", "moody", "hoarder")
 READERS = ("fast", "fast", "slow", "rarely")
@@ -67,7 +70,10 @@ class Program:
 
 
 class Sender(Program):
-    """Sends `total` messages in bursts with pauses between them."""
+    """Sends `total` messages in bursts with pauses between them, or *steadily*: one after another.
+
+    Only a steady sender has something new to send while what it has sent is under way, lost or late.
+    """
 
     stream: Stream
 
@@ -75,13 +81,14 @@ class Sender(Program):
         super().__init__(world, peer)
         self.number = len(world.oracle.streams)
         self.left = total
+        self._steady = self.random.random() < 0.4
         self._burst = 0
 
     def step(self) -> None:
         if not self.active or not self.left:
             return
         if not self._burst:
-            self._burst = min(self.random.choice((1, 1, 2, 5, 30)), self.left)
+            self._burst = 1 if self._steady else min(self.random.choice((1, 1, 2, 5, 30)), self.left)
         outgoing = self.stream.outgoing  # type: ignore[union-attr]
         while self._burst and len(outgoing.items) < outgoing.limit:
             body = self.message()
@@ -94,7 +101,13 @@ class Sender(Program):
             self._burst -= 1
             self.left -= 1
         self.peer.touch(self.stream)
-        self.later(NO_ROOM if self._burst else self.random.choice((0.0, 0.001, 0.05, 0.4)) * self.random.random())
+        self.later(NO_ROOM if self._burst else self._pause())
+
+    def _pause(self) -> float:
+        longest = (
+            STEADY * self.world.network.weather.latency if self._steady else self.random.choice((0.0, 0.001, 0.05, 0.4))
+        )
+        return longest * self.random.random()
 
     def message(self) -> bytes:
         """The next one."""
@@ -164,6 +177,7 @@ class Publisher(Sender):
         self.news = News(peer, topic)
         world.oracle.streams.append(self.news)
         patience = self.random.choice((0.0, 0.3, 1.0, math.inf))
+        world.oracle.publishes(self.news)
         self.stream = peer.node.publish_topic(topic, retain=self.random.random() < 0.3, patience=patience)
         peer.touch()
         self.later(self.random.uniform(0, 0.5))
@@ -173,8 +187,10 @@ class Publisher(Sender):
 
     @property
     def done(self) -> bool:
-        topic = self.stream
-        return not topic.outgoing.items and topic.arrived_everywhere(topic.head)  # type: ignore[union-attr]
+        topic, bindings = self.stream, self.peer.node.bindings
+        assert isinstance(topic, Topic)
+        confirmed = bindings.is_confirmed(topic, {}) and not bindings.is_pending()
+        return not topic.outgoing.items and topic.arrived_everywhere(topic.head) and confirmed
 
 
 def with_extra(body: bytes, plan: Plan) -> bytes:
@@ -258,9 +274,14 @@ class Taker(Program):
 
 
 class Puller(Taker):
-    def __init__(self, world: World, peer: SimulatedPeer, queue: str, behaviour: str) -> None:
+    def __init__(
+        self, world: World, peer: SimulatedPeer, queue: str, behaviour: str, filters: Sequence[Filter] = ()
+    ) -> None:
         super().__init__(world, peer, behaviour)
+        self.queue = queue
         self.worker = Worker(peer, queue)
+        if filters:
+            self.worker.matches = lambda topic: any(filter.matches(topic) for filter in filters)
         world.oracle.workers.append(self.worker)
         self.held: list[tuple[Batch, int, bytes]] = []
         self.inbox = Inbox(self.woken)
@@ -268,7 +289,16 @@ class Puller(Taker):
         size = ITEM.size * self.random.choice((1, 3, 1_000_000))
         limit = self.random.choice((None, None, None, 0.2, 1.0))
         self.worker.hurried = limit is not None
-        self.stream = peer.node.pull(queue, self.inbox, prefetch=self.prefetch, prefetch_bytes=size, work_timeout=limit)
+        self.stream = core = peer.node.pull(
+            queue,
+            self.inbox,
+            prefetch=self.prefetch,
+            prefetch_bytes=size,
+            work_timeout=limit,
+            topics=filters,
+            now=peer.clock(),
+        )
+        self.worker.id, self.worker.since = core.id, world.network.now
         peer.touch()
 
     def step(self) -> None:
@@ -280,7 +310,7 @@ class Puller(Taker):
                 assert isinstance(batch, Batch)
                 self.ttl = None
                 item = self.item(batch)
-                self.world.oracle.worked(self.worker, item, batch.attempt, batch.redelivered, self.ttl)
+                self.world.oracle.worked(self.worker, item, batch.attempt, batch.redelivered, batch.topic, self.ttl)
                 if self.world.killed_by(self, item):
                     return
                 self.held.append((batch, self.place, item))

@@ -13,10 +13,11 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-from tests.simulation.oracle import Oracle, Work, check
+from tests.simulation.bound import BOUND_QUEUES, BoundPuller, bind, look, roll
+from tests.simulation.oracle import Oracle, Violation, Work, check
 from tests.simulation.programs import FILTERS, READERS, TOPICS, WORKERS, Program, Publisher, Puller, Pusher, Subscriber
 from tests.simulation.rest import check_rest
-from zq.core import inbox, inquiry, line, outbox, outgoing, pulling, reception, topics
+from zq.core import binding, inbox, inquiry, line, outbox, outgoing, pulling, reception, topics
 from zq.core.account import add_up
 from zq.core.dead import dead_queue_of, item_of
 from zq.core.outbox import RETRIED, Outbox
@@ -31,6 +32,7 @@ from zq.wire.names import DEAD
 
 DRAIN = 90.0  # s in which all must be done after the last fault
 REST = 20.0  # s after which all timers have run out; a head is repeated every 5 s
+ASKED = 8  # turns until somebody asks for the ledger, which is a step of the node's own
 LEAVING = 3.0  # s a peer that leaves waits for what it has sent
 QUEUES = ("jobs", "mail")
 MISSING = ("gap", "unknown", "rejected", "dead", "expired", "forgotten", "purged")  # reasons
@@ -67,6 +69,8 @@ def limits(draw: random.Random) -> Iterator[bool]:
         (line, "BATCH_MESSAGES", draw.choice((1, 4, 512))),
         (pulling, "SETTLED_ROWS", draw.choice((2, 1_000))),
         (pulling, "REFUSED_ROWS", draw.choice((1, 200))),
+        (binding, "BOUND_WINDOW", draw.choice((1, 10, 16_384))),
+        (binding, "BOUND_BYTES", draw.choice((60, 64 << 20))),
         (inquiry, "ROWS", draw.choice((1, 3, 200))),
     ]
     with mock.patch.multiple(outbox, PILE_MESSAGES=small[7][2]):
@@ -96,10 +100,16 @@ class World:
         self._every = 1 if seed % EXACT == 0 else SAMPLED
         self._ambushes = 0  # work connections to be reset as soon as they carry something
         self._quiet = False
+        self._binds = self.random.random() < 0.5  # queues to topics, as some programs do
         self._looked_at: dict[Outbox, int] = {}  # dead letters: how many had been taken
 
     def named(self, id: bytes) -> SimulatedPeer:
         return self._names[id]
+
+    @property
+    def is_quiet(self) -> bool:
+        """No more faults."""
+        return self._quiet
 
     @property
     def running(self) -> list[SimulatedPeer]:
@@ -119,9 +129,12 @@ class World:
 
     def _after_turn(self, peer: SimulatedPeer) -> None:
         self._turns += 1
+        look(self, peer)
         self.look_for_the_dead(peer)
         if self._turns % self._every == 0:
             self.check_ledger(peer)
+        else:
+            self.check_counters(peer)
         if self._ambushes and not self._quiet:
             latency = self.network.weather.latency
             for connection in peer.connections.values():
@@ -130,9 +143,18 @@ class World:
                     self.network.after(self.random.uniform(0, 2 * latency), partial(self.network.reset, connection))
                     return
 
+    def check_counters(self, peer: SimulatedPeer) -> None:
+        """The ledger as it stands between two turns: asking for it lets the node look at its inboxes first."""
+        node = peer.node
+        for rows in (node.pushing.ledger(), node.pulling.ledger(), node.receptions.ledger()):
+            for row in rows:
+                if not row.balanced:
+                    raise Violation(f"the ledger of {peer.name} does not balance: {row}")
+
     def check_ledger(self, peer: SimulatedPeer) -> None:
         ledger = peer.node.ledger(peer.clock())
-        check(ledger.balanced, f"the ledger of {peer.name} does not balance: {ledger}")
+        if not ledger.balanced:
+            raise Violation(f"the ledger of {peer.name} does not balance: {ledger}")
         pullers = [program for program in self.of(peer) if isinstance(program, Puller)]
         for row, core in zip(ledger.pulled, peer.node.pulling, strict=True):
             program = next(program for program in pullers if program.stream is core)
@@ -175,7 +197,9 @@ class World:
             for piece in peer.node.pushing.held(letters) if letters.taken != self._looked_at.get(letters) else ():
                 body, extra = split(item_of(piece))
                 headers = dict(zip(extra[HEADERS][::2], extra[HEADERS][1::2], strict=True))
-                self.oracle.buried(bytes(body), [failure.outcome for failure in history_of(headers)])
+                self.oracle.buried(
+                    bytes(body), letters.queue.removesuffix(DEAD), [failure.outcome for failure in history_of(headers)]
+                )
             self._looked_at[letters] = letters.taken
 
     def try_again(self, queue: str) -> None:
@@ -183,12 +207,12 @@ class World:
         for peer in self.running:
             letters = peer.node.pushing.find(dead_queue_of(queue))
             for piece in peer.node.pushing.held(letters) if letters is not None else ():
-                self.oracle.tried_again(bytes(split(item_of(piece))[0]))
+                self.oracle.tried_again(bytes(split(item_of(piece))[0]), queue)
         self._looked_at.clear()
 
     def killed_by(self, program: Puller, item: bytes) -> bool:
         """A message may kill the process that takes it, before its engine has told anybody that it came."""
-        _, number, work, _ = self.oracle.job(item)
+        _, number, work, _ = self.oracle.job(item, program.queue)
         peer = program.peer
         others = [other for other in self.running if other is not peer and other not in self.leaving]
         if self._quiet or number != work.poison or peer in self.leaving or not others:
@@ -218,6 +242,8 @@ class World:
         peer = self.network.peer(f"p{len(self.network.peers)}", endpoint=endpoint)
         self._names[peer.id] = peer
         roles = [self.add_pusher, self.add_puller, self.add_publisher, self.add_subscriber]
+        if self._binds:
+            roles += [partial(bind, self), self.add_publisher]  # two topics of one peer share a queue
         for role in self.random.sample(roles, self.random.choice((1, 2, 3))):
             role(peer)
         return peer
@@ -228,7 +254,7 @@ class World:
     def add_pusher(self, peer: SimulatedPeer) -> None:
         queue = self.random.choice((QUEUES[0], *QUEUES))
         if not any(isinstance(each, Pusher) and each.queue == queue and not each.closed for each in self.of(peer)):
-            self.programs.append(Pusher(self, peer, queue, self._amount()))
+            self.programs.append(Pusher(self, peer, queue, 2 * self._amount()))
 
     def add_puller(self, peer: SimulatedPeer) -> None:
         queue = self.random.choice((QUEUES[0], *QUEUES))
@@ -258,10 +284,12 @@ class World:
             self._partition,
             self._partition,
             self._kill,
-            self._kill,
+            self._kill_at_work,
+            self._kill_at_work,
             self._stop,
             self._slow_link,
             self._leave,
+            lambda: self._quiet or roll(self),
         ]
         changes = [
             self._ask_for_the_dead,
@@ -271,8 +299,12 @@ class World:
             self._open_one,
             self._open_one,
         ]
-        for _ in range(self.random.choice((0, 1, 2, 4, 6, 10))):
+        for _ in range(self.random.choice((0, 1, 3, 6, 10, 16))):
             self.network.after(span * self.random.random(), partial(self._disturb, self.random.choice(faults)))
+        if self.random.random() < 0.5:
+            self.network.after(
+                0.0, partial(self._disturb, self._ambush)
+            )  # queues are short: most of what is lost under way is lost so
         for _ in range(self.random.choice((0, 1, 3))):
             self.network.after(span * self.random.random(), self.random.choice(changes))
 
@@ -294,11 +326,12 @@ class World:
             self.network.reset(self.random.choice(busy or connections))
 
     def _storm(self) -> None:
+        self._ambushes += 2
         for _ in range(self.random.randint(3, 12)):
             self.network.after(self.random.uniform(0, 0.3), self._reset)
 
     def _ambush(self) -> None:
-        self._ambushes += self.random.randint(1, 4)
+        self._ambushes += self.random.randint(1, 20)
 
     def _reset_all(self) -> None:
         for peer in self._some():
@@ -311,8 +344,23 @@ class World:
             self.network.sever(*pair, one_way=self.random.random() < 0.3)
             self.network.after(self.random.uniform(0.2, 8), lambda: self.network.heal(*pair))
 
-    def _kill(self) -> None:
-        if len(self.running) > 1 and (peer := self._one()):
+    def _kill_at_work(self) -> None:
+        """A worker with something in hand, as soon as there is one."""
+        if self._quiet:
+            return
+        busy = [
+            program.peer
+            for program in self.programs
+            if isinstance(program, Puller) and (program.held or program.inbox.arrived)
+        ]
+        busy = [peer for peer in busy if peer.alive and peer not in self.leaving]
+        if busy:
+            self._kill(self.random.choice(busy))
+        else:
+            self.network.after(0.005, self._kill_at_work)
+
+    def _kill(self, victim: SimulatedPeer | None = None) -> None:
+        if len(self.running) > 1 and (peer := victim or self._one()):
             self.network.kill(peer, vanish=self.random.random() < 0.3)
             self.oracle.died(peer)
             if self.random.random() < 0.5:
@@ -338,12 +386,16 @@ class World:
     def _open_one(self) -> None:
         for peer in self._some():
             if peer.stopped_at is None:
-                self.random.choice((self.add_puller, self.add_subscriber, self.add_publisher, self.add_pusher))(peer)
+                programs = [self.add_puller, self.add_subscriber, self.add_publisher, self.add_pusher]
+                self.random.choice([*programs, partial(bind, self)] if self._binds else programs)(peer)
 
     def _ask_for_the_dead(self) -> None:
         for peer in self._some():
             if peer.stopped_at is None:
-                action, queue = self.random.choice((LIST, RETRY, RETRY, PURGE)), self.random.choice(QUEUES)
+                action, queue = (
+                    self.random.choice((LIST, RETRY, RETRY, PURGE)),
+                    self.random.choice((*QUEUES, *BOUND_QUEUES)),
+                )
                 for holder in self.running:
                     self.look_for_the_dead(holder)
                 if action == RETRY:
@@ -376,6 +428,8 @@ class World:
             for program in self.of(peer):
                 if isinstance(program, Publisher) and program.done:
                     program.news.flushed = {self.named(peer) for peer in program.stream.followers}  # type: ignore[union-attr]
+            if done and closed:
+                self.oracle.leaves(peer)
             self.oracle.died(peer)
             peer.node.meeting.say_goodbye()
             self.network.kill(peer, linger=True)
@@ -411,7 +465,8 @@ class World:
                     network.heal(one, other)
                     network.slow(one, other, 0.0)
         queues = {stream.queue for stream in self.oracle.streams if isinstance(stream, Work) and stream.alive}
-        for queue in sorted(queues):
+        queues |= {program.queue for program in self.programs if isinstance(program, BoundPuller)}
+        for queue in sorted(queues) if self.running else ():
             peer = self.random.choice(self.running)
             if peer in self.leaving:
                 peer = self.start()
@@ -439,9 +494,10 @@ class World:
         ]
 
     def _check_end(self) -> None:
-        for program in self.programs:
-            if isinstance(program, Pusher) and program.peer.alive:
-                self.oracle.check_expired(program.number, program.stream.expired)  # type: ignore[union-attr]
+        pushers = [program for program in self.programs if isinstance(program, Pusher) and program.peer.alive]
+        for core in {program.stream for program in pushers}:  # a binding keeps it when one closes, for the next
+            works = [program.work for program in pushers if program.stream is core]
+            self.oracle.check_expired(works, core.expired)  # type: ignore[union-attr]
         for peer in self.running:
             self.check_ledger(peer)
             rows = peer.node.ledger(peer.clock()).subscribed
@@ -452,7 +508,8 @@ class World:
         self._check_account()
         if self.running:
             self._check_list_of_the_dead()
-            self._check_another_round(self.random.choice(QUEUES))
+            for queue in sorted({*QUEUES, *BOUND_QUEUES}):
+                self._check_another_round(queue)
             self._check_account()
 
     def _check_account(self) -> None:

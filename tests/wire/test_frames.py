@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from zq.wire import frames
 from zq.wire.batch import (
     BATCH,
+    NAMED,
     PARTS,
     REDELIVERED,
     REPORT,
@@ -24,6 +25,7 @@ from zq.wire.batch import (
     decode_topic,
     encode_batch,
     encode_topic,
+    split,
     topic_prefix,
 )
 from zq.wire.body import Body, address, decode_addressed
@@ -61,18 +63,31 @@ BODIES: list[tuple[Body, str]] = [
             [["jobs", 2, 0.5]],
             [["mail", PULLER]],
             [["sum", PULLER]],
+            [["mail", PULLER, ["a/*"]]],
+            ["old"],
             [[1, "jobs", PULLER, PULLER, 2, 1]],
             [[0, "a/b", "gap", 3]],
         ),
-        "45" + "62" * 16 + "61" * 16 + "9903c4086e6f6e63652d30319193a4612f2a2acbbff0000000000000019192a3612f6207"
+        "45" + "62" * 16 + "61" * 16 + "9b03c4086e6f6e63652d30319193a4612f2a2acbbff0000000000000019192a3612f6207"
         "9193a46a6f627302cb3fe00000000000009192a46d61696cc410"
         + "70" * 16
         + "9192a373756dc410"
         + "70" * 16
+        + "9193a46d61696cc410"
+        + "70" * 16
+        + "91a3612f2a91a36f6c64"
         + "919601a46a6f6273"
         + 2 * ("c410" + "70" * 16)
         + "0201"
-        "919400a3612f62a367617003",
+        + "919400a3612f62a367617003",
+    ),
+    (
+        frames.Binding("mail", PULLER, 1.5),
+        "62" + "62" * 16 + "61" * 16 + "93a46d61696cc410" + "70" * 16 + "cb3ff8000000000000",
+    ),
+    (
+        frames.Since("mail", PULLER, -1.5),
+        "64" + "62" * 16 + "61" * 16 + "93a46d61696cc410" + "70" * 16 + "cbbff8000000000000",
     ),
     (
         frames.Peers([[PULLER, ["tcp://a:1", "tcp://b:1"]]]),
@@ -198,6 +213,46 @@ def test_bytes_of_a_batch() -> None:
     assert header == HEADER
     assert (batch.first, batch.last, batch.attempt, batch.redelivered) == (5, 7, 2, True)
     assert [batch.identify(index) for index in range(3)] == [f"{A.hex()}-{number}" for number in (100, 101, 200)]
+
+
+def test_bytes_of_a_batch_of_a_topic() -> None:
+    """The flag NAMED, and before the messages the topic's name and a zero."""
+    golden = BATCH_FRAME.replace(b"\x02\x04", b"\x02\x14", 1).replace(b"\x91\x01", b"a/b\x00\x91\x01", 1)
+    header = HEADER._replace(flags=REDELIVERED | NAMED)
+    frame = encode_batch(header, RUNS, [b"\x91\x01", b"\x91\x02", b"\x91\x03"], "a/b")
+    assert frame.hex() == golden.hex()
+    decoded, batch = decode_batch((frame,))
+    assert (decoded, batch.topic, bytes(batch.body)) == (header, "a/b", b"\x91\x01\x91\x02\x91\x03")
+
+
+@pytest.mark.parametrize(
+    "name", [b"", b"a/b", b"\0", b"a//b\0", b"**\0", b"\xc3\xa9\0", b"a" * 256 + b"\0"], ids=lambda name: repr(name)[:9]
+)
+def test_a_batch_of_what_is_no_topic_is_malformed(name: bytes) -> None:
+    header = HEADER._replace(flags=NAMED)
+    with pytest.raises(Malformed):
+        decode_batch((encode_batch(header, RUNS, [name + b"\x91\x01\x91\x02\x91\x03"]),))
+
+
+def test_a_body_is_split_into_its_messages() -> None:
+    items = [b"\x01", b"\x92\xa1a\xc0", b"\xc4\x02ab"]
+    assert split(memoryview(b"".join(items)), 3) == items
+    for count, body in ((2, b"\x01"), (1, b"\x01\x02"), (1, b"\xc4\x05a"), (1, b"\xc1")):
+        with pytest.raises(Malformed):
+            split(body, count)
+
+
+@pytest.mark.parametrize("appended", range(6), ids=["none", "replies", "binds", "unbinds", "lags", "drops"])
+def test_an_entry_of_an_earlier_version_has_nothing_of_what_was_appended(appended: int) -> None:
+    """Replies, binds, unbinds, lags and drops, in this order."""
+    frame = bytearray(frames.Entry(1, NONCE, [], [], [], []).encode(B, A))
+    assert frame[33] == 0x9B
+    frame[33] -= 5 - appended
+    del frame[len(frame) - (5 - appended) :]
+    entry = frames.Entry.decode(bytes(frame[33:]))
+    assert entry == frames.Entry(1, NONCE, [], [], [], [])
+    assert [entry.replies, entry.binds, entry.unbinds, entry.lags, entry.drops] == [[]] * 5
+    assert frames.Entry.FIELDS[6:] == ("replies", "binds", "unbinds", "lags", "drops")
 
 
 def test_bytes_of_a_fence() -> None:

@@ -110,10 +110,10 @@ def raw(message: Message) -> bytes:
 
 def fields(message: Message) -> dict[str, Any]:
     """All that is known about a message, ready for `to_json`."""
-    where = {"topic": message.topic} if message.queue is None else {"queue": message.queue}
+    where = {"topic": message.topic, "queue": message.queue}  # both where the queue is bound to the topic
     if message.service is not None:
         where = {"service": message.service}
-    return where | {
+    return {name: value for name, value in where.items() if value is not None} | {
         "data": message.data,
         "id": message.id,
         "sender": message.sender.hex(),

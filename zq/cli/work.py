@@ -54,6 +54,8 @@ def push(
     then nobody but this command holds them. Without a puller it waits for one; with --timeout it ends with 3 and says
     how many are undelivered. Messages that nobody could process are named at the end, and the command ends with 1.
     """
+    if ttl is not None and delay is not None and ttl < delay:
+        raise zq.Refused(f"--ttl {ttl:g} is over before --delay {delay:g} is: nobody would ever get a message")
     complaints = Complaints()
     options: dict[str, Any] = {"key": key, "lane": lane or "normal", "ttl": ttl, "delay": delay or 0.0}
     with peer:
@@ -136,6 +138,13 @@ class Pushing:
 
 @click.command()
 @click.argument("queue")
+@click.option(
+    "--topic",
+    "topics",
+    metavar="FILTER",
+    multiple=True,
+    help="QUEUE has what is published on the topics that match, too. May be given several times.",
+)
 @parameters.rendering(only_data)
 @parameters.ending
 @click.option(
@@ -147,6 +156,7 @@ class Pushing:
 @connection.options
 def pull(
     queue: str,
+    topics: tuple[str, ...],
     render: Render,
     count: int | None,
     timeout: float | None,
@@ -155,9 +165,12 @@ def pull(
 ) -> int:
     """Take messages from QUEUE, print them, and acknowledge each once it is printed.
 
+    With --topic every message published on a topic that matches FILTER goes to one of those who pull from QUEUE, now
+    or within the next minute: whoever takes its place goes on.
+
     A message that cannot be printed, because the reader of the pipe has left, goes to somebody else. Prefer -n 3 to
     `| head -n 3`: what fits into the pipe counts as printed.
     """
     prefetch = min(count, LARGEST_PREFETCH) if count is not None else None
-    with peer, peer.puller(queue, prefetch=prefetch, work_timeout=work_timeout) as puller:
+    with peer, peer.puller(queue, prefetch=prefetch, work_timeout=work_timeout, topics=topics) as puller:
         return show(puller, render, count=count, timeout=timeout)

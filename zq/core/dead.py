@@ -74,9 +74,8 @@ def _enter(outbox: Outbox, item: bytes, piece: Piece, flags: int, now: float, pl
     """One message more for the outbox, in front, as it is not new; whatever the window says."""
     size = len(item) + sum(memoryview(part).nbytes for part in piece.chunk.parts)
     run = piece.run()
-    chunk = Chunk(
-        outbox.taken + 1, [item], piece.chunk.parts, size, flags, Run(run.origin, run.first, 1, run.time), now
-    )
+    run = Run(run.origin, run.first, 1, run.time)
+    chunk = Chunk(outbox.taken + 1, [item], piece.chunk.parts, size, flags, run, now, topic=piece.chunk.topic)
     outbox.put_again(Piece(chunk, 0, 1, redelivered=True, alone=piece.alone), plan)
 
 

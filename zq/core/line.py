@@ -63,6 +63,18 @@ class Line:
         self.again.remove(piece)
         self.ready -= piece.count
 
+    def give_up(self) -> list[Piece]:
+        """Takes out what came from topics, oldest first."""
+        given_up: list[Piece] = []
+        for pieces in (self.again, self.fresh):
+            left: list[Piece] = []
+            for piece in pieces:
+                (left if piece.chunk.topic is None else given_up).append(piece)
+            pieces.clear()
+            pieces.extend(left)
+        self.ready -= sum(piece.count for piece in given_up)
+        return given_up
+
     def expire(self, piece: Piece) -> None:
         """Its place is OVER: it is passed over from now on."""
         self.ready -= piece.count

@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from zq.core.asking import Questions
+from zq.core.binding import Bindings
 from zq.core.departures import Departures
-from zq.core.endpoints import at_host_of
+from zq.core.endpoints import at_host_of, is_local
 from zq.core.gossip import Gossip
 from zq.core.hearing import Hearing
 from zq.core.inbox import Inbox, SubscriptionInbox
@@ -103,6 +104,8 @@ class Node:
             tell=on_trouble,
         )
         self.pulling = Pulling(self.timers, self._send, self._session_of, on_trouble)
+        self.bindings = Bindings(self.timers, self._send, self.topics, self.pushing, self._offer_again, on_trouble)
+        self._unbinds: dict[str, None] = {}
         self.inquiries = Inquiries(self.timers, self._send)
         self.answers = Answers(self.pushing)
         carry = (self._send_single, self._send, self._generation_of)
@@ -135,6 +138,7 @@ class Node:
         topic = next((topic for topic in self.topics if topic.name == name), None)
         if topic is None:
             topic = self.topics.open(name, retain=retain, patience=patience)
+            self.bindings.on_topic(topic)
         topic.retain, topic.patience = retain, patience
         self.open_topics[topic] = None
         self._entry_dirty = True
@@ -158,10 +162,14 @@ class Node:
         self, queue: str, *, window: int, window_bytes: int, max_attempts: int = MAX_ATTEMPTS, now: float
     ) -> Outbox:
         self._entry_dirty = True
-        return self.pushing.open(queue, window=window, window_bytes=window_bytes, max_attempts=max_attempts, now=now)
+        bound = self.bindings.adopt(queue, window=window, window_bytes=window_bytes, max_attempts=max_attempts, now=now)
+        return bound or self.pushing.open(
+            queue, window=window, window_bytes=window_bytes, max_attempts=max_attempts, now=now
+        )
 
     def unpush(self, outbox: Outbox) -> None:
-        self.pushing.close(outbox)
+        if not self.bindings.keep(outbox):
+            self.pushing.close(outbox)
         self._entry_dirty = True
 
     def pull(
@@ -172,7 +180,10 @@ class Node:
         prefetch: int | None,
         prefetch_bytes: int,
         work_timeout: float | None = None,
+        topics: Iterable[Filter] = (),
+        now: float = 0.0,
     ) -> Puller:
+        """With `topics` the queue is bound to them; it counts from `now` on."""
         self._entry_dirty = True
         return self.pulling.open(
             self._draw(16),
@@ -181,6 +192,8 @@ class Node:
             prefetch=prefetch,
             prefetch_bytes=prefetch_bytes,
             work_timeout=work_timeout,
+            filters=topics,
+            now=now,
         )
 
     def inquire(self, action: int, queue: str, ids: Sequence[str], now: float) -> Inquiry:
@@ -190,6 +203,19 @@ class Node:
 
     def stop_pulling(self, puller: Puller, now: float) -> None:
         self.pulling.close(puller, now)
+        self._entry_dirty = True
+
+    def unbind(self, queue: str, now: float) -> int:
+        """Its pullers here are closing; publishers need not hold for it any more if nobody else binds it. Returns the
+        version of the entry that says so (see `has_entries`), until `unbound` is called."""
+        self._unbinds[queue] = None
+        return self.ask_for_entries(now)
+
+    def unbound(self, queue: str) -> None:
+        self._unbinds.pop(queue, None)
+        self._entry_dirty = True
+
+    def _offer_again(self) -> None:
         self._entry_dirty = True
 
     def reply_to(self, service: str, inbox: RequestInbox) -> Replier:
@@ -358,11 +384,13 @@ class Node:
             if frame.sender == self.card.id:
                 return True
             remote = self.meeting.roster.get(frame.sender)
+            if remote is not None and remote.state is Life.FOUND:
+                # Early: it may have met us before we have met it. What counts is said again.
+                return isinstance(frame, Addressed) and frame.kind in (frames.WELCOME, frames.GOODBYE)
             if remote is not None:
-                # It may have met us before we have met it: what counts is said again.
-                return remote.state is not Life.FOUND or (
-                    isinstance(frame, Addressed) and frame.kind in (frames.WELCOME, frames.GOODBYE)
-                )
+                return True
+            if self.meeting.roster.has_been(frame.sender):
+                return False  # late
         self._refuse(frame.sender, "not for this peer, or of nobody we have met")
         return False
 
@@ -411,6 +439,8 @@ class Node:
         elif frame.kind == frames.STATE:
             self.pushing.on_state(sender, frames.State.decode(body), now)
             self._count_later(now)
+            if self.topics.blocked:
+                self.topics.unblock()
         elif frame.kind == frames.PROBE:
             self.pulling.on_probe(sender, frames.Probe.decode(body), now)
         elif frame.kind == frames.SEEN:
@@ -431,6 +461,10 @@ class Node:
             self.meeting.on_noted(sender, frames.Noted.decode(body))
         elif frame.kind == frames.PEERS:
             self.gossip.on_peers(sender, frames.Peers.decode(body), now)
+        elif frame.kind == frames.BINDING:
+            self.pulling.on_binding(sender, frames.Binding.decode(body), now)
+        elif frame.kind == frames.SINCE:
+            self.bindings.on_since(sender, frames.Since.decode(body), now)
         elif frame.kind == frames.END:
             self.pulling.on_end(sender, frames.End.decode(body).link)
         elif frame.kind == frames.INQUIRY:
@@ -516,6 +550,19 @@ class Node:
         if remote.reachable:
             self._open_work(remote)
 
+    def redial_data(self, now: float) -> None:
+        """An address of this host is gone. What was dialled from it is dead, and swallows what is written to it until
+        TCP finds out; which connections those are nobody tells."""
+        for remote in self.meeting.roster:
+            if remote.feed_at is None or is_local(remote.feed_at):
+                continue
+            if remote.work is not None:
+                self._redial_work(remote)
+            if remote.reachable:
+                self._open_feed(remote, now)
+            else:
+                remote.feed_at = ""  # dialled anew when the peer can be reached
+
     def _open_feed(self, remote: Remote, now: float) -> None:
         endpoint = self._endpoint(remote, 1)
         if endpoint is None:
@@ -599,11 +646,14 @@ class Node:
             self.pushing.rows(now),
             self.pulling.rows(),
             self.replying.rows(),
+            self.pulling.binds(),
+            list(self._unbinds),
             *self._standing,
         )
         self.topics.on_entry(self.card.id, entry, now)
         self.topics.on_fence(self.card.id, self.receptions.nonce, now)
         self.pushing.on_entry(self.card.id, entry, now)
+        self.bindings.on_entry(self.card.id, entry, now)
         self.requesting.on_entry(self.card.id, entry, now)
         self.meeting.publish_entry(entry, now)
 
@@ -612,6 +662,8 @@ class Node:
     def on_up(self, remote: Remote, now: float, *, first: bool) -> None:
         if first or self._endpoint(remote, 1) != remote.feed_at:  # it is reached at another address than before
             self._open_feed(remote, now)
+            if remote.work is not None:
+                self._redial_work(remote)
         if first:
             self.departures.on_up(remote.id)
             self.gossip.on_up(remote, now)
@@ -619,6 +671,7 @@ class Node:
         else:
             if remote.work is None and remote.generation and self.supervisor.may_work(remote):
                 self._open_work(remote)  # it broke while the peer could not be reached
+            self.receptions.on_proven(remote.id, now)
             self.pushing.on_proven(remote.id, now)
             self.pulling.on_proven(remote.id)
             self.requesting.on_proven(remote.id, now)
@@ -628,6 +681,7 @@ class Node:
         remote.entry_at = now
         self.topics.on_entry(remote.id, entry, now)
         self.pushing.on_entry(remote.id, entry, now)
+        self.bindings.on_entry(remote.id, entry, now)
         self.pulling.on_entry(remote.id, entry, now)
         self.hearing.on_entry(remote, entry, now)
         self.requesting.on_entry(remote.id, entry, now)
@@ -653,6 +707,7 @@ class Node:
         self.topics.on_gone(remote.id)
         self.receptions.on_gone(remote.id, goodbye=remote.goodbye)
         self.pushing.on_gone(remote.id, now, crashed=not remote.goodbye)
+        self.bindings.on_gone(remote.id, now)
         self.pulling.on_gone(remote.id)
         self.requesting.on_gone(remote.id, now)
         self.replying.on_lost(remote.id)
@@ -676,7 +731,7 @@ class Node:
         return Ledger(
             peer=self.card.id,
             name=self.card.name,
-            held=self.pushing.ledger(),
+            held=self.bindings.ledger(self.pushing.ledger()),
             pulled=self.pulling.ledger(),
             published=self.topics.ledger(),
             subscribed=self.receptions.ledger(),

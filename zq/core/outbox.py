@@ -34,6 +34,7 @@ from zq.core.spans import Spans
 from zq.core.topics import Origin
 from zq.errors import IDS_KEPT
 from zq.info import HeldQueue
+from zq.wire.batch import Parts, Run
 from zq.wire.plan import NORMAL, Plan
 
 RETRIED = "retried"  # why a dead letter leaves that is a message of its queue again: not lost
@@ -87,6 +88,7 @@ class Outbox:
 
     def take(self, origin: Origin, now: float, wall: float) -> int:
         """From the callers' pile into the outbox, as far as the window allows."""
+        self.outgoing.marked = False
         room = self.window - self.held
         most = max(min(len(self.outgoing.items), room), 0)
         count = fitting(self.outgoing, most, self.window_bytes - self.held_bytes, alone=not self.held)
@@ -107,6 +109,49 @@ class Outbox:
                 self.window - self.held
             )  # the bytes count as well, now that they are known
         return count
+
+    def feed(
+        self,
+        bodies: list[bytes],
+        parts: Parts,
+        size: int,
+        flags: int,
+        run: Run,
+        topic: str,
+        now: float,
+        *,
+        redelivered: bool,
+    ) -> None:
+        """Messages of a topic, whatever the window: in the normal lane, with no plan. Those that others may have
+        overtaken are `redelivered`."""
+        chunk = Chunk(self.taken + 1, bodies, parts, size, flags, run, now, topic=topic)
+        piece = Piece(chunk, 0, run.length, redelivered=redelivered)
+        self.taken += run.length
+        self.waiting += run.length
+        self.held_bytes += size
+        if redelivered:
+            self.lines[NORMAL].due(piece)
+        else:
+            self.lines[NORMAL].append(piece)
+
+    def lose(self, count: int, reason: str) -> None:
+        """Messages that were to be taken and are no more."""
+        self.done.add(self.taken + 1, self.taken + count)
+        self.taken += count
+        self.dropped[reason] = self.dropped.get(reason, 0) + count
+
+    def give_up_bound(self, reason: str) -> None:
+        """Drops what waits and came from topics."""
+        given_up = self.lines[NORMAL].give_up()
+        later = [piece for _, _, piece in self.later if piece.chunk.topic is not None]
+        if later:
+            self.delayed -= sum(piece.count for piece in later)
+            self.later = [entry for entry in self.later if entry[2].chunk.topic is None]
+            heapq.heapify(self.later)
+        for piece in (*given_up, *later):
+            self.waiting -= piece.count
+            self.in_flight += piece.count  # from where `drop` takes it
+            self.drop(piece, reason)
 
     def _limit(self, room: int) -> int:
         """What the pile may have: `room` by count, and by bytes as if all were as large as small items get."""

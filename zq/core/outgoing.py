@@ -2,6 +2,9 @@
 
 A caller may append while `len(items) < limit`; whoever owns the state machine takes from the front. Appending and
 cutting a list are single steps of the interpreter, so neither side needs a lock for them.
+
+`marked` says that the owner has been told to look and has not begun to: who appends meanwhile need not tell it again.
+A caller appends, then looks at the mark; the owner takes the mark away, then looks at what there is.
 """
 
 from __future__ import annotations
@@ -29,11 +32,12 @@ def _nobody() -> None:
 class Outgoing:
     """The pile of one stream. `limit` is lowered by the owner when it cannot take more; below 0 it is closed."""
 
-    __slots__ = ("budget", "items", "large_in", "large_out", "limit", "wake")
+    __slots__ = ("budget", "items", "large_in", "large_out", "limit", "marked", "wake")
 
     def __init__(self) -> None:
         self.items: list[Item] = []
         self.limit = PILE_MESSAGES
+        self.marked = False
         self.budget = PILE_BYTES  # bytes of large items in the pile; one above it passes alone
         self.large_in = (
             0  # bytes of large items ever appended; only callers write it, under their lock, before they append

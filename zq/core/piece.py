@@ -28,7 +28,7 @@ class Chunk:
     items: list[bytes]
     parts: Parts
     size: int
-    flags: int  # EXTRA and PARTS
+    flags: int  # EXTRA and PARTS; NAMED with a topic
     run: Run
     taken_at: float  # this peer's clock
     lane: int = NORMAL
@@ -36,6 +36,7 @@ class Chunk:
     place: Place = Place.LINE  # of that one
     expires: float | None = None  # this peer's clock
     has_key: bool = False  # no other message of its key may go before it is settled
+    topic: str | None = None  # that they were published on, the queue being bound to it
     timed: bool = False  # it is among those that the outbox looks at when they expire
 
     def size_of(self, start: int, stop: int) -> int:
@@ -86,6 +87,7 @@ class Piece:
             self.attempt == other.attempt
             and self.redelivered == other.redelivered
             and self.chunk.flags == other.chunk.flags
+            and self.chunk.topic == other.chunk.topic
             and not (self.alone or other.alone or self.chunk.parts)
         )
 

@@ -18,7 +18,7 @@ process loses nothing: no receipt, no release.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -32,7 +32,8 @@ from zq.core.timers import Timers
 from zq.info import PulledQueue
 from zq.wire.batch import ATTEMPT_MOST, REDELIVERED, Batch, BatchHeader
 from zq.wire.data import Malformed
-from zq.wire.frames import ACKED, NACKED, RETURNED, Entry, Probe, State
+from zq.wire.frames import ACKED, NACKED, RETURNED, Binding, Entry, Probe, Since, State
+from zq.wire.names import Filter
 from zq.wire.plan import HIGH, NORMAL
 
 SAMPLE_AFTER, SAMPLE_MOST = 0.05, 1.0  # s until the hand-out is reported, doubled up to while nothing moves
@@ -188,6 +189,8 @@ class Puller:
     prefetch_bytes: int
     overdue: Overdue | None = None  # with a work timeout
     hung: bool = False  # its program has taken nothing for that long: it gets nothing more
+    filters: tuple[Filter, ...] = ()  # of topics that the queue is bound to
+    created: float = 0.0  # this peer's clock
     links: dict[bytes, ReceivingLink] = field(default_factory=dict)
     turns: Turns | None = None  # of the lanes, once there is more than the normal one
     overtaking: Overtaking = field(default_factory=Overtaking)
@@ -233,7 +236,7 @@ class Pulling:
     def __init__(
         self,
         timers: Timers,
-        send: Callable[[bytes, State], None],
+        send: Callable[[bytes, State | Since], None],
         session_of: Callable[[bytes], int],
         tell: Callable[[str], None] = lambda what: None,
     ) -> None:
@@ -258,6 +261,8 @@ class Pulling:
         prefetch: int | None,
         prefetch_bytes: int,
         work_timeout: float | None = None,
+        filters: Iterable[Filter] = (),
+        now: float = 0.0,
     ) -> Puller:
         overdue = None if work_timeout is None else Overdue(work_timeout)
         puller = Puller(
@@ -268,11 +273,27 @@ class Pulling:
             prefetch_bytes=prefetch_bytes,
             overdue=overdue,
         )
+        puller.filters, puller.created = tuple(filters), now
         self._pullers[id] = puller
         return puller
 
     def rows(self) -> list[list[object]]:
         return [[puller.queue, puller.id] for puller in self._pullers.values() if not puller.closing]
+
+    def binds(self) -> list[list[object]]:
+        """As they stand in this peer's roster entry: queue, puller, filters of the topics that it binds."""
+        return [
+            [puller.queue, puller.id, [filter.text for filter in puller.filters]]
+            for puller in self._pullers.values()
+            if puller.filters and not puller.closing
+        ]
+
+    def on_binding(self, peer: bytes, question: Binding, now: float) -> None:
+        """A publisher asks when the puller came into being, by its clock. Of one that is closing the entry tells."""
+        puller = self._pullers.get(question.puller)
+        if puller is not None and not puller.closing and puller.queue == question.queue:
+            began = question.clock - (now - puller.created)
+            self._send(peer, Since(question.queue, question.puller, began))
 
     # --- from the pusher
 
@@ -305,6 +326,8 @@ class Pulling:
             return
         if link.lane != probe.lane:
             raise Malformed(f"a probe of lane {probe.lane} on a link of lane {link.lane}")
+        if probe.sent + probe.returned >= link.sent + link.returned:
+            link.max_attempts = probe.max_attempts
         self._demand(link, probe.sent, probe.returned, probe.wanted)
         link.first_bytes = probe.first_bytes
         for other in link.puller.links.values():

@@ -181,6 +181,11 @@ class Pushing:
     def _needs_probe(link: SendingLink) -> bool:
         return bool(link.flights) or not link.is_heard or (link.line.ready > 0 and link.free <= 0)
 
+    def tell_options(self, outbox: Outbox, now: float) -> None:
+        """They have changed."""
+        for link in self.links(outbox.queue):
+            self._probe(link, now)
+
     def on_proven(self, peer: bytes, now: float) -> None:
         """Its mailbox was lost and is reached again: what was said meanwhile may be lost."""
         for link in self._links_to(peer):
@@ -378,7 +383,7 @@ class Pushing:
         items = first.items(now)
         for piece in flight.pieces[1:]:
             items += piece.items(now)
-        frame = encode_batch(header, [piece.run() for piece in flight.pieces], items)
+        frame = encode_batch(header, [piece.run() for piece in flight.pieces], items, first.chunk.topic)
         if not self._send_work(link.peer, (frame, *parts)):
             return False
         flight.generation = self._generation_of(link.peer)

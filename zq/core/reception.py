@@ -518,6 +518,13 @@ class Receptions:
         reception.patience = min(reception.patience * 2, REPAIR_MOST)
         self._ask(reception, now)
 
+    def on_proven(self, publisher: bytes, now: float) -> None:
+        """It can be reached again: what was asked for meanwhile it may not have heard."""
+        reception = self._receptions.get(publisher)
+        if reception is not None and reception.asked is not None:
+            reception.patience = REPAIR_AFTER
+            self._ask(reception, now)
+
     def on_refill(self, publisher: bytes, request: int, batch: Batch, now: float) -> None:
         reception = self._receptions.get(publisher)
         if reception is not None and reception.asked is not None and reception.asked.request == request:

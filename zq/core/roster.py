@@ -46,7 +46,7 @@ class Remote:
     mailbox: Dial | None = None  # the proven one
     dropped: int = 0  # connections that were taken there and ended unproven, since the last that was proven
     feed: int | None = None
-    feed_at: str | None = None  # the endpoint that it was dialled at
+    feed_at: str | None = None  # the endpoint that it was dialled at; empty: to be dialled anew
     work: int | None = None
     generation: int = 0  # work connections made
     session: int = 0  # times we declared it gone, as told in hello
@@ -132,6 +132,10 @@ class Roster:
 
     def has_departed(self, id: bytes) -> bool:
         return id in self._departed
+
+    def has_been(self, id: bytes) -> bool:
+        """Whether it was here once, however it went."""
+        return id in self._departed or id in self._sessions
 
     @staticmethod
     def _remember(table: OrderedDict[bytes, Any], id: bytes, value: object) -> None:

@@ -60,7 +60,7 @@ def _drain(engine: Engine) -> None:
             if topic not in asked and not topic.arrived_everywhere(topic.head):
                 asked.add(topic)
                 node.topics.announce_head(topic, node.now)
-        return unconfirmed(engine) == 0
+        return unconfirmed(engine) == 0 and not node.bindings.is_pending()
 
     try:
         condition = engine.when(confirmed)

@@ -161,7 +161,7 @@ class Sockets:
         self.work.set(zmq.MAXMSGSIZE, PAYLOAD + MAILBOX_FRAME)
         self.bound: list[str] = []
         self._feed_fd = self._watch(self.feed, self._read_fences)
-        self._watch(self.mailbox, lambda: self._read(self.mailbox, Kind.MAILBOX, None))
+        self._mailbox_fd = self._watch(self.mailbox, lambda: self._read(self.mailbox, Kind.MAILBOX, None))
         self._watch(self.work, lambda: self._read(self.work, Kind.WORK, None))
 
     # --- making sockets
@@ -343,11 +343,13 @@ class Sockets:
     def read(self, token: CallerToken | None = None) -> None:
         """Reads every socket that may have something; those that may have more stay marked.
 
-        No more once `token` is woken, so that who waits for a message need not wait for those behind it.
+        No more messages once `token` is woken, so that who waits for one need not wait for those behind it. Mailboxes
+        come first and whole: a peer whose connections end has said goodbye there, or it has died.
         """
         self._token = token
         marked, self._again = self._again, set()
-        for fd in marked:
+        first = self._mailbox_fd
+        for fd in (first, *(marked - {first})) if first in marked else marked:
             reader = self._readers.get(fd)
             if reader is not None and reader[1]():
                 self._again.add(fd)
@@ -364,7 +366,7 @@ class Sockets:
                 received(kind, (frame.bytes, *rest), connection)
             else:
                 received(kind, (frame.bytes,), connection)
-            if token is not None and token.woken:
+            if token is not None and token.woken and kind is not Kind.MAILBOX:
                 return True
             if socket.closed or not _is_readable(socket):
                 return False

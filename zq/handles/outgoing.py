@@ -13,6 +13,7 @@ from zq.core.topics import Topic
 from zq.engine.engine import Engine
 from zq.engine.wake import Waiters
 from zq.errors import IDS_KEPT, Closed, Refused, Timeout, Undelivered
+from zq.handles.bound import BoundReceipt
 from zq.handles.steps import Steps, Wait, deadline_after, until
 from zq.wire.batch import decode_topic
 from zq.wire.data import Extended, Packed, pack
@@ -138,12 +139,19 @@ class Sender:
         outgoing = self._outgoing
         if len(outgoing.items) < outgoing.limit and item.__class__ is not Packed and len(item) <= SMALL:
             outgoing.items.append(item)
-            engine = self._engine
-            engine.dirty.add(self._core)
-            if engine.idle:
-                engine.wake()
+            if not outgoing.marked:
+                self._mark(outgoing)
             return None
         return self._put_steps(item, deadline, timeout)
+
+    def _mark(self, outgoing: Outgoing) -> None:
+        """Tells the engine that there is something in the pile."""
+        outgoing.marked = True
+        try:
+            self._engine.mark(self._core)
+        except BaseException:
+            outgoing.marked = False  # interrupted: whoever comes next tells it
+            raise
 
     def _put_steps(self, item: Item, deadline: float | None, timeout: float | None) -> Steps[None]:
         stream = self._stream
@@ -219,7 +227,7 @@ class PublisherCore(Sender):
         self._check_open()
 
         def enough() -> bool:
-            return sum(follower.handles for follower in topic.followers.values()) >= count
+            return sum(follower.handles for follower in topic.followers.values()) + len(topic.bound) >= count
 
         if not (yield from until(self._engine, enough, deadline)):
             raise Timeout(f"fewer than {count} subscribers of {self.name} within {timeout} s")
@@ -245,13 +253,15 @@ class PublisherCore(Sender):
 
 
 class Arrival:
-    """Whether what was left for a topic when first looked at has arrived at all its subscribers. Engine's thread."""
+    """Whether what was left for a topic when first looked at has arrived at all its subscribers and, with `queues`, is
+    settled by the queues that it is bound to. Engine's thread."""
 
-    def __init__(self, engine: Engine, topic: Topic) -> None:
+    def __init__(self, engine: Engine, topic: Topic, *, queues: bool = True) -> None:
         self._engine = engine
         self._topic = topic
         self._target: int | None = None
         self._announced = False
+        self._bound = BoundReceipt(engine, topic) if queues else None
 
     def everywhere(self) -> bool:
         topic, node = self._topic, self._engine.node
@@ -262,11 +272,14 @@ class Arrival:
         if not self._announced and not topic.arrived_everywhere(self._target):
             self._announced = True
             node.topics.announce_head(topic, node.now)
-        return topic.arrived_everywhere(self._target)
+        settled = self._bound is None or self._bound.complete()
+        return topic.arrived_everywhere(self._target) and settled
 
     def undelivered(self) -> Undelivered:
         topic, target = self._topic, self._target or 0
         missing = [follower for follower in topic.followers.values() if follower.arrived < target]
+        if not missing and self._bound is not None and (bound := self._bound.undelivered()) is not None:
+            return bound
         arrived = min((follower.arrived for follower in missing), default=topic.head)
         names = [self._name(follower.peer) for follower in missing] or ["the realm to settle"]
         ids: list[str] = []

@@ -97,10 +97,7 @@ class ReplierCore(Receiver):
 
     def _note(self) -> None:
         """A request was answered."""
-        engine = self._engine
-        engine.dirty.add(self._core)
-        if engine.idle:
-            engine.wake()
+        self._engine.mark(self._core)
 
     def _refill(self) -> bool:
         """Makes the next request that somebody waits for ready; False when there is none."""

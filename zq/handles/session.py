@@ -21,6 +21,7 @@ from zq.core.standing import PACES, QUEUE, TOPIC, Lag, from_entry, merged
 from zq.engine.engine import Engine
 from zq.engine.wake import Waiters
 from zq.errors import Closed, Error, Refused, Timeout, Undelivered
+from zq.handles.bound import Rest
 from zq.handles.incoming import PullerCore, Receiver, SubscriberCore
 from zq.handles.outgoing import _SHUT, Arrival, PublisherCore, PusherCore, Receipt, Sender, Stream
 from zq.handles.replying import ReplierCore
@@ -100,21 +101,24 @@ class PeerCore:
             yield from hear_everyone(engine, deadline)
         for stream in streams:
             engine.mark(stream.core)
-        arrivals = [Arrival(engine, stream.core) for stream in self._topics.values()]  # type: ignore[arg-type]
+        rest = Rest(engine, (stream.core for stream in streams))
+        arrivals = [Arrival(engine, stream.core, queues=False) for stream in self._topics.values()]  # type: ignore[arg-type]
         receipts = [Receipt(engine, stream.core) for stream in self._queues.values()]  # type: ignore[arg-type]
 
         def all_done() -> bool:
             done = [arrival.everywhere() for arrival in arrivals]
             done += [receipt.complete() for receipt in receipts]
             done += [node.pulling.is_closed(puller._core) for puller in pullers]
-            return all(done) and node.replying.is_flushed()
+            complete = all(done) and node.replying.is_flushed()
+            return complete and rest.complete()  # last: what was piled up is with the queues only then
 
         if (yield from until(engine, all_done, deadline)):
             return
 
         def what_is_left() -> list[Undelivered]:
             left = [arrival.undelivered() for arrival in arrivals if not arrival.everywhere()]
-            return left + [receipt.undelivered() for receipt in receipts if not receipt.complete()]
+            left += [receipt.undelivered() for receipt in receipts if not receipt.complete()]
+            return left + rest.undelivered()
 
         left = [part for part in engine.call(what_is_left) if part.count > 0]
         if left:
@@ -280,9 +284,15 @@ class PeerCore:
         prefetch: int | None,
         prefetch_bytes: int,
         work_timeout: float | None,
+        topics: Iterable[str],
     ) -> None:
         engine = self._running()
         check_name(queue, "queue")
+        if isinstance(topics, str):
+            raise Refused(f"topics are a sequence of filters, as in topics=[{topics!r}]")
+        filters = [Filter(text) for text in topics]
+        if filters:
+            check_queue(queue)
         for what, value in (("prefetch", prefetch), ("prefetch_bytes", prefetch_bytes)):
             if not (value is None and what == "prefetch") and (not isinstance(value, int) or value < 1):
                 raise Refused(f"{what} is a whole number >= 1, not {value!r}")
@@ -295,7 +305,13 @@ class PeerCore:
         handle.attach(
             engine.call(
                 lambda: node.pull(
-                    queue, inbox, prefetch=prefetch, prefetch_bytes=prefetch_bytes, work_timeout=work_timeout
+                    queue,
+                    inbox,
+                    prefetch=prefetch,
+                    prefetch_bytes=prefetch_bytes,
+                    work_timeout=work_timeout,
+                    topics=filters,
+                    now=node.now,
                 )
             )
         )
@@ -324,6 +340,22 @@ class PeerCore:
             engine = receiver._engine
             if not (engine.closed or engine.forked or engine.failed):
                 engine.call(lambda: engine.node.unsubscribe(receiver._core, engine.node.now))
+
+    def _unbind_steps(self, puller: PullerCore, timeout: float | None) -> Steps[None]:
+        """Closes it; then everybody is told that the queue need not be bound any more."""
+        deadline = deadline_after(timeout)
+        if not puller._core.filters:
+            raise Refused(f"the puller of {puller.name} binds it to no topics; just close it")
+        yield from self._close_receiver_steps(puller, timeout)
+        engine = puller._engine
+        if engine.closed or engine.forked or engine.failed:
+            return
+        node = engine.node
+        version = engine.call(lambda: node.unbind(puller.name, node.now))
+        told = yield from until(engine, lambda: node.has_entries(version), deadline)
+        engine.call(lambda: node.unbound(puller.name))
+        if not told:
+            raise Timeout(f"not all peers know within {timeout} s that {puller.name} is not bound any more")
 
     # --- the realm
 
@@ -519,6 +551,11 @@ def list_topics(engine: Engine) -> list[TopicInfo]:
             published.setdefault(name, []).append(head)
     filters = [{Filter(row[0]) for row in remote.entry.filters} for remote in remotes if remote.entry]
     filters.append({filter for subscription in node.receptions for filter in subscription.filters})
+    bound: dict[str, set[Filter]] = {}
+    for rows in [node.pulling.binds(), *(remote.entry.binds for remote in remotes if remote.entry)]:
+        for queue, _, texts in rows:
+            bound.setdefault(str(queue), set()).update(map(Filter, texts))
+    filters.extend(bound.values())
     standings = Standings(engine)
     infos: list[TopicInfo] = []
     for name, heads in sorted(published.items()):

@@ -39,6 +39,7 @@ ENTRY, NOTED, PEERS = b"E", b"N", b"p"
 SEEN, REPAIR = b"S", b"R"
 PROBE, STATE, END = b"P", b"s", b"e"
 ASK, LEDGER = b"A", b"L"
+BINDING, SINCE = b"b", b"d"
 INQUIRE, LETTERS = b"I", b"i"
 INQUIRY, MISSING = b"y", b"m"
 REFILL, REFILLED, FENCE = b"F", b"f", b"\xff"
@@ -105,6 +106,8 @@ class Entry(Body):
         list_of(is_name, is_number, is_seconds),
         list_of(is_name, is_id),
         list_of(is_name, is_id),
+        list_of(is_name, is_id, list_of(is_filter)),
+        list_of(is_name),
         list_of(is_number, is_name, is_id, is_id, is_number, is_number),
         list_of(is_number, is_name, is_text, is_number),
     )
@@ -115,6 +118,8 @@ class Entry(Body):
     pushes: list[list[Any]]  # queue, messages held, seconds the oldest has been held
     pulls: list[list[Any]]  # queue, puller id
     replies: list[list[Any]] = []  # service, replier id  # noqa: RUF012 - nobody changes a frame
+    binds: list[list[Any]] = []  # queue, puller id, filters of topics whose messages it is to have  # noqa: RUF012
+    unbinds: list[str] = []  # queues that need not be bound any more, unless somebody else binds them  # noqa: RUF012
     lags: list[list[Any]] = []  # 0 topic or 1 queue, name, consumer, puller id or zeros, messages behind, pace  # noqa: RUF012
     drops: list[list[Any]] = []  # 0 topic or 1 queue, its name, reason, messages  # noqa: RUF012
 
@@ -217,6 +222,26 @@ class End(Body):
     KIND = END
     CHECKS = (is_id,)
     link: bytes
+
+
+class Binding(Body):
+    """The publisher asks when a puller that binds its queue to topics came into being, and says what its clock is."""
+
+    KIND = BINDING
+    CHECKS = (is_text, is_id, is_seconds)
+    queue: str
+    puller: bytes
+    clock: float
+
+
+class Since(Body):
+    """The answer: what was published at `clock` (the publisher's own) or later is for the queue."""
+
+    KIND = SINCE
+    CHECKS = (is_text, is_id, is_seconds)
+    queue: str
+    puller: bytes
+    clock: float
 
 
 class Inquiry(Body):
