@@ -129,6 +129,7 @@ class HeldQueue:
     spans: tuple[Span, ...] = ()  # which are waiting and in flight; at most 16, then there are more
     lost: tuple[Span, ...] = ()  # dropped or expired, and why, unless retried since; the newest 16
     expired: int = 0  # their ttl was over before anybody got them
+    gaps: tuple[Gap, ...] = ()  # of topics it is bound to: what was not there any more when it was; the newest 16
 
     @property
     def balanced(self) -> bool:
@@ -263,9 +264,10 @@ class QueueAccount:
 class Missing:
     """Messages that will not arrive, or of which nobody here knows whether they will.
 
-    Their numbers are origin numbers for a queue, topic numbers for a topic; `last` is None when nobody knows. `why`
-    is a reason of dropping, "expired", "gap", or "unknown": who held them last is gone or has not answered. Unknown is
-    no loss. What is dead or rejected may still be among the dead letters; once it is retried it is missing no more.
+    Their numbers are origin numbers, or topic numbers where there is a `topic`: a bound queue may lack messages of one.
+    `last` is None when nobody knows. `why` is a reason of dropping, "expired", "gap", or "unknown": who held them last
+    is gone or has not answered. Unknown is no loss. What is dead or rejected may still be among the dead letters; once
+    it is retried it is missing no more.
     """
 
     queue: str | None

@@ -68,7 +68,7 @@ QUEUES = (
     Column("held by", lambda row: ", ".join(row.holders)),
 )
 MISSING = (
-    Column("missing", lambda row: row.topic if row.queue is None else row.queue),
+    Column("missing", lambda row: " of ".join(filter(None, (row.queue, row.topic)))),
     Column("origin", lambda row: row.origin.hex()[:8]),
     Column("numbers", lambda row: f"from {row.first:,}" if row.last is None else f"{row.first:,} to {row.last:,}"),
     Column("messages", lambda row: "?" if row.count is None else how_many(row), right=True),

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
+from zq.core.binding import LEFT_RING
 from zq.core.ranges import Ranges
 from zq.core.spans import complement
 from zq.info import Departed, HeldQueue, Ledger, Missing, PulledQueue, QueueAccount
@@ -115,6 +116,18 @@ def _dropped(ledgers: Iterable[Ledger]) -> Iterable[Missing]:
                     last=span.last,
                     count=span.count,
                     why=span.state,
+                    at=ledger.name,
+                    holder=ledger.name,
+                )
+            for gap in row.gaps:
+                yield Missing(
+                    queue=row.queue,
+                    topic=gap.topic,
+                    origin=gap.publisher,
+                    first=gap.first,
+                    last=gap.last,
+                    count=None if gap.last is None else gap.last - gap.first + 1,
+                    why=LEFT_RING,
                     at=ledger.name,
                     holder=ledger.name,
                 )

@@ -22,6 +22,7 @@ A crash of this process loses all of them, except those already at a puller, whi
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -30,10 +31,10 @@ from zq.core.line import Line
 from zq.core.outgoing import PILE_BYTES, PILE_MESSAGES, SMALL, Outgoing, cut, fitting
 from zq.core.piece import Chunk, Piece, Place
 from zq.core.ranges import Ranges
-from zq.core.spans import Spans
+from zq.core.spans import SPANS, Spans
 from zq.core.topics import Origin
 from zq.errors import IDS_KEPT
-from zq.info import HeldQueue
+from zq.info import Gap, HeldQueue
 from zq.wire.batch import Parts, Run
 from zq.wire.plan import NORMAL, Plan
 
@@ -66,6 +67,7 @@ class Outbox:
     expired: int = 0
     in_flight: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    gaps: deque[Gap] = field(default_factory=lambda: deque(maxlen=SPANS))  # of topics, see `lose`
     lost: Spans = field(default_factory=lambda: Spans(newest=True))  # the newest dropped or expired and not retried
     redelivered: int = 0
     held_bytes: int = 0
@@ -134,8 +136,9 @@ class Outbox:
         else:
             self.lines[NORMAL].append(piece)
 
-    def lose(self, count: int, reason: str) -> None:
-        """Messages that were to be taken and are no more."""
+    def lose(self, gap: Gap, count: int, reason: str) -> None:
+        """Messages of a topic that were to be taken and are no more; what their origin numbers were nobody knows."""
+        self.gaps.append(gap)
         self.done.add(self.taken + 1, self.taken + count)
         self.taken += count
         self.dropped[reason] = self.dropped.get(reason, 0) + count
@@ -411,4 +414,5 @@ class Outbox:
             redelivered=self.redelivered,
             spans=spans.rows(),
             lost=self.lost.rows(),
+            gaps=tuple(self.gaps),
         )
