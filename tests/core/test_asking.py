@@ -134,10 +134,15 @@ def test_the_entry_of_a_peer_with_a_thousand_queues_fits_into_a_mailbox() -> Non
         [[name, 1 << 40] for name in names],
         [[name, 1 << 40, 1.0] for name in names],
         [[name, OTHER] for name in names],
-        lags,
-        drops,
+        replies=[[name, OTHER] for name in names],
+        binds=[[name, OTHER, [name]] for name in names],
+        unbinds=names,
+        lags=lags,
+        drops=drops,
     )
-    assert len(entry.encode(ME, OTHER)) < MAILBOX_FRAME / 2
+    frame = entry.encode(ME, OTHER)
+    assert len(frame) < MAILBOX_FRAME * 3 / 4
+    assert Entry.decode(frame[33:]) == entry
 
 
 def test_a_small_ledger_is_one_page_and_nothing_is_kept() -> None:

@@ -623,7 +623,7 @@ def test_a_ledger_travels() -> None:
 
 def test_a_ledger_that_is_none_is_malformed() -> None:
     complete = {"queue": [], "taken": 1, "waiting": 1, "in_flight": 0, "acked": 0}
-    (whole,) = to_wire(Ledger(peer=b"", name=""))
+    whole = to_wire(Ledger(peer=b"", name=""))[0]
     assert from_wire([whole]).balanced
     for wrong in ({}, {"peer": 1}, {"peer": b"", "name": "", "held": [{"queue": []}]}, whole | {"held": [complete]}):
         with pytest.raises(Malformed):

@@ -118,42 +118,6 @@ def test_the_first_link_of_a_queue_may_come_before_the_entry_that_names_it() -> 
     assert timers.next() is None
 
 
-def test_who_binds_a_queue_says_since_when_by_the_clock_of_who_asks() -> None:
-    sent: list[Body] = []
-    pulling = Pulling(Timers(), lambda peer, body: sent.append(body), lambda peer: 0)
-    inbox = Inbox(lambda: None)
-    puller = pulling.open(
-        b"p" * 16, "mailer", inbox, prefetch=None, prefetch_bytes=1, filters=[Filter("orders/**")], now=50.0
-    )
-    assert pulling.binds() == [["mailer", puller.id, ["orders/**"]]]
-    pulling.on_binding(PEER, Binding("mailer", puller.id, 1_000.0), 52.5)
-    assert sent == [Since("mailer", puller.id, 997.5)]
-    for queue, id in (("other", puller.id), ("mailer", b"x" * 16)):
-        pulling.on_binding(PEER, Binding(queue, id, 1_000.0), 52.5)
-    pulling.close(puller, 60.0)
-    pulling.on_binding(PEER, Binding("mailer", puller.id, 1_000.0), 61.0)
-    assert len(sent) == 1
-    assert pulling.binds() == []
-
-
-def test_a_batch_that_overtakes_another_waits_for_it() -> None:
-    """After a reset what is sent anew on the new connection may come before what the old one has lost."""
-    pulling_, sent = Pulling(Timers(), lambda peer, body: None, lambda peer: 0), list[int]()
-    inbox = Inbox(lambda: None)
-    puller = pulling_.open(b"q" * 16, "jobs", inbox, prefetch=9, prefetch_bytes=1 << 20)
-    pulling_.on_probe(PEER, Probe(b"l" * 16, 0, 0, "jobs", puller.id, 1, 0, 0, 5, 1), 0.0)
-    pulling_.report()
-    for first in (3, 2, 5, 1, 4, 1):
-        header = BatchHeader(bytes(16), PEER, b"l" * 16, 0, 1, 0, first, 1, 1, 0, 0)
-        batch = Batch(sender=PEER, first=first, count=1, runs=[Run(PEER, first, 1, 0.0)], body=b"x")
-        assert pulling_.on_batch(header, batch, 0.0)
-    while inbox.arrived:
-        arrived = inbox.arrived.popleft()
-        assert isinstance(arrived, Batch)
-        sent.append(arrived.first)
-    assert sent == [1, 2, 3, 4, 5]
-
-
 def test_a_batch_that_was_taken_whole_is_handed_out_although_the_next_one_is_of_another_link() -> None:
     """What was handed out is charged if this process dies; a batch of another pusher behind it changes nothing."""
     table = Pulling(Timers(), lambda peer, state: None, lambda peer: 0)
@@ -189,6 +153,42 @@ def test_a_batch_of_which_some_were_out_at_the_last_look_is_handed_out_whole_onc
         inbox.handing = Handing(batch, left)
         table.on_taken(puller, 0.0)
         assert [each.link.handed for each in batches] == handed
+
+
+def test_who_binds_a_queue_says_since_when_by_the_clock_of_who_asks() -> None:
+    sent: list[Body] = []
+    pulling = Pulling(Timers(), lambda peer, body: sent.append(body), lambda peer: 0)
+    inbox = Inbox(lambda: None)
+    puller = pulling.open(
+        b"p" * 16, "mailer", inbox, prefetch=None, prefetch_bytes=1, filters=[Filter("orders/**")], now=50.0
+    )
+    assert pulling.binds() == [["mailer", puller.id, ["orders/**"]]]
+    pulling.on_binding(PEER, Binding("mailer", puller.id, 1_000.0), 52.5)
+    assert sent == [Since("mailer", puller.id, 997.5)]
+    for queue, id in (("other", puller.id), ("mailer", b"x" * 16)):
+        pulling.on_binding(PEER, Binding(queue, id, 1_000.0), 52.5)
+    pulling.close(puller, 60.0)
+    pulling.on_binding(PEER, Binding("mailer", puller.id, 1_000.0), 61.0)
+    assert len(sent) == 1
+    assert pulling.binds() == []
+
+
+def test_a_batch_that_overtakes_another_waits_for_it() -> None:
+    """After a reset what is sent anew on the new connection may come before what the old one has lost."""
+    pulling_, sent = Pulling(Timers(), lambda peer, body: None, lambda peer: 0), list[int]()
+    inbox = Inbox(lambda: None)
+    puller = pulling_.open(b"q" * 16, "jobs", inbox, prefetch=9, prefetch_bytes=1 << 20)
+    pulling_.on_probe(PEER, Probe(b"l" * 16, 0, 0, "jobs", puller.id, 1, 0, 0, 5, 1), 0.0)
+    pulling_.report()
+    for first in (3, 2, 5, 1, 4, 1):
+        header = BatchHeader(bytes(16), PEER, b"l" * 16, 0, 1, 0, first, 1, 1, 0, 0)
+        batch = Batch(sender=PEER, first=first, count=1, runs=[Run(PEER, first, 1, 0.0)], body=b"x")
+        assert pulling_.on_batch(header, batch, 0.0)
+    while inbox.arrived:
+        arrived = inbox.arrived.popleft()
+        assert isinstance(arrived, Batch)
+        sent.append(arrived.first)
+    assert sent == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(("attempt", "again"), [(2, True), (3, False)])

@@ -79,7 +79,7 @@ BODIES: list[tuple[Body, str]] = [
         + "919601a46a6f6273"
         + 2 * ("c410" + "70" * 16)
         + "0201"
-        "919400a3612f62a367617003",
+        + "919400a3612f62a367617003",
     ),
     (
         frames.Binding("mail", PULLER, 1.5),
@@ -242,10 +242,17 @@ def test_a_body_is_split_into_its_messages() -> None:
             split(body, count)
 
 
-def test_an_entry_of_before_there_were_services_names_none() -> None:
-    frame = bytearray(frames.Entry(1, NONCE, [], [], [], []).encode(B, A)[:-5])
-    frame[33] = 0x96
-    assert frames.Entry.decode(bytes(frame[33:])) == frames.Entry(1, NONCE, [], [], [], [])
+@pytest.mark.parametrize("appended", range(6), ids=["none", "replies", "binds", "unbinds", "lags", "drops"])
+def test_an_entry_of_an_earlier_version_has_nothing_of_what_was_appended(appended: int) -> None:
+    """Replies, binds, unbinds, lags and drops, in this order."""
+    frame = bytearray(frames.Entry(1, NONCE, [], [], [], []).encode(B, A))
+    assert frame[33] == 0x9B
+    frame[33] -= 5 - appended
+    del frame[len(frame) - (5 - appended) :]
+    entry = frames.Entry.decode(bytes(frame[33:]))
+    assert entry == frames.Entry(1, NONCE, [], [], [], [])
+    assert [entry.replies, entry.binds, entry.unbinds, entry.lags, entry.drops] == [[]] * 5
+    assert frames.Entry.FIELDS[6:] == ("replies", "binds", "unbinds", "lags", "drops")
 
 
 def test_bytes_of_a_fence() -> None:

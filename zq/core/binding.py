@@ -339,8 +339,9 @@ class Bindings:
             self._pushing.released.add(outbox)
             outbox.outgoing.wake()
         elif outbox is not None:
+            row = self._pushing.row(outbox)
             self._pushing.close(outbox)
-            self._count_past(outbox.row())
+            self._count_past(row)
             self._changed()
 
     def _drop(self, hold: Hold, now: float) -> None:
@@ -409,6 +410,10 @@ class Bindings:
     def unconfirmed(self, topic: Topic) -> list[Binding]:
         """Queues that have not settled all of `topic`."""
         return [hold.binding for hold in topic.bound if hold.pending is not None or not _is_settled(hold, hold.last)]
+
+    def past(self) -> Iterable[HeldQueue]:
+        """What outboxes that are closed have counted, a row a queue."""
+        return self._past.values()
 
     def ledger(self, rows: Iterable[HeldQueue]) -> tuple[HeldQueue, ...]:
         """`rows` are those of the outboxes; with them what closed ones have counted."""

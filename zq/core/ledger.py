@@ -35,7 +35,7 @@ Row = TypeVar(
     Gap,
 )
 
-PAGE = 128 << 10  # bytes of rows in one page; one row is 10 KB at the very most, a mailbox frame 1 MiB
+PAGE = 128 << 10  # bytes of rows in one page; one row is 30 KB at the very most, a mailbox frame 1 MiB
 
 _TABLES = {
     "held": HeldQueue,

@@ -217,6 +217,7 @@ class Node:
 
     def _offer_again(self) -> None:
         self._entry_dirty = True
+        self._count_later(self.now)  # what was dropped with a binding is told as well
 
     def reply_to(self, service: str, inbox: RequestInbox) -> Replier:
         self._entry_dirty = True
@@ -438,9 +439,9 @@ class Node:
             self.meeting.on_welcome(sender, welcome, now)
         elif frame.kind == frames.STATE:
             self.pushing.on_state(sender, frames.State.decode(body), now)
+            self._count_later(now)
             if self.topics.blocked:
                 self.topics.unblock()
-            self._count_later(now)
         elif frame.kind == frames.PROBE:
             self.pulling.on_probe(sender, frames.Probe.decode(body), now)
         elif frame.kind == frames.SEEN:
@@ -632,7 +633,7 @@ class Node:
 
     def standing(self) -> Standing:
         """How well those who take from this peer keep up, and what was dropped here."""
-        return standing(self.topics, self.pushing, self.receptions)
+        return standing(self.topics, self.pushing, self.receptions, self.bindings.past())
 
     def _publish_entry(self, now: float) -> None:
         self._entry_dirty = False

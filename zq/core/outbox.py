@@ -137,10 +137,10 @@ class Outbox:
             self.lines[NORMAL].append(piece)
 
     def lose(self, gap: Gap, count: int, reason: str) -> None:
-        """Messages of a topic that were to be taken and are no more."""
+        """Messages of a topic that were to be taken and are no more; what their origin numbers were nobody knows."""
+        self.gaps.append(gap)
         self.done.add(self.taken + 1, self.taken + count)
         self.taken += count
-        self.gaps.append(gap)
         self.dropped[reason] = self.dropped.get(reason, 0) + count
 
     def give_up_bound(self, reason: str) -> None:

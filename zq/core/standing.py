@@ -12,7 +12,7 @@ from typing import NamedTuple
 from zq.core.pushing import Pushing
 from zq.core.reception import Receptions
 from zq.core.topics import Topics
-from zq.info import Pace
+from zq.info import HeldQueue, Pace
 from zq.wire.frames import Entry
 
 TOPIC, QUEUE = 0, 1  # what a row is about
@@ -49,10 +49,10 @@ class Standing(NamedTuple):
         return [list(lag) for lag in self.lags], [list(drop) for drop in self.drops]
 
 
-def standing(topics: Topics, pushing: Pushing, receptions: Receptions) -> Standing:
-    """This peer's own."""
+def standing(topics: Topics, pushing: Pushing, receptions: Receptions, past: Iterable[HeldQueue] = ()) -> Standing:
+    """This peer's own. `past` are rows of queues that it holds no more, as they were bound once."""
     lags = sorted(_lags(topics, pushing), key=lambda lag: (-lag.pace, -lag.messages))
-    drops = sorted(_drops(pushing, receptions), key=lambda drop: -drop.messages)
+    drops = sorted(_drops(pushing, receptions, past), key=lambda drop: -drop.messages)
     return Standing(lags[:ROWS_MOST], drops[:ROWS_MOST])
 
 
@@ -79,12 +79,14 @@ def _lags(topics: Topics, pushing: Pushing) -> Iterator[Lag]:
                 yield Lag(QUEUE, outbox.queue, link.peer, link.puller, unsettled, PACES.index(pace))
 
 
-def _drops(pushing: Pushing, receptions: Receptions) -> Iterator[Drop]:
-    for outbox in pushing:
-        for reason, count in outbox.dropped.items():
-            yield Drop(QUEUE, outbox.queue, reason, count)
-        if outbox.expired:
-            yield Drop(QUEUE, outbox.queue, "expired", outbox.expired)
+def _drops(pushing: Pushing, receptions: Receptions, past: Iterable[HeldQueue]) -> Iterator[Drop]:
+    queues: dict[tuple[str, str], int] = {}
+    for row in (*pushing, *past):
+        for reason, count in (*row.dropped.items(), ("expired", row.expired)):
+            if count:
+                queues[row.queue, reason] = queues.get((row.queue, reason), 0) + count
+    for (name, reason), count in queues.items():
+        yield Drop(QUEUE, name, reason, count)
     counts: dict[tuple[str, str], int] = {}
     for subscription in receptions:
         for name, dropped, gap in subscription.losses():
