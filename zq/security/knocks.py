@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import time
+from itertools import count
 
 import zmq
 
@@ -21,6 +22,8 @@ from zq.security.porch import Porch
 
 MOST = 64  # events read before the other sockets get their turn
 OPEN = 65_536  # descriptors whose address is remembered; as many as a process has
+
+_listenings = count()
 
 _EVENT = struct.Struct("=HI")  # number and value
 _FAILURES = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -103,7 +106,7 @@ class Knocks:
 
 def listen(context: zmq.Context[zmq.Socket[bytes]], door: zmq.Socket[bytes], endpoint: str) -> int:
     """Binds it there, and returns the descriptor that listens. Raises zmq.ZMQError. Before its `Knocks`."""
-    address = f"inproc://listening-{id(door)}"
+    address = f"inproc://listening-{next(_listenings)}"  # never one of before: libzmq frees them in its own time
     door.monitor(address, zmq.EVENT_LISTENING)
     monitor = context.socket(zmq.PAIR)
     try:
