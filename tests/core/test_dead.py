@@ -238,7 +238,7 @@ def test_a_dead_letter_that_is_retried_is_lost_no_more_and_one_that_is_purged_st
         return [(span.first, span.last, span.state) for span in outbox.row().lost]
 
     assert lost(pullers.outbox) == [(1, 3, "rejected")]
-    answers = Answers(pullers.pushing)
+    answers = Answers(pullers.pushing, lambda queue, now: pytest.fail(f"{queue} was never bound"))
     ids = [dead.identify(piece) for piece in letters_of(pullers).waiting_again()]
     assert answers.answer(peer, Inquire(1, RETRY, QUEUE, [ids[1]], "", 0), 1.0).count == 1
     assert answers.answer(peer, Inquire(2, PURGE, QUEUE, [ids[2]], "", 0), 1.0).count == 1

@@ -592,7 +592,7 @@ def test_links_of_a_queue_that_was_closed_end_although_its_word_is_lost() -> Non
     realm.push(realm.peers[1])
     assert realm.run(2.0, lambda: worker.core.links)
     realm.network.weather = Weather(mailbox_loss=1.0)
-    realm.peers[1].node.unpush(next(iter(realm.peers[1].node.pushing)))
+    realm.peers[1].node.unpush(next(iter(realm.peers[1].node.pushing)), realm.peers[1].clock())
     realm.peers[1].touch()
     realm.run(0.5)
     realm.network.weather = Weather()

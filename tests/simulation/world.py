@@ -40,6 +40,8 @@ MISSING = ("gap", "unknown", *REASONS)
 # own. Its counters are looked at after every turn in all of them.
 EXACT, SAMPLED = 16, 8
 
+Role = Callable[[SimulatedPeer], None]
+
 WEATHERS = (
     Weather(),
     Weather(latency=0.02),
@@ -245,12 +247,16 @@ class World:
     def start(self, *, endpoint: str | None = None) -> SimulatedPeer:
         peer = self.network.peer(f"p{len(self.network.peers)}", endpoint=endpoint)
         self._names[peer.id] = peer
-        roles = [self.add_pusher, self.add_puller, self.add_publisher, self.add_subscriber]
-        if self._binds:
-            roles += [partial(bind, self), self.add_publisher]  # two topics of one peer share a queue
-        for role in self.random.sample(roles, self.random.choice((1, 2, 3))):
+        for role in self.random.sample(self.roles(), self.random.choice((1, 2, 3))):
             role(peer)
         return peer
+
+    def roles(self) -> list[Role]:
+        """What a new peer may be given to do."""
+        roles: list[Role] = [self.add_pusher, self.add_puller, self.add_publisher, self.add_subscriber]
+        if self._binds:
+            roles += [partial(bind, self), self.add_publisher]  # two topics of one peer share a queue
+        return roles
 
     def _amount(self) -> int:
         return self.random.choice((3, 15, 40, 120))
@@ -390,8 +396,12 @@ class World:
     def _open_one(self) -> None:
         for peer in self._some():
             if peer.stopped_at is None:
-                programs = [self.add_puller, self.add_subscriber, self.add_publisher, self.add_pusher]
-                self.random.choice([*programs, partial(bind, self)] if self._binds else programs)(peer)
+                self.random.choice(self.more_roles())(peer)
+
+    def more_roles(self) -> list[Role]:
+        """What a peer may be given to do later."""
+        roles: list[Role] = [self.add_puller, self.add_subscriber, self.add_publisher, self.add_pusher]
+        return [*roles, partial(bind, self)] if self._binds else roles
 
     def _ask_for_the_dead(self) -> None:
         for peer in self._some():
@@ -415,11 +425,7 @@ class World:
                 continue
             self.leaving.add(peer)
             for program in self.of(peer):
-                program.active = False
-                if isinstance(program, Puller | Subscriber):
-                    program.close()
-                elif isinstance(program, Publisher):
-                    peer.node.topics.announce_head(program.stream, peer.clock())  # type: ignore[arg-type]
+                program.leave()
             peer.touch()
             self._leave_when_done(peer, self.network.now + LEAVING)
 
@@ -544,18 +550,25 @@ class World:
         held = sum(letters.held for other in self.running for letters in other.node.pushing.dead_outboxes())
         check(asked.complete and len(asked.letters) == held, f"{peer.name} is told of {len(asked.letters)} of {held}")
 
+    def _retriable(self, queue: str) -> int:
+        """Dead letters whose pusher is there, or that no program has pushed."""
+        count = 0
+        for pushing in (peer.node.pushing for peer in self.running):
+            letters = pushing.find(dead_queue_of(queue))
+            for piece in pushing.held(letters) if letters is not None else ():
+                count += pushing.find(queue) is not None or piece.chunk.topic is not None
+        return count
+
     def _check_another_round(self, queue: str) -> None:
         """Every dead letter whose pusher is there becomes a message again, and is done."""
         peer = self.random.choice(self.running)
-        holders = [other.node.pushing for other in self.running if other.node.pushing.find(queue)]
-        letters = [letters for pushing in holders if (letters := pushing.find(dead_queue_of(queue)))]
-        held = sum(outbox.held for outbox in letters)
+        held = self._retriable(queue)
         self.try_again(queue)
         asked = peer.node.inquire(RETRY, queue, [], peer.clock())
         peer.touch()
         self.network.run(DRAIN, lambda: asked.complete)
         check(asked.count == held, f"{peer.name} has {asked.count} of {held} tried again")
-        check(not any(outbox.held for outbox in letters), f"some of {queue} are still dead")
+        check(self._retriable(queue) == 0, f"some of {queue} are still dead")
         self.network.run(DRAIN, self._is_done)
         check(self._is_done(), f"hung after another round: {self.oracle.incomplete()}")
 

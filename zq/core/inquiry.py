@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from zq.core import dead
-from zq.core.outbox import RETRIED, Piece
+from zq.core.outbox import RETRIED, Outbox, Piece
 from zq.core.pushing import Pushing
 from zq.core.timers import Timers
 from zq.wire import dead as wire
@@ -114,10 +114,12 @@ class Inquiries:
 
 
 class Answers:
-    """The answers of a holder. `pushing` has the dead letters."""
+    """The answers of a holder. `pushing` has the dead letters; `reopen` makes an outbox for those of a queue that was
+    bound to topics and is so no more."""
 
-    def __init__(self, pushing: Pushing) -> None:
+    def __init__(self, pushing: Pushing, reopen: Callable[[str, float], Outbox]) -> None:
         self._pushing = pushing
+        self._reopen = reopen
         self._kept: dict[tuple[bytes, int], Letters] = {}
 
     def answer(self, peer: bytes, question: Inquire, now: float) -> Letters:
@@ -157,7 +159,10 @@ class Answers:
         wanted = frozenset(question.ids)
         chosen = [piece for piece in letters.waiting_again() if not wanted or dead.identify(piece) in wanted]
         if question.action == RETRY and outbox is None and chosen:
-            return Letters(request, 0, [], False, f"nobody there pushes to {question.queue} any more")
+            chosen = [piece for piece in chosen if piece.chunk.topic is not None]  # which no program has pushed
+            if not chosen:
+                return Letters(request, 0, [], False, f"nobody there pushes to {question.queue} any more")
+            outbox = self._reopen(question.queue, now)
         for piece in chosen:
             letters.discard(piece, "purged" if question.action == PURGE else RETRIED)
             if question.action == RETRY and outbox is not None:

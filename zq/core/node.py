@@ -107,7 +107,7 @@ class Node:
         self.bindings = Bindings(self.timers, self._send, self.topics, self.pushing, self._offer_again, on_trouble)
         self._unbinds: dict[str, None] = {}
         self.inquiries = Inquiries(self.timers, self._send)
-        self.answers = Answers(self.pushing)
+        self.answers = Answers(self.pushing, self._reopen)
         carry = (self._send_single, self._send, self._generation_of)
         self.requesting = Requesting(origin, self.timers, *carry, self._is_queue)
         self.replying = Replying(origin, self.timers, *carry)
@@ -167,8 +167,12 @@ class Node:
             queue, window=window, window_bytes=window_bytes, max_attempts=max_attempts, now=now
         )
 
-    def unpush(self, outbox: Outbox) -> None:
-        if not self.bindings.keep(outbox):
+    def _reopen(self, queue: str, now: float) -> Outbox:
+        self._entry_dirty = True
+        return self.bindings.revive(queue, now)
+
+    def unpush(self, outbox: Outbox, now: float) -> None:
+        if not self.bindings.keep(outbox, now):
             self.pushing.close(outbox)
         self._entry_dirty = True
 

@@ -234,7 +234,7 @@ class PeerCore:
             if isinstance(sender, PublisherCore):
                 engine.call(lambda: engine.node.unpublish_topic(sender._core))
             elif isinstance(sender, PusherCore):
-                engine.call(lambda: engine.node.unpush(sender._core))
+                engine.call(lambda: engine.node.unpush(sender._core, engine.node.now))
 
     def _shortcut(self, kind: type[Sender], name: str, make: Callable[[], Any]) -> Any:
         """The handle behind `publish` and `push`; it lives as long as the peer."""
@@ -293,6 +293,8 @@ class PeerCore:
         filters = [Filter(text) for text in topics]
         if filters:
             check_queue(queue)
+        for filter in filters:
+            check_not_dead(filter.text, "filter")
         for what, value in (("prefetch", prefetch), ("prefetch_bytes", prefetch_bytes)):
             if not (value is None and what == "prefetch") and (not isinstance(value, int) or value < 1):
                 raise Refused(f"{what} is a whole number >= 1, not {value!r}")
