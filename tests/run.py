@@ -55,7 +55,7 @@ APART = {
 
 SUITES = (
     Suite(name="check", command=("make", "--no-print-directory", "check"), budget=30),
-    pytest("unit", "tests", *(f"--ignore={path}" for paths in APART.values() for path in paths), budget=160),
+    pytest("unit", "tests", *(f"--ignore={path}" for paths in APART.values() for path in paths), budget=210),
     pytest("simulation", *APART["simulation"], budget=90),
     pytest("processes", *APART["processes"], budget=140),
     pytest("lan", *APART["lan"], budget=260),
