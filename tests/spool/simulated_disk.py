@@ -1,7 +1,7 @@
 """A disk that fails on purpose: power cuts with any legal image, calls that fail, bits that flip.
 
-A power cut keeps what was synced. Of what was written since, each 512-byte sector is as it was, as it was to be, or torn
-between; the file may end anywhere between its old and its new size; each change of a name has happened or has not.
+A power cut keeps what was synced. Of what was written since, each 512-byte sector is as it was, as it was to be, or
+torn between; the file may end anywhere between its old and its new size; each change of a name has happened or has not.
 A sync that fails leaves the bytes readable until the power is cut, and never saves them.
 """
 

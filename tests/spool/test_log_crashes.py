@@ -1,4 +1,4 @@
-"""Power cuts and kills at every step of a log's life: what was confirmed is there, in its place, with nothing between."""
+"""Power cuts and kills at every step of a log's life: what was confirmed is there, in its place, without holes."""
 
 from __future__ import annotations
 

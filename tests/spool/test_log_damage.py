@@ -201,7 +201,7 @@ def test_a_lost_tail_is_told_from_a_torn_one_and_its_numbers_are_not_used_again(
     assert log.lost == [Missing(before + 1, records[last].last)]
     assert log.append(1, [], b"new") == records[last].last + 1
     log.commit()
-    assert [item for item in everything(log)][-2:-1] == [Missing(before + 1, records[last].last)]
+    assert list(everything(log))[-2:-1] == [Missing(before + 1, records[last].last)]
 
 
 def test_a_segment_of_a_newer_format_is_refused_and_untouched() -> None:

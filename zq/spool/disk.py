@@ -1,9 +1,9 @@
 """One directory of files that are only ever appended to: the seam between the log and an operating system's disk.
 
-What a power cut may do to it, and what the log therefore takes for granted: bytes are safe once `File.sync` has returned,
-names once `Disk.sync` has; until then any subset of the 512-byte sectors written, and of the names changed, may survive.
-A sync that fails has lost what it was to save, and the next one on that file would say that all is well (Linux marks the
-pages clean): it is never repeated.
+What a power cut may do to it, and what the log therefore takes for granted: bytes are safe once `File.sync` has
+returned, names once `Disk.sync` has; until then any subset of the 512-byte sectors written, and of the names changed,
+may survive. A sync that fails has lost what it was to save, and the next one on that file would say that all is well
+(Linux marks the pages clean): it is never repeated.
 """
 
 from __future__ import annotations
@@ -76,14 +76,14 @@ class _Appended:
 
 
 class DirectoryDisk:
-    """`Disk` of the operating system. The descriptor is kept: a directory that is moved away is still the one we sync."""
+    """`Disk` of the operating system."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def names(self) -> list[str]:
-        return sorted(os.listdir(self._descriptor))
+        return sorted(path.name for path in self.directory.iterdir())
 
     def open(self, name: str) -> File:
         return _Appended(self.directory / name)

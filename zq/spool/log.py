@@ -1,7 +1,7 @@
 """The log of one stream: numbered messages in append-only segments. Decides what is safe; its disk does the rest.
 
-States of a message: *appended* (in memory, has a number), *written* (in the file, perhaps on the medium), *safe* (a sync
-that came after it has returned; `commit` says so). Only safe messages are confirmed, read or counted as recovered.
+States of a message: *appended* (in memory, has a number), *written* (in the file, perhaps on the medium), *safe* (a
+sync that came after it has returned; `commit` says so). Only safe messages are confirmed, read or counted as recovered.
 
 What a crash costs, by where it comes:
 
@@ -13,10 +13,10 @@ What a crash costs, by where it comes:
     while one is sealed       no footer: its records are read instead
     while a mark is written   the mark before it; a second look at some records
 
-What one finds after a crash may come from memory that a failed sync had given up and that never reached the medium. So a
-log that was not closed never goes on in its last segment, nor believes what lies behind its mark: it begins a new segment
-that takes over where the mark stands, and writes there again what it found. What does not verify there is copied to
-*.bad first. Damage anywhere else is stepped over, record by record, and reported as the numbers that are missing.
+What one finds after a crash may come from memory that a failed sync had given up and that never reached the medium. So
+a log that was not closed never goes on in its last segment, nor believes what lies behind its mark: it begins a new
+segment that takes over where the mark stands, and writes there again what it found. What does not verify there is copied
+to *.bad first. Damage anywhere else is stepped over, record by record, and reported as the numbers that are missing.
 
 A sync or write that fails is not repeated on that file. What is not safe goes to a new segment; if that fails too, the
 messages are refused, `commit` raises, and the log tries again with a new segment when it is next asked to.
@@ -109,7 +109,7 @@ class _Waiting(NamedTuple):
     """A batch that is not safe yet."""
 
     first: int
-    count: int
+    length: int
     flags: int
     runs: Sequence[Run]
     body: bytes
@@ -298,7 +298,7 @@ class Log:
         return self._scan_tail(unproven, size)
 
     def _scan_tail(self, unproven: Segment, size: int) -> list[Record]:
-        """What can be read from the segment's end on, up to a footer; what is behind the last record is copied aside."""
+        """What can be read from the segment's end on, up to a footer; what is behind the last of it is copied aside."""
         data = self._disk.read(unproven.name, 0, size)
         offset = decode_trailer(data, unproven.seed)
         footer = None if offset is None else decode_footer(data[offset:], unproven.seed)
@@ -358,11 +358,11 @@ class Log:
 
     # --- writing
 
-    def append(self, count: int, runs: Sequence[Run], body: bytes, flags: int = 0) -> int:
-        """Gives `count` messages their numbers and returns the first; they are safe after the next `commit`."""
+    def append(self, length: int, runs: Sequence[Run], body: bytes, flags: int = 0) -> int:
+        """Gives `length` messages their numbers and returns the first; they are safe after the next `commit`."""
         first = self.next
-        self._waiting.append(_Waiting(first, count, flags, runs, body))
-        self.next = first + count
+        self._waiting.append(_Waiting(first, length, flags, runs, body))
+        self.next = first + length
         return first
 
     def commit(self) -> int:
@@ -442,9 +442,9 @@ class Log:
         records: list[Record] = []
         end = segment.end
         for batch in batches:
-            first, count, flags, runs = batch.first, batch.count, batch.flags, tuple(batch.runs)
-            data = encode(first, batches[0].first, count, flags, runs, batch.body, segment.seed)
-            records.append(Record(first, batches[0].first, count, flags, runs, b"", end, end + len(data)))
+            first, length, flags, runs = batch.first, batch.length, batch.flags, tuple(batch.runs)
+            data = encode(first, batches[0].first, length, flags, runs, batch.body, segment.seed)
+            records.append(Record(first, batches[0].first, length, flags, runs, b"", end, end + len(data)))
             chunks.append(data)
             end += len(data)
         file.write(b"".join(chunks))
