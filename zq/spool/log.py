@@ -15,8 +15,9 @@ What a crash costs, by where it comes:
 
 What one finds after a crash may come from memory that a failed sync had given up and that never reached the medium. So
 a log that was not closed never goes on in its last segment, nor believes what lies behind its mark: it begins a new
-segment that takes over where the mark stands, and writes there again what it found. What does not verify there is copied
-to *.bad first. Damage anywhere else is stepped over, record by record, and reported as the numbers that are missing.
+segment that takes over where the mark stands, and writes there again what it found. What does not verify there is
+copied to *.bad first. Damage anywhere else is stepped over, record by record, and reported as the numbers that are
+missing.
 
 A sync or write that fails is not repeated on that file. What is not safe goes to a new segment; if that fails too, the
 messages are refused, `commit` raises, and the log tries again with a new segment when it is next asked to.

@@ -3,8 +3,8 @@
     magic 8 | stream 16 | segment 8 | end 8 | last 8 | clean 1 | CRC 4
 
 It is written aside, synced and renamed: once a second while there is something new, and when the log is closed
-(`clean`). A log that holds less than its mark says has lost something that it had confirmed, which a torn tail never is;
-a mark that is lost itself costs that the last segment is written again.
+(`clean`). A log that holds less than its mark says has lost something that it had confirmed, which a torn tail never
+is; a mark that is lost itself costs that the last segment is written again.
 """
 
 from __future__ import annotations
