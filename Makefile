@@ -7,13 +7,15 @@ DURATION ?= 15
 SEEDS ?= 100000
 N ?= 10000
 HOSTS ?= 60
-PEERS ?= 150
+CROWD ?= 200
+SECONDS ?= 60
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo check test bench proof-sim proof-door proof-planted-holes proof-lan
+.PHONY: setup demo check test bench bench-servers proof-sim proof-kill proof-planted proof-backlog proof-door \
+	proof-planted-holes proof-lan fuzz
 .DELETE_ON_ERROR:
 
 setup: $(INSTALLED)
@@ -37,12 +39,31 @@ check: setup
 test: setup
 	@$(BIN)/python tests/run.py
 
+# Everything, or some of it: make bench WORKLOAD=one-way PEERS=zq,zenoh
 bench: setup
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks $(if $(WORKLOAD),--workload $(WORKLOAD)) $(if $(PEERS),--peers $(PEERS))
+
+# The libraries and servers that `make bench` puts zq beside, from PyPI and Debian; as root. None of them is started here
+bench-servers: setup
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	apt-get install --yes --no-install-recommends mosquitto nats-server rabbitmq-server redis-server
 
 # The simulator over many more schedules than `make test` takes: make proof-sim SEEDS=1000000
 proof-sim: setup
 	@$(BIN)/python -m tests.simulation --seeds 0-$(SEEDS)
+
+# Real processes under random kills, stops, resets, partitions and loss until N faults were injected; needs root:
+# make proof-kill N=1000
+proof-kill: setup
+	@$(BIN)/python -m tests.nemesis --faults $(if $(filter file,$(origin N)),1000,$(N))
+
+# Bugs planted into zq, one after another: the simulator or a test has to find each
+proof-planted: setup
+	@$(BIN)/python -m tests.planted.bugs
+
+# A million messages that wait in one pusher: their memory, and how fast they are worked off
+proof-backlog: setup
+	@$(BIN)/python -m benchmarks.backlog
 
 # Strangers at the doors of a peer, each with keys of his own: make proof-door N=100000
 proof-door: setup
@@ -54,4 +75,9 @@ proof-planted-holes: setup
 
 # How soon many hosts of a simulated LAN, and many peers of one host, have met; needs root: make proof-lan HOSTS=100
 proof-lan: setup
-	@$(BIN)/python -m tests.lan.figures $(HOSTS) $(PEERS)
+	@$(BIN)/python -m tests.lan.figures $(HOSTS) $(CROWD)
+
+# Each decoder for so long with whatever atheris thinks of: make fuzz SECONDS=600. Where it cannot be installed, that is said
+fuzz: setup
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check '.[fuzz]' || true
+	@$(BIN)/python -m tests.fuzz $(SECONDS)

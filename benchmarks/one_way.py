@@ -8,16 +8,17 @@ from collections.abc import AsyncIterator, Callable
 from itertools import islice
 
 import zq
-from benchmarks import peers, raw
+from benchmarks import alternatives, peers, raw
 from benchmarks.process import Running, Say, finish
 from benchmarks.workload import READING, Compare, Contender, Scale, Target, Values, Workload
 
 TOPIC = "benchmark/readings"
+CHUNK = 1_000  # messages a send_many
 
 
-def subscribe(say: Say, count: int, warm_up: int) -> float:
+def subscribe(say: Say, count: int, warm_up: int, key_file: str | None = None) -> float:
     """Messages a second between the last of `warm_up` and the last of `count` messages that follow."""
-    with peers.blocking("subscriber") as peer, peer.subscriber(TOPIC) as subscriber:
+    with peers.blocking("subscriber", key_file) as peer, peer.subscriber(TOPIC) as subscriber:
         say("open")
         messages = iter(subscriber)
         for message in islice(messages, warm_up):
@@ -28,12 +29,21 @@ def subscribe(say: Say, count: int, warm_up: int) -> float:
         return count / (time.perf_counter() - started)
 
 
-def publish(say: Say, count: int) -> None:
-    with peers.blocking("publisher") as peer, peer.publisher(TOPIC) as publisher:
+def publish(say: Say, count: int, key_file: str | None = None) -> None:
+    with peers.blocking("publisher", key_file) as peer, peer.publisher(TOPIC) as publisher:
         publisher.wait_for_subscribers()
         peers.require_tcp(peer.peers())
         for _ in range(count):
             publisher.send(READING)
+        publisher.flush()
+
+
+def publish_many(say: Say, count: int) -> None:
+    with peers.blocking("publisher") as peer, peer.publisher(TOPIC) as publisher:
+        publisher.wait_for_subscribers()
+        peers.require_tcp(peer.peers())
+        for left in range(count, 0, -CHUNK):
+            publisher.send_many([READING] * min(CHUNK, left))
         publisher.flush()
 
 
@@ -73,13 +83,13 @@ async def _publish(count: int) -> None:
         await publisher.flush()
 
 
-def between(send: Callable[[Say, int], None], receive: Callable[[Say, int, int], float]) -> Callable[[Scale], Values]:
-    """A contender's run: the rate of messages from one role to the other."""
+def between(send: Callable[..., None], receive: Callable[..., float], *options: str) -> Callable[[Scale], Values]:
+    """A contender's run: the rate of messages from one role to the other, both with these options."""
 
     def run(scale: Scale) -> Values:
-        with Running(receive, scale.messages, scale.warm_up) as receiver:
+        with Running(receive, scale.messages, scale.warm_up, *options) as receiver:
             receiver.hear()
-            with Running(send, scale.messages + scale.warm_up) as sender:
+            with Running(send, scale.messages + scale.warm_up, *options) as sender:
                 return {"msg/s": finish(receiver, sender)}
 
     return run
@@ -92,7 +102,9 @@ ONE_WAY = Workload(
     contenders=(
         Contender(name="pyzmq PUB/SUB", run=raw.publish_subscribe),
         Contender(name="zq", run=between(publish, subscribe)),
+        Contender(name="zq, send_many", run=between(publish_many, subscribe)),
         Contender(name="zq.aio", run=between(publish_asynchronously, subscribe_asynchronously)),
+        *alternatives.ONE_WAY,
     ),
     targets=(
         Target(

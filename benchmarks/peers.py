@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import zq
 import zq.aio
@@ -13,8 +14,10 @@ LOOPBACK = ("127.0.0.1",)
 RUNGS = ("host",)
 
 
-def blocking(name: str) -> zq.Peer:
-    return zq.Peer(name, insecure=True, interfaces=LOOPBACK, discovery=RUNGS)
+def blocking(name: str, key_file: str | None = None) -> zq.Peer:
+    """Open to everybody on this machine, or with a key to those who have it."""
+    key, insecure = (None, True) if key_file is None else (Path(key_file), None)
+    return zq.Peer(name, insecure=insecure, key_file=key, interfaces=LOOPBACK, discovery=RUNGS)
 
 
 def asynchronous(name: str) -> zq.aio.Peer:

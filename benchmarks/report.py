@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterable, Sequence
+from importlib import metadata
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import msgpack
 import zmq
 
+from benchmarks import servers
 from benchmarks.workload import Compare, Result, Target
 
 NOISY = 0.2  # width of the middle half of the rounds, over the median, above which a figure is called noisy
@@ -31,7 +33,21 @@ def machine() -> dict[str, Any]:
         "pyzmq": zmq.__version__,
         "libzmq": zmq.zmq_version(),
         "msgpack": ".".join(map(str, msgpack.version)),
+        "libraries": dict(_libraries()),
     }
+
+
+def _libraries() -> Iterable[tuple[str, str]]:
+    """What takes part, and which version of it."""
+    yield from {"pyzmq": zmq.__version__, "libzmq": zmq.zmq_version()}.items()
+    for name in ("msgpack", "eclipse-zenoh", "nats-py", "redis", "paho-mqtt", "pika"):
+        try:
+            yield name, metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # it does not take part
+    for program, option in (("nats-server", "--version"), ("redis-server", "--version"), ("mosquitto", "-h")):
+        if found := servers.version(program, option):
+            yield program, found
 
 
 def text(where: dict[str, Any], results: Sequence[Result]) -> str:
@@ -53,11 +69,12 @@ def document(where: dict[str, Any], results: Sequence[Result]) -> dict[str, Any]
                 "title": result.workload.title,
                 "rounds": result.rounds,
                 "failures": result.failures,
+                "absent": result.absent,
                 "targets": [
                     {
                         "contender": target.contender,
                         "metric": target.metric,
-                        "asked": _asked(target),
+                        "asked": asked(target),
                         "limit": target.limit,
                         "reached": result.reached(target),
                         "met": result.met(target),
@@ -76,9 +93,11 @@ def _rows(result: Result) -> Iterable[tuple[str, ...]]:
         targets = {target.metric: target for target in workload.targets if target.contender == contender.name}
         for metric in result.metrics(contender.name):
             series = result.series(contender.name, metric)
-            spread = f"{_figure(min(series))} .. {_figure(max(series))}" if len(series) > 1 else ""
-            start = (workload.name, contender.name, f"{_figure(median(series))} {metric}", spread, str(len(series)))
+            spread = f"{figure(min(series))} .. {figure(max(series))}" if len(series) > 1 else ""
+            start = (workload.name, contender.name, f"{figure(median(series))} {metric}", spread, str(len(series)))
             yield (*start, *_verdict(result, targets.get(metric)))
+        if contender.name in result.absent:
+            yield (workload.name, contender.name, "absent", "", "", "", "", "")
         if contender.name in result.failures:
             yield (workload.name, contender.name, "failed", "", "", "", "", "FAILED")
 
@@ -86,12 +105,15 @@ def _rows(result: Result) -> Iterable[tuple[str, ...]]:
 def _verdict(result: Result, target: Target | None) -> tuple[str, str, str]:
     if target is None:
         return "", "", ""
-    reached = result.reached(target)
-    told = "nothing" if reached is None else f"{reached:.2f} x" if target.compare is Compare.RATIO else _figure(reached)
-    return _asked(target), told, "ok" if result.met(target) else "MISSED"
+    return asked(target), reached(result, target), "ok" if result.met(target) else "MISSED"
 
 
-def _asked(target: Target) -> str:
+def reached(result: Result, target: Target) -> str:
+    value = result.reached(target)
+    return "nothing" if value is None else f"{value:.2f} x" if target.compare is Compare.RATIO else figure(value)
+
+
+def asked(target: Target) -> str:
     bound = ">=" if target.at_least else "<="
     unit = target.metric.split()[-1] if target.metric != "% CPU" else "%"
     match target.compare:
@@ -114,6 +136,8 @@ def _notes(where: dict[str, Any], results: Sequence[Result]) -> Iterable[str]:
                 spread = _spread(series)
                 if spread > NOISY:
                     yield f"  noisy: {contender.name}, {metric}: the middle half spans {spread:.0%} of the median."
+        for name, why in result.absent.items():
+            yield f"  absent: {name}: {why}."
         for name, failure in result.failures.items():
             yield f"  failed: {name}: {failure}"
     yield "A ratio is the median over the rounds of ratios within a round, not the ratio of the two medians."
@@ -132,7 +156,7 @@ def _align(rows: Sequence[tuple[str, ...]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _figure(value: float) -> str:
+def figure(value: float) -> str:
     """Three digits that mean something: 1,012,345 is a rate nobody measured."""
     if abs(value) >= 1_000:
         digits = len(str(int(abs(value)))) - 3

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from itertools import islice
 
-from benchmarks import peers, raw
+from benchmarks import alternatives, peers, raw
+from benchmarks.alternatives.figures import percentiles
 from benchmarks.process import Running, Say, finish
 from benchmarks.workload import READING, Compare, Contender, Scale, Target, Values, Workload
 
@@ -60,12 +61,6 @@ def request_reply(scale: Scale) -> Values:
             return percentiles(finish(traveller, other)[warm_up:])
 
 
-def percentiles(times: list[float]) -> Values:
-    """The median and the 99th percentile of seconds, in microseconds."""
-    ordered = sorted(times)
-    return {"p50 us": ordered[len(ordered) // 2] * 1e6, "p99 us": ordered[len(ordered) * 99 // 100] * 1e6}
-
-
 ROUND_TRIP = Workload(
     name="round-trip",
     title="a 100-byte map there and back, one at a time, two processes over TCP",
@@ -73,6 +68,7 @@ ROUND_TRIP = Workload(
     contenders=(
         Contender(name="pyzmq REQ/REP", run=request_reply),
         Contender(name="zq, two topics", run=over_two_topics),
+        *alternatives.ROUND_TRIP,
     ),
     targets=(
         Target(contender="zq, two topics", metric="p50 us", compare=Compare.RATIO, baseline="pyzmq REQ/REP", limit=2.5),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from itertools import islice
 
-from benchmarks import peers, raw
+from benchmarks import alternatives, peers, raw
 from benchmarks.process import Running, Say, finish
 from benchmarks.workload import READING, Compare, Contender, Scale, Target, Values, Workload
 
@@ -54,6 +54,7 @@ WORK_QUEUE = Workload(
     contenders=(
         Contender(name="pyzmq PUSH/PULL", run=raw.push_pull),
         Contender(name="zq", run=acknowledged),
+        *alternatives.WORK_QUEUE,
     ),
     targets=(
         Target(

@@ -14,7 +14,7 @@ from typing import Final
 
 from benchmarks.process import Failed, isolated
 
-# The message of every rate and round trip: a small reading of a sensor, about 100 bytes of msgpack (issue 2).
+# The message of every rate and round trip: a small reading of a sensor, about 100 bytes of msgpack.
 READING: Final = {"id": 1, "t": 21.5, "name": "sensor-kitchen", "payload": b"x" * 50}
 
 
@@ -25,7 +25,12 @@ class Scale:
     messages: int  # counted, one way
     warm_up: int  # messages before them, not counted
     trips: int  # round trips counted; a tenth as many before them are not
+    blades: int  # of a fan: processes on its wide side
+    seconds: float  # of sending at each fixed rate
     others: int  # idle peers around the one that is measured
+    many: int  # topics, queues, workers at the most, where it is their number that counts
+    crowd: int  # idle peers at the most, likewise
+    array_bytes: int  # of arrays sent, of each size up to this one
     idle_seconds: float  # s of watching them
     settle_seconds: float  # s from the last of them being ready until the watching begins
     rounds: int | None  # None: what the workload says
@@ -33,11 +38,33 @@ class Scale:
 
 # 500,000 messages last about half a second, long enough to see through the scheduler; 100,000 fill every buffer.
 FULL: Final = Scale(
-    messages=500_000, warm_up=100_000, trips=5_000, others=20, idle_seconds=10.0, settle_seconds=3.0, rounds=None
+    messages=500_000,
+    warm_up=100_000,
+    trips=5_000,
+    blades=8,
+    seconds=2.0,
+    others=20,
+    many=1_000,
+    crowd=199,
+    array_bytes=2 << 30,
+    idle_seconds=10.0,
+    settle_seconds=3.0,
+    rounds=None,
 )
 # Shows that everything runs; the figures mean little.
 QUICK: Final = Scale(
-    messages=20_000, warm_up=2_000, trips=300, others=2, idle_seconds=0.5, settle_seconds=0.2, rounds=1
+    messages=20_000,
+    warm_up=2_000,
+    trips=300,
+    blades=2,
+    seconds=0.1,
+    others=2,
+    many=10,
+    crowd=2,
+    array_bytes=16 << 20,
+    idle_seconds=0.5,
+    settle_seconds=0.2,
+    rounds=1,
 )
 
 Values = Mapping[str, float]  # "msg/s" -> 1_000_000.0: the unit is the name's last word
@@ -49,6 +76,7 @@ class Contender:
 
     name: str
     run: Callable[[Scale], Values]
+    absent: Callable[[], str] = lambda: ""  # why it cannot take part: something is not installed
 
 
 class Compare(Enum):
@@ -87,6 +115,7 @@ class Result:
     workload: Workload
     rounds: list[dict[str, Values]] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
 
     def series(self, contender: str, metric: str) -> list[float]:
         """The contender's values, one a round."""
@@ -116,14 +145,20 @@ class Result:
         return reached >= target.limit if target.at_least else reached <= target.limit
 
 
-def measure(workload: Workload, scale: Scale, progress: Callable[[str], None]) -> Result:
-    """Run all rounds. A contender that fails once is out of the rounds that follow; the others go on."""
+def measure(
+    workload: Workload, scale: Scale, progress: Callable[[str], None], wanted: Callable[[str], bool] = lambda name: True
+) -> Result:
+    """Run all rounds of the contenders that are `wanted` and can take part. One that fails once is out of the rounds
+    that follow; the others go on."""
     result = Result(workload=workload)
+    chosen = [contender for contender in workload.contenders if wanted(contender.name)]
+    result.absent = {contender.name: why for contender in chosen if (why := contender.absent())}
+    chosen = [contender for contender in chosen if contender.name not in result.absent]
     rounds = scale.rounds or workload.rounds
     for number in range(rounds):
         values: dict[str, Values] = {}
         # Every other round runs backwards, so that nobody always comes after the same neighbour.
-        for contender in workload.contenders if number % 2 == 0 else reversed(workload.contenders):
+        for contender in chosen if number % 2 == 0 else reversed(chosen):
             if contender.name in result.failures:
                 continue
             progress(f"{workload.name} {number + 1}/{rounds}: {contender.name}")

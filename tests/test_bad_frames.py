@@ -22,10 +22,26 @@ import zmq
 
 import zq
 from tests.waiting import PATIENCE, eventually
+from zq.security.lock import Lock
 from zq.wire import frames
 from zq.wire.batch import BatchHeader, Run, encode_batch, encode_topic, topic_prefix
 from zq.wire.body import address, decode_addressed
-from zq.wire.frames import End, Entry, Goodbye, Hello, LedgerReply, Noted, Probe, Refilled, Repair, Seen, State, Welcome
+from zq.wire.frames import (
+    Binding,
+    End,
+    Entry,
+    Goodbye,
+    Hello,
+    LedgerReply,
+    Noted,
+    Probe,
+    Refilled,
+    Repair,
+    Seen,
+    Since,
+    State,
+    Welcome,
+)
 
 TCP: dict[str, Any] = {"insecure": True, "interfaces": ["127.0.0.1"], "discovery": ["host"]}
 
@@ -41,9 +57,9 @@ def victim(clean_environment: None) -> Iterator[zq.Peer]:
 
 
 class Stranger:
-    """A peer made of plain sockets."""
+    """A peer made of plain sockets; with the `lock` of the victim's realm, a member of it."""
 
-    def __init__(self, victim: zq.Peer) -> None:
+    def __init__(self, victim: zq.Peer, lock: Lock | None = None) -> None:
         engine = victim._engine
         assert engine is not None
         self.id = secrets.token_bytes(16)
@@ -55,6 +71,9 @@ class Stranger:
         self.feed = self._context.socket(zmq.XPUB)
         self.work = self._context.socket(zmq.PULL)
         for bound in (self.mailbox, self.feed, self.work):
+            if lock is not None:
+                lock.shut(bound)
+                bound.set(zmq.ZAP_ENFORCE_DOMAIN, 0)  # whom he lets in is his affair
             bound.bind("tcp://127.0.0.1:*")
             row.append(bound.get_string(zmq.LAST_ENDPOINT))
         self._rows.append(row)
@@ -62,6 +81,8 @@ class Stranger:
         for kind, endpoint in zip((zmq.PUSH, zmq.XSUB, zmq.PUSH), self._card.endpoints[0], strict=True):
             socket = self._context.socket(kind)
             socket.setsockopt(zmq.LINGER, 0)
+            if lock is not None:
+                lock.fit_own(socket)
             socket.connect(endpoint)
             self._to.append(socket)
         self.to_mailbox, self.to_feed, self.to_work = self._to
@@ -407,7 +428,12 @@ class Liar:
                     self._some(name, count),
                     self._some(name, count, time),
                     self._some(name, self._id),
+                    self._some(name, self._id),
+                    self._some(name, self._id, lambda: [name()]),
+                    [row[0] for row in self._some(name)],
                 ),
+                lambda: Binding(name(), self._id(), time()),
+                lambda: Since(name(), self._id(), time()),
             ]
         )()
 
@@ -427,7 +453,7 @@ class Liar:
             self._id(),
             chance.randrange(3),
             chance.randrange(1 << 16),
-            chance.randrange(16),
+            chance.randrange(32),
             number(chance),
             length,
             number(chance),

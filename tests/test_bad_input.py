@@ -210,7 +210,7 @@ BAD_TIMES = [-1, -0.001, float("nan"), float("-inf"), "1", True, timedelta(secon
 @pytest.mark.parametrize("timeout", BAD_TIMES, ids=repr)
 def test_bad_timeouts_are_refused_everywhere(peer: zq.Peer, timeout: Any) -> None:
     publisher, pusher = peer.publisher("a"), peer.pusher("b")
-    subscriber, puller = peer.subscriber("a"), peer.puller("b")
+    subscriber, puller = peer.subscriber("a"), peer.puller("b", topics=["c"])
     for call in (
         lambda: publisher.send(1, timeout=timeout),
         lambda: publisher.send_many([1], timeout=timeout),
@@ -224,6 +224,7 @@ def test_bad_timeouts_are_refused_everywhere(peer: zq.Peer, timeout: Any) -> Non
         lambda: subscriber.receive_many(1, timeout=timeout),
         lambda: puller.receive(timeout=timeout),
         lambda: puller.close(timeout=timeout),
+        lambda: puller.unbind(timeout=timeout),
         lambda: peer.publish("a", 1, timeout=timeout),
         lambda: peer.push("b", 1, timeout=timeout),
         lambda: peer.wait_for_peers(1, timeout=timeout),

@@ -5,44 +5,64 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
 
-from benchmarks import command, idle, raw, report
+from benchmarks import alternatives, command, idle, raw, report, servers
 from benchmarks.process import Failed, Running, finish, isolated
 from benchmarks.workload import QUICK, Compare, Contender, Result, Scale, Target, Values, Workload, measure
+from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_every_workload_runs_and_is_reported() -> None:
+def run_quickly(names: list[str], peers: str) -> tuple[list[dict[str, Any]], str]:
+    """What a smoke run of these workloads has measured, and what it printed; it leaves nothing behind."""
     with tempfile.TemporaryDirectory(prefix="zq-") as scratch:
         wanted = Path(scratch) / "figures.json"
         ended = subprocess.run(
-            [sys.executable, "-m", "benchmarks", "--quick", "--json", str(wanted)],
+            [
+                *[sys.executable, "-m", "benchmarks", "--quick", "--json", str(wanted), "--peers", peers],
+                *[f"--workload={name}" for name in names],
+            ],
             cwd=ROOT,
             env={**os.environ, "TMPDIR": scratch},
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=55,
         )
         assert ended.returncode == 0, ended.stdout + ended.stderr
-        workloads = json.loads(wanted.read_text())["workloads"]
+        workloads: list[dict[str, Any]] = json.loads(wanted.read_text())["workloads"]
         assert [path.name for path in Path(scratch).iterdir()] == [wanted.name]
+    assert [workload["name"] for workload in workloads] == names
+    return workloads, ended.stdout
 
-    assert [workload["name"] for workload in workloads] == list(command.WORKLOADS)
-    for workload in workloads:
-        (values,) = workload["rounds"]
-        assert set(values) == {contender.name for contender in command.WORKLOADS[workload["name"]].contenders}
-        for metric, value in ((metric, value) for metrics in values.values() for metric, value in metrics.items()):
-            assert value > 0 or metric == "% CPU", values  # an idle process may use nothing at all
-        assert all(target["reached"] is not None for target in workload["targets"])
-        assert f"{workload['name']}: {workload['title']}." in ended.stdout
+
+def test_every_workload_runs_and_is_reported() -> None:
+    ours = {
+        name: [contender.name for contender in workload.contenders if contender not in alternatives.ALL]
+        for name, workload in command.WORKLOADS.items()
+    }
+    peers = ",".join(name for names in ours.values() for name in names)
+    halves = [list(ours)[::2], list(ours)[1::2]]  # most of the time goes into starting processes, one after the other
+    with ThreadPoolExecutor(2) as threads:
+        for workloads, said in threads.map(lambda names: run_quickly(names, peers), halves):
+            for workload in workloads:
+                (values,) = workload["rounds"]
+                assert set(values) == set(ours[workload["name"]])
+                for metrics in values.values():
+                    for metric, value in metrics.items():
+                        assert value > 0 or metric == "% CPU", values  # an idle process may use nothing at all
+                assert all(target["reached"] is not None for target in workload["targets"])
+                assert f"{workload['name']}: {workload['title']}." in said
 
 
 def test_a_contender_that_fails_is_named_and_the_others_go_on(
@@ -154,3 +174,83 @@ def test_a_figure_shows_three_digits() -> None:
     told = report.text(report.machine(), [measure(workload, QUICK, lambda what: None)])
     assert "1,010,000 msg/s" in told
     assert "12.3 ms" in told
+
+
+def test_what_is_not_installed_is_named_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = alternatives.contender("Pigeons", "pigeons", "fly", package="no_such_package")
+    here = Contender(name="zq", run=lambda scale: {"msg/s": 5.0})
+    workload = Workload(name="two", title="one is not there", rounds=1, contenders=(missing, here), targets=())
+    monkeypatch.setattr(command, "WORKLOADS", {"two": workload})
+    assert command.main(["--quick"]) == 0
+    told = capsys.readouterr().out
+    assert "absent: Pigeons: the package no_such_package is not installed: make bench-servers." in told
+    assert "5.00 msg/s" in told
+
+
+def test_a_server_ends_with_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "import socket, sys; s = socket.create_server(('127.0.0.1', int(sys.argv[1])))\nwhile True: s.accept()"
+    monkeypatch.setattr(
+        servers,
+        "_SERVERS",
+        {
+            "toy": (
+                sys.executable,
+                lambda directory, port: servers.Launch(commands=[[sys.executable, "-c", program, str(port)]]),
+            )
+        },
+    )
+    assert servers.is_installed("toy")
+    with servers.stopped_at_the_end():
+        port = servers.port_of("toy")
+        assert servers.port_of("toy") == port
+        socket.create_connection((servers.HOST, port)).close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((servers.HOST, port))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process is not told of its parent's end")
+def test_a_benchmark_that_is_killed_takes_its_servers_with_it(tmp_path: Path) -> None:
+    server = (
+        "import signal, sys, socket\ns = socket.create_server(('127.0.0.1', int(sys.argv[1])))\nwhile True: s.accept()"
+    )
+    program = f"""
+import sys, threading
+from benchmarks import servers
+launch = lambda directory, port: servers.Launch(commands=[[sys.executable, "-c", {server!r}, str(port)]])
+servers._SERVERS = {{"toy": (sys.executable, launch)}}
+with servers.stopped_at_the_end():
+    print(servers.port_of("toy"), flush=True)
+    threading.Event().wait()
+"""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)}) as it:
+        assert it.stdout is not None
+        port = int(it.stdout.readline())
+        socket.create_connection((servers.HOST, port)).close()
+        it.kill()
+
+    def is_gone() -> bool:
+        try:
+            socket.create_connection((servers.HOST, port)).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    eventually(is_gone)
+
+
+def test_a_server_that_ends_at_once_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    launch = servers.Launch(commands=[[sys.executable, "-c", "raise SystemExit('no licence')"]])
+    monkeypatch.setattr(servers, "_SERVERS", {"toy": (sys.executable, lambda directory, port: launch)})
+    with pytest.raises(Failed, match="no licence"), servers.stopped_at_the_end():
+        servers.port_of("toy")
+
+
+def test_a_backlog_takes_at_most_twice_its_bytes() -> None:
+    command = [sys.executable, "-m", "benchmarks.backlog", "200000"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "200,000 messages" in ended.stdout
+    assert "flushed in" in ended.stdout

@@ -16,6 +16,7 @@ import zq
 from zq.wire import frames
 from zq.wire.batch import BatchHeader, Run, encode_batch, encode_topic, topic_prefix
 from zq.wire.body import Body
+from zq.wire.requests import encode_reply, encode_request
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("patterns/*.md")])
@@ -43,7 +44,8 @@ def anchors(text: str) -> set[str]:
 
 
 def test_every_test_that_the_guarantees_name_exists() -> None:
-    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)(?:\[\w+\])?`", (ROOT / "docs" / "guarantees.md").read_text())
+    text = "".join((ROOT / "docs" / name).read_text() for name in ("guarantees.md", "proofs.md"))
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)(?:\[\w+\])?`", text)
     missing = [f"{path}::{name}" for path, name in named if name not in functions_of(ROOT / path)]
     assert len(named) > 20
     assert missing == []
@@ -98,6 +100,10 @@ def test_the_protocol_draws_headers_of_the_right_size() -> None:
     assert f"then for each run, {len(one_run) - len(batch)} bytes" in text
     assert re.search(rf"^ +0 +1 +n\+1 .* n\+{len(topic) - 1}$", text, re.MULTILINE)
     assert f"behind a frame of {len(frames.refill_frame(b'', b'', 1))} bytes" in text
+    request = encode_request(b"", b"", b"", number=1, floor=0, patience=0.0, time=0.0, item=b"")[0]
+    reply = encode_reply(b"", b"", request=1, number=1, time=0.0, outcome=0, item=b"")[0]
+    assert re.search(rf"^ 0 +1 +17 +33 +49 .* {len(request)}$", text, re.MULTILINE)
+    assert re.search(rf"^ 0 +1 +17 +33 +41 .* {len(reply)}$", text, re.MULTILINE)
     assert f"subscribes {len(frames.fence_prefix(bytes(16), bytes(8)))} bytes" in text
 
 

@@ -42,5 +42,6 @@ def test_a_pattern_says_what_it_is_for_and_is_short(name: str) -> None:
 
 def test_the_index_names_every_pattern() -> None:
     index = (ROOT / "patterns" / "README.md").read_text()
-    assert re.findall(r"\]\((\w+)\.py\)", index) == ["work_queue", "publish_subscribe"]
-    assert {"work_queue", "publish_subscribe"} == set(PATTERNS)
+    names = ["work_queue", "publish_subscribe", "publish_to_services", "request_reply"]
+    assert re.findall(r"\]\((\w+)\.py\)", index) == names
+    assert set(names) == set(PATTERNS)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zq import aio as aio
+    from zq.dedup import Dedup as Dedup
     from zq.errors import AccessDenied as AccessDenied
     from zq.errors import Closed as Closed
     from zq.errors import EngineFailed as EngineFailed
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from zq.errors import SpoolLocked as SpoolLocked
     from zq.errors import Timeout as Timeout
     from zq.errors import Undelivered as Undelivered
+    from zq.info import DeadLetter as DeadLetter
+    from zq.info import DeadLetters as DeadLetters
+    from zq.info import FailedAttempt as FailedAttempt
     from zq.info import Gap as Gap
     from zq.info import HeldQueue as HeldQueue
     from zq.info import Ledger as Ledger
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
     from zq.info import PublishedTopic as PublishedTopic
     from zq.info import PulledQueue as PulledQueue
     from zq.info import QueueInfo as QueueInfo
+    from zq.info import RepliedService as RepliedService
+    from zq.info import RequestedService as RequestedService
     from zq.info import SubscribedTopic as SubscribedTopic
     from zq.info import TopicInfo as TopicInfo
     from zq.message import INHERIT as INHERIT
@@ -41,6 +47,8 @@ if TYPE_CHECKING:
     from zq.peer import Publisher as Publisher
     from zq.peer import Puller as Puller
     from zq.peer import Pusher as Pusher
+    from zq.peer import Replier as Replier
+    from zq.peer import Request as Request
     from zq.peer import Subscriber as Subscriber
     from zq.wire.array import Array as Array
 
@@ -48,13 +56,17 @@ _ERRORS = (
     "AccessDenied Closed EngineFailed Error Forked Incompatible NoPeer PeerLost Refused RemoteError SpoolDamaged "
     "SpoolFull SpoolLocked Timeout Undelivered"
 )
-_INFO = "Gap HeldQueue Ledger PeerEvent PeerInfo PublishedTopic PulledQueue QueueInfo SubscribedTopic TopicInfo"
+_INFO = (
+    "DeadLetter DeadLetters FailedAttempt Gap HeldQueue Ledger PeerEvent PeerInfo PublishedTopic PulledQueue QueueInfo "
+    "RepliedService RequestedService SubscribedTopic TopicInfo"
+)
 _HOMES = {
     **dict.fromkeys(_ERRORS.split(), "zq.errors"),
     **dict.fromkeys(_INFO.split(), "zq.info"),
     **dict.fromkeys(("INHERIT", "Message"), "zq.message"),
-    **dict.fromkeys(("Peer", "Publisher", "Puller", "Pusher", "Subscriber"), "zq.peer"),
+    **dict.fromkeys(("Peer", "Publisher", "Puller", "Pusher", "Replier", "Request", "Subscriber"), "zq.peer"),
     "Array": "zq.wire.array",
+    "Dedup": "zq.dedup",
 }
 
 __all__ = [  # noqa: PLE0604 - the names above, "aio" and the version

@@ -22,13 +22,17 @@ from zq.core.outgoing import SMALL
 from zq.engine.engine import Engine
 from zq.engine.wake import LoopToken
 from zq.errors import Closed, Refused, Undelivered
-from zq.handles.incoming import PullerCore, Receiver, SubscriberCore, backoff
+from zq.handles.dead import inquire_steps
+from zq.handles.incoming import PullerCore, Receiver, SubscriberCore, pause_after
 from zq.handles.outgoing import PublisherCore, PusherCore, Sender, Stream
+from zq.handles.replying import ReplierCore, Request
+from zq.handles.requests import Survey, request_steps
 from zq.handles.session import LEAVING, PeerCore, Watching
 from zq.handles.steps import Release, SendOptions, Steps, Timeout, Wait, deadline_after
-from zq.info import Gap, Ledger, PeerEvent
+from zq.info import DeadLetters, Gap, Ledger, PeerEvent
 from zq.message import INHERIT, Headers, Inherit, Message
-from zq.wire.data import pack
+from zq.wire.data import pack_plain
+from zq.wire.frames import LIST, PURGE, RETRY
 
 log = logging.getLogger("zq.aio")
 
@@ -183,14 +187,39 @@ class Peer(PeerCore):
         """
         return Subscriber(self, filters, slow, patience, on_gap)
 
-    def pusher(self, queue: str, *, window: int = 16_384, window_bytes: int = 64 << 20) -> Pusher:
-        """A handle to push to `queue`. `window` and `window_bytes` bound what is held unconfirmed; `send` waits."""
-        return Pusher(self, self._queue_stream(queue, window=window, window_bytes=window_bytes), queue)
+    def pusher(
+        self, queue: str, *, window: int = 16_384, window_bytes: int = 64 << 20, max_attempts: int = 5
+    ) -> Pusher:
+        """A handle to push to `queue`. `window` and `window_bytes` bound what is held unconfirmed; `send` waits.
 
-    def puller(self, queue: str, *, prefetch: int | None = None, prefetch_bytes: int = 64 << 20) -> Puller:
+        A message of which `max_attempts` deliveries have failed (nacked, or a puller lost over it) is dead, as one
+        that is rejected: it is kept, among the newest 1,000, for whoever pulls `<queue>.dead` or asks `dead_letters`.
+        """
+        stream = self._queue_stream(queue, window=window, window_bytes=window_bytes, max_attempts=max_attempts)
+        return Pusher(self, stream, queue)
+
+    def puller(
+        self,
+        queue: str,
+        *,
+        prefetch: int | None = None,
+        prefetch_bytes: int = 64 << 20,
+        work_timeout: Timeout = None,
+        topics: Sequence[str] = (),
+    ) -> Puller:
         """A new handle that gets its share of `queue`. `prefetch` is how many messages may be here unsettled: None
-        adapts from 64 to 4,096; give 1 for long jobs."""
-        return Puller(self, queue, prefetch, prefetch_bytes)
+        adapts from 64 to 4,096; give 1 for long jobs.
+
+        What the program has held for `work_timeout` seconds without settling it counts as failed, and goes to
+        somebody else; what it says of it later is logged. None: a job may take as long as it likes.
+
+        With `topics` (filters) the queue is *bound* to them: every publisher that this peer meets holds each message it
+        publishes on a matching topic from now on for the queue as well, until one of the queue's pullers has settled
+        it, and waits while its window (16,384 messages, 64 MiB) is full. The binding outlives the last such puller by
+        60 s, so that a service may be restarted; see `unbind`. Retained values are not bound. What pullers of one queue
+        name is united.
+        """
+        return Puller(self, queue, prefetch, prefetch_bytes, work_timeout, topics)
 
     async def publish(self, topic: str, data: Any, *, headers: Headers | None = None, timeout: Timeout = None) -> None:
         """Publishes with the topic's stream as it is, or a new one with defaults; at full speed."""
@@ -209,6 +238,38 @@ class Peer(PeerCore):
     def _any_pusher(self, queue: str) -> Pusher:
         stream = self._view(self._queues, queue)
         return self.pusher(queue) if stream is None else Pusher(self, stream, queue)
+
+    # --- requests
+
+    async def request(
+        self, service: str, data: Any = None, *, headers: Headers | None = None, timeout: Timeout = 5.0
+    ) -> Message:
+        """Asks one replier of `service`, the one with the fewest unanswered requests, and returns its reply.
+
+        At most once: nothing that a program may have begun is ever asked again. Raises RemoteError when the replier
+        failed, PeerLost when it was gone before it replied, NoPeer when nobody in the realm replies to `service`,
+        Timeout, Refused for data that cannot be sent, for a bad name, and for one that is a queue's.
+        """
+        return await finish(request_steps(self._running(), service, data, headers, timeout))
+
+    async def request_all(self, service: str, data: Any = None, *, timeout: Timeout = 5.0) -> AsyncIterator[Message]:
+        """Asks every replier of `service` that is known, and yields their replies as they come. Ends when each has
+        replied, failed or gone, or after `timeout` seconds. Raises NoPeer when there is none."""
+        survey = Survey(self._running(), service, data, timeout)
+        try:
+            await finish(survey.begin_steps())
+            while (reply := await finish(survey.next_steps())) is not None:
+                yield reply
+        finally:
+            survey.close()
+
+    def replier(self, service: str) -> Replier:
+        """A new handle that gets its share of the requests to `service`."""
+        return Replier(self, service)
+
+    async def wait_for_repliers(self, service: str, count: int = 1, *, timeout: Timeout = 30.0) -> None:
+        """Waits until `count` repliers of `service` are known, those of this peer included. Raises Timeout."""
+        await finish(self._wait_for_repliers_steps(service, count, timeout))
 
     # --- the realm
 
@@ -235,6 +296,25 @@ class Peer(PeerCore):
         """The counters that account for every message of this peer; with `realm` those of all others as well.
         Who has not answered within `timeout` seconds is named in `unknown`."""
         return await finish(self._ledger_steps(realm, timeout))
+
+    async def dead_letters(
+        self, queue: str | None = None, *, ids: Iterable[str] = (), timeout: Timeout = 5.0
+    ) -> DeadLetters:
+        """The dead letters that the peers of the realm keep, this one included: of `queue`, or of all queues; with
+        `ids` only those. Who has not answered within `timeout` seconds is named in `unknown`."""
+        return await finish(inquire_steps(self._running(), LIST, queue, ids, timeout))
+
+    async def retry_dead_letters(self, queue: str, *, ids: Iterable[str] = (), timeout: Timeout = 5.0) -> DeadLetters:
+        """Pushes the dead letters of `queue` again, all or those with `ids`, each with its old id and attempt 1.
+
+        Each is pushed by the peer that keeps it, if that still pushes to `queue`. What is on its way to a puller of
+        `<queue>.dead` stays dead. `count` of the result says how many were pushed.
+        """
+        return await finish(inquire_steps(self._running(), RETRY, queue, ids, timeout))
+
+    async def purge_dead_letters(self, queue: str, *, ids: Iterable[str] = (), timeout: Timeout = 5.0) -> DeadLetters:
+        """Forgets the dead letters of `queue`, all or those with `ids`. `count` of the result says how many."""
+        return await finish(inquire_steps(self._running(), PURGE, queue, ids, timeout))
 
     def __del__(self) -> None:
         engine: Engine | None = getattr(self, "_engine", None)
@@ -289,22 +369,21 @@ class _AsyncSender(Sender):
             self._check_open()
         if headers is None and id is None and timeout is None:
             # What `_put` does, in place: a call more is a tenth of what a message costs.
-            item = pack(data) if copy else pack(data, None, copy=False)
-            outgoing = self._outgoing
-            items = outgoing.items
-            if len(items) < outgoing.limit and item.__class__ is bytes and len(item) <= SMALL:
-                items.append(item)
-                engine = self._engine
-                engine.dirty.add(self._core)
-                if engine.idle:
-                    engine.wake()
-                self._until_yield -= 1
-                if not self._until_yield:
-                    self._until_yield = YIELD_EVERY
-                    await asyncio.sleep(0)  # lets other tasks run; nothing is waited for
+            item = pack_plain(data)
+            if item is not None:
+                outgoing = self._outgoing
+                items = outgoing.items
+                if len(items) < outgoing.limit and len(item) <= SMALL:
+                    items.append(item)
+                    if not outgoing.marked:
+                        self._mark(outgoing)
+                    self._until_yield -= 1
+                    if not self._until_yield:
+                        self._until_yield = YIELD_EVERY
+                        await asyncio.sleep(0)  # lets other tasks run; nothing is waited for
+                    return
+                await finish(self._put_steps(item, None, None))
                 return
-            await finish(self._put_steps(item, None, None))
-            return
         steps = self._put(data, headers, id, copy, timeout)
         if steps is not None:
             await finish(steps)
@@ -330,16 +409,59 @@ class Publisher(_AsyncSender, PublisherCore):
     """A handle to publish on one topic."""
 
     async def flush(self, *, timeout: Timeout = 30.0) -> None:
-        """Waits until all sent so far has arrived at all subscribers. Raises Undelivered."""
+        """Waits until all sent so far has arrived at all subscribers and every queue that is bound to the topic has
+        settled it: then this peer need not live any longer for it. Raises Undelivered."""
         await finish(self._flush_steps(timeout))
 
     async def wait_for_subscribers(self, count: int = 1, *, timeout: Timeout = 30.0) -> None:
-        """Waits until `count` subscriptions match the topic. Raises Timeout."""
+        """Waits until `count` subscriptions and bound queues match the topic. Raises Timeout."""
         await finish(self._wait_steps(count, timeout))
 
 
 class Pusher(_AsyncSender, PusherCore):
     """A handle to push to one queue."""
+
+    async def send(self, data: Any, **options: Unpack[SendOptions]) -> None:
+        """Takes the message: it is held here until a puller confirms that it was processed.
+
+        The options, all of them by name: `headers`, `id`, `copy` and `timeout` are those of Publisher.send.
+        `lane` is "high", "normal" (the default) or "low": when several wait, they go 8:4:1. Of a `key`, a str, one
+        message at a time is on its way, in the order sent, a nacked one before those that follow; meanwhile others
+        overtake it. `delay` seconds pass before it goes; until then it takes room in the window, keeps `flush` and
+        `close` waiting, and holds up nobody. A message that nobody has got after `ttl` seconds is dropped here and
+        counted as `expired`. Both are measured by a clock that nobody sets, from when the message is taken.
+
+        Waits while the window is full. Raises Timeout (then it was not taken), Refused for data or options that
+        cannot be, Closed.
+        """
+        if _get_ident() != self._thread or not self._loop.is_running():
+            self._check_open()
+        if not options:
+            # What `_leave` does, in place. None of the options has a parameter of its own, as each costs every message
+            # a look for its default.
+            item = pack_plain(data)
+            if item is not None:
+                outgoing = self._outgoing
+                items = outgoing.items
+                if len(items) < outgoing.limit and len(item) <= SMALL:
+                    items.append(item)
+                    if not outgoing.marked:
+                        self._mark(outgoing)
+                    self._until_yield -= 1
+                    if not self._until_yield:
+                        self._until_yield = YIELD_EVERY
+                        await asyncio.sleep(0)  # lets other tasks run; nothing is waited for
+                    return
+                await finish(self._put_steps(item, None, None))
+                return
+        steps = self._put_job(data, **options)
+        if steps is not None:
+            await finish(steps)
+
+    async def send_many(self, data: Iterable[Any], **options: Unpack[SendOptions]) -> int:
+        """Sends each item with these options; returns how many. `timeout` is for all of them: Timeout.sent says how
+        many were taken."""
+        return await finish(self._put_jobs(data, **options) if options else self._put_many(data, None))
 
     async def flush(self, *, until: Release = "stored", timeout: Timeout = 30.0) -> None:
         """Waits until all sent so far is confirmed. Raises Undelivered."""
@@ -407,14 +529,14 @@ class _AsyncReceiver(Receiver):
                 result = handler(message)
                 if inspect.isawaitable(result):
                     await result
-            except Exception:
+            except Exception as error:
                 log.exception("the handler of %s failed with %r", self.name, message)
-                message.nack(delay=backoff(message.attempt))
-            except BaseException:
-                message.give_back()
+                message._fail(error, pause_after(message))
+            except BaseException as interrupt:
+                message.__exit__(type(interrupt), interrupt, None)
                 raise
             else:
-                message.ack()
+                message._finish()
 
     async def close(self, *, timeout: Timeout = 5.0) -> None:
         """Ends this handle: what is not settled goes back, and iterating over it ends. Idempotent."""
@@ -448,10 +570,59 @@ class Subscriber(_AsyncReceiver, SubscriberCore):
 class Puller(_AsyncReceiver, PullerCore):
     """One consumer of a queue. Tasks that share it share its messages."""
 
-    def __init__(self, peer: Peer, queue: str, prefetch: int | None, prefetch_bytes: int) -> None:
+    def __init__(
+        self,
+        peer: Peer,
+        queue: str,
+        prefetch: int | None,
+        prefetch_bytes: int,
+        work_timeout: Timeout,
+        topics: Sequence[str],
+    ) -> None:
         super().__init__(peer._running(), queue)
         self._peer = peer
-        peer._open_puller(self, queue, prefetch, prefetch_bytes)
+        peer._open_puller(self, queue, prefetch, prefetch_bytes, work_timeout, topics)
+
+    async def unbind(self, *, timeout: Timeout = 5.0) -> None:
+        """Closes this handle of a bound queue, and if nobody else binds that queue any more, has publishers forget it
+        at once: what they still hold for it is dropped and counted as `unbound`. Without this they keep it for 60 s.
+
+        Raises Refused if the puller names no topics, Timeout if some publisher has not confirmed: there it ends later.
+        """
+        await finish(self._peer._unbind_steps(self, timeout))
 
 
-__all__ = ["Peer", "Publisher", "Puller", "Pusher", "Subscriber"]
+class Replier(_AsyncReceiver, ReplierCore):
+    """A replier of a service: iterating yields each Request. Tasks that share it share its requests."""
+
+    def __init__(self, peer: Peer, service: str) -> None:
+        super().__init__(peer._running(), service)
+        self._peer = peer
+        peer._open_replier(self, service)
+
+    async def run(self, handler: Callable[[Any], object], *, concurrency: int = 1) -> None:
+        """Calls `handler` (a function or a coroutine function) with each request, in `concurrency` tasks, until closed.
+
+        What it returns is the reply, unless it has replied itself; an exception is logged here, and its type and
+        message are what the requester gets. Cancelled, the requests at hand fail.
+        """
+        await super().run(handler, concurrency=concurrency)
+
+    async def _work(self, handler: Callable[[Any], object]) -> None:
+        async for request in self:
+            assert isinstance(request, Request)
+            try:
+                result = handler(request)
+                if inspect.isawaitable(result):
+                    result = await result
+            except Exception as error:
+                log.exception("the handler of %s failed with %r", self.name, request)
+                self._fail(request, error)
+            except BaseException:
+                request.give_back()
+                raise
+            else:
+                self._reply(request, result)
+
+
+__all__ = ["Peer", "Publisher", "Puller", "Pusher", "Replier", "Request", "Subscriber"]

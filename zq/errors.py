@@ -45,11 +45,17 @@ class NoPeer(Error):
 
 
 class PeerLost(Error):
-    """The peer that had the work is gone; whether it was done is unknown."""
+    """The peer that had the request is gone; whether it was done is unknown. Ask again if twice is harmless."""
 
 
 class RemoteError(Error):
-    """The other side failed, and says how."""
+    """The other side failed, and says how: `type` is the name of its exception, or what its program calls it;
+    `text` its message. `Closed` and `Overloaded` are zq's own: the replier closed, or had too much."""
+
+    def __init__(self, type: str, text: str) -> None:
+        super().__init__(f"{type}: {text}" if text else type)
+        self.type = type
+        self.text = text
 
 
 class Refused(Error, ValueError):

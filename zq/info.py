@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 PeerState = Literal["up", "suspect", "gone", "incompatible"]
 EventKind = Literal["joined", "changed", "suspect", "left"]
@@ -28,6 +28,7 @@ class PeerInfo:
     subscribes: tuple[str, ...]  # filters
     pushes: tuple[str, ...]  # queues
     pulls: tuple[str, ...]  # queues
+    replies: tuple[str, ...] = ()  # services
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class TopicInfo:
 
     name: str
     publishers: int
-    subscribers: int  # peers with a matching filter
+    subscribers: int  # peers with a matching filter, and queues that are bound to it
     published: int  # messages, of all publishers now here
     lag: int  # messages the slowest subscriber has not taken yet
     slow: tuple[str, ...]  # names of peers that are left behind
@@ -78,7 +79,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldQueue:
-    """A queue at the peer that holds its messages. taken = waiting + in_flight + acked + sum(dropped)."""
+    """A queue at the peer that holds its messages. taken = waiting + in_flight + acked + expired + sum(dropped)."""
 
     queue: str
     taken: int
@@ -87,10 +88,12 @@ class HeldQueue:
     acked: int
     dropped: Mapping[str, int] = field(default_factory=dict)
     redelivered: int = 0  # deliveries beyond the first, not part of the sum
+    expired: int = 0  # their ttl was over before anybody got them
 
     @property
     def balanced(self) -> bool:
-        return self.taken == self.waiting + self.in_flight + self.acked + sum(self.dropped.values())
+        left = self.waiting + self.in_flight
+        return self.taken == left + self.acked + self.expired + sum(self.dropped.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +113,46 @@ class PulledQueue:
     def balanced(self) -> bool:
         settled = self.acked + self.nacked + self.rejected + self.returned
         return self.received == self.queued + self.handed_out + settled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedAttempt:
+    """One delivery of a message that came to nothing."""
+
+    attempt: int  # 1 for the first delivery
+    outcome: str  # "nacked", "rejected", or "lost": the puller was, with the message in hand
+    puller: str  # name of the peer
+    puller_id: bytes
+    at: datetime  # when the holder heard of it, by its clock, UTC
+    reason: str  # what the puller said
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A message that nobody is to have again."""
+
+    queue: str  # the one it was pushed to
+    id: str  # its `Message.id`, before and after it died
+    reason: str
+    history: tuple[FailedAttempt, ...]  # oldest first; of very many the newest
+    died_at: datetime | None  # by the clock of its holder, UTC
+    sent_at: datetime
+    holder: str  # name of the peer that keeps it
+    holder_id: bytes
+    size: int  # bytes
+    complete: bool  # False: it is too large to be shown, and `data` is None
+    data: Any
+    headers: Mapping[str, str]  # those of the message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetters:
+    """What the peers of the realm answered about the dead letters of a queue."""
+
+    letters: tuple[DeadLetter, ...] = ()  # by holder, then oldest first; empty after a retry or purge
+    count: int = 0  # listed, retried or purged
+    unknown: tuple[str, ...] = ()  # names of peers that did not answer or have left meanwhile
+    problems: tuple[str, ...] = ()  # why a peer could not do what was asked, beginning with its name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +188,45 @@ class SubscribedTopic:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestedService:
+    """A service at a peer that asks. asked = waiting + sent + replied + failed + lost + nobody + abandoned."""
+
+    service: str
+    asked: int
+    waiting: int  # for a replier that has room
+    sent: int
+    replied: int
+    failed: int  # at the replier
+    lost: int  # the replier was gone first
+    nobody: int  # nobody offers it
+    abandoned: int  # the caller's time ran out
+    late: int = 0  # replies that came after that, not part of the sum
+
+    @property
+    def balanced(self) -> bool:
+        ended = self.replied + self.failed + self.lost + self.nobody + self.abandoned
+        return self.asked == self.waiting + self.sent + ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepliedService:
+    """A service at one of its repliers. received = held + replied + failed + turned_away + dropped."""
+
+    service: str
+    received: int
+    held: int  # waiting here or with the program
+    replied: int
+    failed: int
+    turned_away: int  # no program has had it
+    dropped: int  # the requester was gone, or had given up
+    late: int = 0  # answers to what was not held any more, not part of the sum
+
+    @property
+    def balanced(self) -> bool:
+        return self.received == self.held + self.replied + self.failed + self.turned_away + self.dropped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
     """The counters that account for every message, taken in one step of the engine."""
 
@@ -154,16 +236,14 @@ class Ledger:
     pulled: tuple[PulledQueue, ...] = ()
     published: tuple[PublishedTopic, ...] = ()
     subscribed: tuple[SubscribedTopic, ...] = ()
+    requested: tuple[RequestedService, ...] = ()
+    replied: tuple[RepliedService, ...] = ()
     refused_frames: int = 0  # frames from the network that made no sense, or were for somebody else
     others: tuple[Ledger, ...] = ()  # with realm=True: what each other peer reports
     unknown: tuple[str, ...] = ()  # with realm=True: names of peers that did not answer or have left
 
     @property
     def balanced(self) -> bool:
-        mine: tuple[HeldQueue | PulledQueue | PublishedTopic | SubscribedTopic, ...] = (
-            *self.held,
-            *self.pulled,
-            *self.published,
-            *self.subscribed,
-        )
+        mine: tuple[HeldQueue | PulledQueue | PublishedTopic | SubscribedTopic | RequestedService | RepliedService, ...]
+        mine = (*self.held, *self.pulled, *self.published, *self.subscribed, *self.requested, *self.replied)
         return all(part.balanced for part in mine) and all(other.balanced for other in self.others)

@@ -91,6 +91,12 @@ class Message:
         return self._source.queue
 
     @property
+    def service(self) -> str | None:
+        """What was asked, for a request and its reply."""
+        service: str | None = getattr(self._source, "service", None)
+        return service
+
+    @property
     def sender(self) -> bytes:
         """The id of the peer that sent it, 16 bytes."""
         return self._source.sender
@@ -111,16 +117,25 @@ class Message:
         return self._source.redelivered
 
     def ack(self) -> None:
-        """The work is done: whoever holds the message may forget it. Twice is harmless."""
+        """The work is done: whoever holds the message may forget it. The first word about a message counts; settling
+        it twice, or after its puller's `work_timeout`, changes nothing and is logged."""
 
     def nack(self, *, delay: float = 0.0) -> None:
-        """Not now: deliver it again to anyone, not before `delay` seconds, one attempt more."""
+        """Not now: deliver it again to anyone, not before `delay` seconds, one attempt more. After the last of its
+        pusher's `max_attempts` it is dead, as if rejected."""
 
     def reject(self, reason: str) -> None:
-        """Never again: the message is dropped and counted at its holder under `rejected`."""
+        """Never again: the message is dead. Its holder counts it under `rejected`, and keeps it with `reason` (up to
+        1,000 characters) among the dead letters of its queue, `<queue>.dead`."""
 
     def give_back(self) -> None:
         """Deliver it to somebody else; no attempt is counted."""
+
+    def _finish(self) -> None:
+        """Its handler has returned: acks, unless it was settled."""
+
+    def _fail(self, error: BaseException, delay: float) -> None:
+        """Its handler has raised: nacks, unless it was settled."""
 
     def __enter__(self) -> Self:
         return self
@@ -137,7 +152,7 @@ class Message:
             self.give_back()
 
     def __repr__(self) -> str:
-        where = str(self.topic if self.topic is not None else self.queue)
+        where = str(next((name for name in (self.topic, self.queue) if name is not None), self.service))
         where = where if where.isprintable() else repr(where)  # it came from elsewhere, and this ends up in logs
         attempt = f", attempt {self.attempt}" if self.attempt > 1 else ""
         return f"<{type(self).__name__.lstrip('_')} {where}: {self.data!r:.60}{attempt}>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -199,6 +200,33 @@ def test_a_thousand_lines_pass_a_queue_whole_and_in_order(shell: Shell, start: S
     assert output.split() == [str(number) for number in range(1, 1001)]
 
 
+def test_two_services_each_get_what_is_published_and_one_that_comes_again_goes_on(shell: Shell, start: Start) -> None:
+    mailer, audit = (
+        start(f"zq pull {name} --topic 'orders/**' --topic bills -n 2 --json") for name in ("mailer", "audit")
+    )
+    with zq.Peer("test") as peer, peer.publisher("orders/new") as publisher, peer.publisher("bills") as bills:
+        publisher.wait_for_subscribers(2, timeout=DEADLINE)
+        publisher.send("one")
+        bills.send("two")
+        for pull in (mailer, audit):
+            code, output, errors = ended(pull)
+            assert (code, errors) == (0, "")
+            rows = {
+                (row["topic"], row["queue"] in ("mailer", "audit"), row["data"])
+                for row in map(json.loads, output.splitlines())
+            }
+            assert rows == {("orders/new", True, "one"), ("bills", True, "two")}  # of two topics in any order
+        publisher.send("three")
+        for name in ("mailer", "audit"):
+            assert shell(f"zq pull {name} --topic 'orders/**' --topic bills -n 1").stdout == "three\n"
+
+
+def test_a_topic_that_is_none_is_a_usage_error(shell: Shell) -> None:
+    pull = shell("zq pull mailer --topic 'orders/'")
+    assert pull.returncode == 2
+    assert "filter 'orders/'" in pull.stderr
+
+
 def test_push_waits_for_a_puller_that_comes_later(shell: Shell, start: Start) -> None:
     push = start("zq push jobs a b c")
     assert push.stderr is not None
@@ -211,6 +239,19 @@ def test_push_without_a_puller_says_how_many_are_undelivered(shell: Shell) -> No
     push = shell("seq 12 | zq push jobs --timeout 0.5")
     assert push.returncode == 3
     assert "12 messages not confirmed" in push.stderr
+
+
+def test_push_asks_for_a_lane_a_key_a_delay_and_a_time_to_live(shell: Shell, start: Start) -> None:
+    assert shell("zq push jobs 'too late' --ttl 0.05").returncode == 0, "it expired, so nothing is undelivered"
+    begun = [start("zq push jobs low --lane low --key k"), start("zq push jobs high --lane high --ttl 60")]
+    assert shell("zq push jobs later --delay 0.3 --timeout 0.1").returncode == 3
+    for push in begun:
+        assert push.stderr is not None
+        assert "waiting for somebody" in push.stderr.readline()
+    pulled = shell("zq pull jobs -n 2 --format '{data} {key}'")
+    assert sorted(pulled.stdout.splitlines()) == ["high ", "low k"]
+    assert shell("zq push jobs x --ttl 1 --delay 2").returncode != 0
+    assert shell("zq push jobs x --lane urgent").returncode == 2
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
@@ -255,6 +296,94 @@ def test_a_killed_pull_loses_nothing(shell: Shell, start: Start) -> None:
     got = shell("zq pull jobs --timeout 2").stdout.splitlines()
     assert got[-1] == "two"
     assert push.wait(DEADLINE) == 0
+
+
+# Dead letters
+
+
+def bury(peer: zq.Peer, *values: object, max_attempts: int = 1) -> None:
+    """`peer` has pushed `values` to jobs, and each failed as often as it may."""
+    pusher = peer.pusher("jobs", max_attempts=max_attempts)
+    with zq.Peer("worker") as worker, worker.puller("jobs") as puller:
+        for number, value in enumerate(values, 1):
+            pusher.send(value, id=f"order-{number}")
+            for _ in range(max_attempts):
+                with contextlib.suppress(ValueError), puller.receive(timeout=DEADLINE):
+                    raise ValueError("no such order")
+        pusher.flush()
+
+
+def test_dead_letters_are_listed_shown_retried_and_purged(shell: Shell) -> None:
+    with zq.Peer("orders") as peer:
+        bury(peer, {"order": 1}, "second", "third", max_attempts=2)
+        listed = shell("zq dead ls jobs")
+        assert listed.returncode == 0, listed.stderr
+        title, *rows = listed.stdout.splitlines()
+        assert title.split()[:3] == ["queue", "id", "died"]
+        assert [row.split()[1] for row in rows] == ["order-1", "order-2", "order-3"]
+        assert all("2 attempts failed" in row and row.endswith("orders") for row in rows)
+        shown = shell("zq dead show jobs --id order-1").stdout
+        assert shown.splitlines()[0] == "order-1 of jobs, kept by orders"
+        assert shown.count("nacked at worker") == 2
+        assert "ValueError: no such order" in shown
+        assert '{"order": 1}' in shown
+        objects = [json.loads(line) for line in shell("zq dead show jobs --json").stdout.splitlines()]
+        assert [(row["id"], row["data"]) for row in objects] == [
+            ("order-1", {"order": 1}),
+            ("order-2", "second"),
+            ("order-3", "third"),
+        ]
+        assert objects[0]["history"][0]["outcome"] == "nacked"
+        assert "1 message pushed again" in shell("zq dead retry jobs --id order-2").stderr
+        again = shell("zq pull jobs -n 1 --json")
+        assert [json.loads(again.stdout)[name] for name in ("id", "data", "attempt")] == ["order-2", "second", 1]
+        purged = shell("zq dead purge jobs --json")
+        assert json.loads(purged.stdout) == {"count": 2, "unknown": [], "problems": []}
+        nothing = shell("zq dead ls")
+        assert (nothing.returncode, nothing.stdout) == (0, "")
+        assert "no dead letters" in nothing.stderr
+
+
+def test_the_dead_of_a_queue_can_be_pulled(shell: Shell) -> None:
+    with zq.Peer("orders") as peer:
+        bury(peer, "first")
+        got = shell("zq pull jobs.dead -n 1 --json")
+        assert json.loads(got.stdout)["headers"]["dead-queue"] == "jobs"
+
+
+def test_an_id_that_is_not_among_the_dead_is_an_error(shell: Shell) -> None:
+    shown = shell("zq dead show jobs --id nonsense")
+    assert (shown.returncode, shown.stdout) == (1, "")
+    assert "not among them: nonsense" in shown.stderr
+
+
+def test_push_names_what_nobody_could_process(shell: Shell, start: Start) -> None:
+    with zq.Peer("worker") as worker, worker.puller("jobs") as puller:
+        push = start("zq push jobs first second --max-attempts 1")
+        for message in (puller.receive(timeout=DEADLINE), puller.receive(timeout=DEADLINE)):
+            if message.data == "first":
+                message.nack()
+            else:
+                message.ack()
+        code, _, errors = ended(push)
+    assert code == 1
+    assert "nobody could process" in errors
+    assert "first: 1 attempt failed" in errors
+    assert "second" not in errors
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "zq push jobs x --max-attempts 0",
+        "zq push jobs x --ttl 1 --delay 5",
+        "zq pull jobs --work-timeout 0",
+        "zq dead ls jobs.dead",
+        "zq dead purge",
+    ],
+)
+def test_wrong_usage_of_attempts_and_dead_letters(shell: Shell, line: str) -> None:
+    assert shell(line).returncode == 2
 
 
 def test_a_full_disk_gives_back_what_was_not_written(shell: Shell, start: Start) -> None:

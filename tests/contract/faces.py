@@ -84,8 +84,8 @@ class LoopFace(Face):
         return Looped(self, zq.aio.Peer(name, **settings))
 
     def handler(self, function: Callable[[zq.Message], object]) -> Callable[[zq.Message], object]:
-        async def handle(message: zq.Message) -> None:
-            await asyncio.to_thread(function, message)
+        async def handle(message: zq.Message) -> object:
+            return await asyncio.to_thread(function, message)
 
         return handle
 

@@ -46,7 +46,7 @@ def again(puller: Any, before: zq.Message, *, attempt: int) -> zq.Message:
 
 
 def row_of(sender: Any) -> zq.HeldQueue:
-    (row,) = sender.ledger().held
+    (row,) = (row for row in sender.ledger().held if row.queue == "jobs")
     assert row.balanced
     return row
 
@@ -185,7 +185,10 @@ def test_settling_out_of_order_releases_exactly_what_was_settled(sender: Any, pu
     pusher.flush()
 
 
-def test_a_message_that_is_nacked_for_ever_does_not_stop_the_others(pusher: Any, puller: Any) -> None:
+def test_a_message_that_is_nacked_for_ever_does_not_stop_the_others(face: Face) -> None:
+    pusher = face.peer("patient").pusher("jobs", max_attempts=65_535)
+    puller = face.peer("receiver").puller("jobs")
+    pusher.wait_for_pullers()
     pusher.send_many(["poison", *range(50)])
     done = []
     while len(done) < 50:

@@ -157,6 +157,42 @@ def test_a_killed_process_is_gone_at_once_and_a_vanished_machine_within_five_sec
     assert realm.run(5.0, lambda: ("p0", "left", "p2") in realm.events)
     of_vanished = [kind for who, kind, what in realm.events if (who, what) == ("p0", "p2") and kind != "changed"]
     assert of_vanished == ["joined", "suspect", "left"]
+    assert [remote.pursued for remote in observer.node.meeting.roster] == [True]
+    realm.run(meeting.PURSUED_FOR + 1.0)
+    assert list(observer.node.meeting.roster) == []
+    assert observer.connections == {}
+
+
+def test_after_a_partition_peers_meet_again_though_nobody_names_them() -> None:
+    network = SimulatedNetwork()
+    one, other = network.peer("one"), network.peer("other")
+    network.introduce()
+    both = one.node, other.node
+    assert network.run(1.0, lambda: all(node.has_up(1) for node in both))
+    network.sever(one, other)
+    network.sever(other, one)
+    assert network.run(5.0, lambda: not any(node.has_up(1) for node in both))
+    network.run(30.0)
+    assert all(node.is_settled() for node in both), "nobody waits for who is pursued"
+    network.heal(one, other)
+    network.heal(other, one)
+    assert network.run(2.0, lambda: all(node.has_up(1) for node in both))
+    assert not one.node.meeting.roster.up()[0].pursued
+
+
+def test_the_address_of_a_peer_that_fell_silent_is_dialled_no_more_once_it_refuses() -> None:
+    realm = Realm(2)
+    observer, vanished = realm.peers
+    realm.network.kill(vanished, vanish=True)
+    assert realm.run(5.0, lambda: ("p0", "left", "p1") in realm.events)
+    (remote,) = observer.node.meeting.roster
+    (connection,) = remote.dials
+    for pause in (0.0, meeting.QUICKLY, meeting.QUICKLY):  # as of an address that leads nowhere
+        realm.run(pause)
+        observer.node.refused(connection, observer.clock())
+        assert list(observer.node.meeting.roster) == [remote]
+        assert remote.pursued
+    observer.node.refused(connection, observer.clock())
     assert list(observer.node.meeting.roster) == []
 
 
@@ -232,6 +268,23 @@ def test_a_peer_that_has_said_goodbye_is_gone_at_once_and_for_good() -> None:
     assert ("p0", "suspect", "p1") not in realm.events
     stays.node.meeting.found(leaves.id, ["tcp://p1/mailbox"], "mdns", stays.clock())
     assert stays.node.meeting.roster.get(leaves.id) is None, "a stale record says nothing"
+
+
+@pytest.mark.parametrize("farewell", [True, False])
+def test_what_a_peer_sent_before_it_went_may_come_late(farewell: bool) -> None:
+    realm = Realm(2)
+    stays, leaves = realm.peers
+    if farewell:
+        leaves.node.meeting.say_goodbye()
+    realm.network.kill(leaves, linger=farewell)
+    assert realm.run(10.0, lambda: ("p0", "left", "p1") in realm.events)
+    for kind, body in ((frames.GOODBYE, b"\x91\x90"), (frames.STATE, b"")):
+        late = address(kind, stays.id, leaves.id) + body
+        stays.node.received(Kind.MAILBOX, (late,), stays.clock())
+    assert stays.node.refused_frames == 0
+    assert not stays.troubles
+    stays.node.received(Kind.MAILBOX, (address(frames.STATE, stays.id, b"a stranger's id."),), stays.clock())
+    assert stays.node.refused_frames == 1
 
 
 def test_a_peer_of_another_version_is_shown_and_not_met() -> None:
@@ -324,6 +377,63 @@ def test_after_a_partition_a_subscription_goes_on_where_it_was() -> None:
     realm.network.heal(*realm.peers)
     assert realm.run(10.0, lambda: len(reader.look()) == 4)
     assert reader.look() == [b"1", b"2", Gap(publisher=realm.peers[1].id, topic="a", first=3, last=None), b"3"]
+
+
+def test_the_last_message_of_a_burst_that_is_lost_comes_within_a_moment() -> None:
+    realm = Realm(2)
+    publisher, subscriber = realm.peers
+    reader = Reader(subscriber)
+    realm.publish(publisher, b"1")
+    assert realm.run(1.0, reader.look)
+    realm.network.weather = Weather(feed_loss=1.0)
+    realm.publish(publisher, b"2")
+    realm.run(0.01)
+    realm.network.weather = Weather()
+    assert realm.run(0.5, lambda: len(reader.look()) == 2)
+    assert subscriber.node.hearing.redialled == 0
+
+
+def test_what_was_asked_for_in_vain_is_asked_for_again_as_soon_as_the_publisher_can_be_reached() -> None:
+    realm = Realm(2)
+    publisher, subscriber = realm.peers
+    reader = Reader(subscriber)
+    realm.publish(publisher, b"1")
+    assert realm.run(1.0, reader.look)
+    realm.network.weather = Weather(feed_loss=1.0)
+    realm.publish(publisher, b"2")
+    realm.run(0.005)
+    realm.network.weather = Weather(mailbox_loss=1.0)  # the hole is seen, and nobody hears of it
+    realm.run(6.5)
+    assert reader.look() == [b"1"]
+    realm.network.weather = Weather()
+    realm.network.reset(realm.connection(subscriber, publisher, Kind.MAILBOX))
+    assert realm.run(0.2, lambda: len(reader.look()) == 2)
+
+
+def test_when_an_address_of_the_host_is_gone_data_connections_are_made_anew_and_lose_nothing() -> None:
+    realm = Realm(2)
+    mover, other = realm.peers
+    reader, worker = Reader(mover), Worker(other)
+    realm.publish(other, b"1")
+    realm.push(mover, b"a")
+    assert realm.run(2.0, lambda: reader.look() and worker.take())
+    before = {connection for connection in mover.connections.values() if connection.kind is not Kind.MAILBOX}
+    assert {connection.kind for connection in before} == {Kind.FEED, Kind.WORK}
+    realm.publish(other, b"2")
+    realm.push(mover, b"b")
+    mover.node.redial_data(mover.clock())
+    after = {connection for connection in mover.connections.values() if connection.kind is not Kind.MAILBOX}
+    assert {connection.kind for connection in after} == {Kind.FEED, Kind.WORK}
+    assert not before & after
+    taken: list[tuple[bytes, int]] = []
+
+    def look() -> bool:
+        taken.extend(worker.take())
+        return len(reader.look()) == 2 and bool(taken)
+
+    assert realm.run(2.0, look)
+    assert reader.seen == [b"1", b"2"]
+    assert taken == [(b"b", 1)]
 
 
 def test_a_fence_whose_answer_was_dropped_is_set_again() -> None:
@@ -511,7 +621,11 @@ def test_a_ledger_travels() -> None:
 
 
 def test_a_ledger_that_is_none_is_malformed() -> None:
-    for wrong in ({}, {"peer": 1}, {"peer": b"", "name": "", "held": [{"queue": []}]}):
+    complete = {"queue": [], "taken": 1, "waiting": 1, "in_flight": 0, "acked": 0}
+    rows: dict[str, list[object]] = {"held": [], "pulled": [], "published": [], "subscribed": []}
+    whole = {"peer": b"", "name": "", "refused_frames": 0} | rows
+    assert from_wire(whole).balanced
+    for wrong in ({}, {"peer": 1}, {"peer": b"", "name": "", "held": [{"queue": []}]}, whole | {"held": [complete]}):
         with pytest.raises(Malformed):
             from_wire(wrong)
 

@@ -175,7 +175,7 @@ def test_every_message_is_in_one_place_at_every_step(seed: int, window: int, win
         row = box.row()
         assert row.balanced
         assert row.in_flight == sum(piece.count for pieces in flights for piece in pieces)
-        waiting = [*box.again, *box.fresh, *(piece for _, _, piece in box.later)]
+        waiting = list(box.pieces())
         assert row.waiting == sum(piece.count for piece in waiting)
         held = waiting + [piece for pieces in flights for piece in pieces]
         assert sorted(positions(held)) == [n for n in range(1, box.taken + 1) if n not in box.done]

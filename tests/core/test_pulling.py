@@ -6,13 +6,14 @@ import pytest
 
 from zq.core import pulling
 from zq.core.credit import Prefetch
-from zq.core.inbox import Inbox
+from zq.core.inbox import Handing, Inbox
 from zq.core.pulling import Puller, Pulling, ReceivingLink, Settled
 from zq.core.timers import Timers
-from zq.wire.batch import Batch, Run
+from zq.wire.batch import Batch, BatchHeader, Run
 from zq.wire.body import Body
-from zq.wire.frames import ACKED, NACKED, REJECTED, RETURNED, Entry, Probe, State
+from zq.wire.frames import ACKED, NACKED, REJECTED, RETURNED, Binding, Entry, Probe, Since, State
 from zq.wire.limits import MAILBOX_FRAME
+from zq.wire.names import Filter
 
 PEER = b"p" * 16
 BATCH = Batch(sender=PEER, first=1, count=1, runs=[Run(PEER, 1, 1, 0.0)], body=b"x")
@@ -115,3 +116,60 @@ def test_the_first_link_of_a_queue_may_come_before_the_entry_that_names_it() -> 
         due(9.0)
     assert list(puller.links) == [b"l" * 16]
     assert timers.next() is None
+
+
+def test_who_binds_a_queue_says_since_when_by_the_clock_of_who_asks() -> None:
+    sent: list[Body] = []
+    pulling = Pulling(Timers(), lambda peer, body: sent.append(body), lambda peer: 0)
+    inbox = Inbox(lambda: None)
+    puller = pulling.open(
+        b"p" * 16, "mailer", inbox, prefetch=None, prefetch_bytes=1, filters=[Filter("orders/**")], now=50.0
+    )
+    assert pulling.binds() == [["mailer", puller.id, ["orders/**"]]]
+    pulling.on_binding(PEER, Binding("mailer", puller.id, 1_000.0), 52.5)
+    assert sent == [Since("mailer", puller.id, 997.5)]
+    for queue, id in (("other", puller.id), ("mailer", b"x" * 16)):
+        pulling.on_binding(PEER, Binding(queue, id, 1_000.0), 52.5)
+    pulling.close(puller, 60.0)
+    pulling.on_binding(PEER, Binding("mailer", puller.id, 1_000.0), 61.0)
+    assert len(sent) == 1
+    assert pulling.binds() == []
+
+
+def test_a_batch_that_overtakes_another_waits_for_it() -> None:
+    """After a reset what is sent anew on the new connection may come before what the old one has lost."""
+    pulling_, sent = Pulling(Timers(), lambda peer, body: None, lambda peer: 0), list[int]()
+    inbox = Inbox(lambda: None)
+    puller = pulling_.open(b"q" * 16, "jobs", inbox, prefetch=9, prefetch_bytes=1 << 20)
+    pulling_.on_probe(PEER, Probe(b"l" * 16, 0, 0, "jobs", puller.id, 1, 0, 0, 5, 1), 0.0)
+    pulling_.report()
+    for first in (3, 2, 5, 1, 4, 1):
+        header = BatchHeader(bytes(16), PEER, b"l" * 16, 0, 1, 0, first, 1, 1, 0, 0)
+        batch = Batch(sender=PEER, first=first, count=1, runs=[Run(PEER, first, 1, 0.0)], body=b"x")
+        assert pulling_.on_batch(header, batch, 0.0)
+    while inbox.arrived:
+        arrived = inbox.arrived.popleft()
+        assert isinstance(arrived, Batch)
+        sent.append(arrived.first)
+    assert sent == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(("attempt", "again"), [(2, True), (3, False)])
+def test_what_a_vanished_pusher_left_is_tried_here_as_often_as_it_allowed(attempt: int, again: bool) -> None:
+    timers, log = Timers(), list[str]()
+    pulling = Pulling(timers, lambda peer, body: None, lambda peer: 0, log.append)
+    puller = pulling.open(b"q" * 16, "jobs", Inbox(lambda: None), prefetch=9, prefetch_bytes=100)
+    pulling.on_probe(PEER, Probe(b"l" * 16, 0, 0, "jobs", puller.id, 1, 0, 0, 1, 1, 3), 0.0)
+    pulling.report()
+    header = BatchHeader(b"", PEER, b"l" * 16, 0, attempt, 0, 1, 1, 1, 0, 0)
+    batch = Batch(sender=PEER, first=1, count=1, runs=[Run(PEER, 1, 1, 0.0)], body=b"x", attempt=attempt)
+    assert pulling.on_batch(header, batch, 0.0)
+    puller.inbox.taken.append(puller.inbox.arrived.popleft())
+    puller.inbox.handing = Handing(batch, ())
+    pulling.on_gone(PEER)
+    batch.link.others.append(Settled(1, NACKED, 0.0, "no", batch, 0))
+    pulling.on_taken(puller, 0.0)
+    assert [item.attempt for item in puller.inbox.arrived if isinstance(item, Batch)] == ([3] if again else [])
+    assert puller.row().balanced
+    assert len(log) == (0 if again else 1)
+    assert bool(puller.links) == again

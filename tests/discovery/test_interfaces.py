@@ -26,9 +26,18 @@ MACHINE = [
 ]
 
 
+def has(monkeypatch: pytest.MonkeyPatch, *adapters: SimpleNamespace) -> None:
+    """This is what the machine has; those without an address are listed only to who asks for them."""
+    monkeypatch.setattr(
+        ifaddr,
+        "get_adapters",
+        lambda include_unconfigured=False: [each for each in adapters if each.ips or include_unconfigured],
+    )
+
+
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ifaddr, "get_adapters", lambda: MACHINE)
+    has(monkeypatch, *MACHINE)
     monkeypatch.setattr(interfaces, "_is_ready", lambda address, interface: True)
 
 
@@ -82,16 +91,14 @@ def test_an_interface_that_goes_takes_only_its_own_addresses_along() -> None:
 def test_a_machine_without_a_network_waits_for_one(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(ifaddr, "get_adapters", lambda: MACHINE[:1])
+    has(monkeypatch, *MACHINE[:1])
     assert interface_addresses() == []
     assert caplog.messages == ["this machine has no network but loopback yet; we listen as soon as it has"]
 
 
 def test_link_local_addresses_count_where_there_are_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interfaces, "_is_ready", lambda address, interface: True)
-    monkeypatch.setattr(
-        ifaddr, "get_adapters", lambda: [*MACHINE, adapter("eth1", "fe80::2"), adapter("eth2", "fe80::3%4")]
-    )
+    has(monkeypatch, *MACHINE, adapter("eth1", "fe80::2"), adapter("eth2", "fe80::3%4"))
     assert interface_addresses() == ["192.0.2.7", "2001:db8::7", "fe80::2%eth1", "fe80::3%eth2"]
     assert interface_addresses(["eth1"]) == ["fe80::2%eth1"]
     assert zone_of("fe80::2%eth1") == "eth1"
@@ -104,5 +111,5 @@ def test_an_endpoint_brackets_ipv6() -> None:
 
 
 def test_an_address_that_cannot_be_bound_yet_is_not_there_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ifaddr, "get_adapters", lambda: MACHINE)  # none of them is of this machine
+    has(monkeypatch, *MACHINE)  # none of them is of this machine
     assert interface_addresses(["eth0"]) == ["192.0.2.7"]

@@ -17,9 +17,11 @@ import zq
 from tests.waiting import PATIENCE, eventually
 
 PROGRAM = """
-import json, os, sys
+import json, os, sys, warnings
 import zq
 
+# From 3.12 on the interpreter warns of every fork beside threads: what is said of the peer itself is what counts here.
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
 peer = zq.Peer("parent", **json.loads(sys.argv[1])).open()
 publisher, subscriber = peer.publisher("a"), peer.subscriber("a")
 pusher, puller = peer.pusher("b"), peer.puller("b")

@@ -8,6 +8,7 @@ After each interrupt everything must be accounted for and nothing may be stuck.
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import signal
 import sys
@@ -15,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*without being settled:Resource
 ZQ = str(Path(zq.__file__).parent)
 DELIVERS = {"RESUME", "JUMP_BACKWARD", "CALL", "CALL_KW", "CALL_FUNCTION_EX"}
 STUCK = 0.9  # s; after one second the engine's sweep helps whatever was forgotten
+TOOL = 4  # an id of sys.monitoring that nobody has by custom
 SAFE = ("/wire/",)  # packs and unpacks values; changes nothing
 
 
@@ -38,37 +40,68 @@ class Interrupter:
     def __init__(self, place: int) -> None:
         self._left = place
         self._last: dict[FrameType, str] = {}
+        self._thread = threading.get_ident()
         self.raised = False
 
-    def __call__(self, frame: FrameType, event: str, argument: object) -> Any:
-        name = frame.f_code.co_filename
-        if not name.startswith(ZQ) or any(part in name for part in SAFE):
+    def _step(self, frame: FrameType, offset: int) -> None:
+        """The frame is about to execute what stands there."""
+        before = self._last.get(frame)
+        step = self._last[frame] = dis.opname[frame.f_code.co_code[offset]]
+        if before in DELIVERS and step != "PUSH_EXC_INFO":  # there the call has not returned but raised
+            if self._left == 0:
+                self.raised = True
+                self._left = -1
+                signal.getsignal(signal.SIGINT)(signal.SIGINT, frame)  # type: ignore[operator,misc]
+            self._left -= 1
+
+    def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
+        if not is_watched(frame.f_code):
             return None
         frame.f_trace_opcodes = True
         frame.f_trace_lines = False
         if event == "opcode":
-            before = self._last.get(frame)
-            step = self._last[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-            if before in DELIVERS and step != "PUSH_EXC_INFO":  # there the call has not returned but raised
-                if self._left == 0:
-                    self.raised = True
-                    self._left = -1
-                    signal.getsignal(signal.SIGINT)(signal.SIGINT, frame)  # type: ignore[operator,misc]
-                self._left -= 1
-        return self
+            self._step(frame, frame.f_lasti)
+        return self._trace
+
+    def _instruct(self, code: CodeType, offset: int) -> None:
+        if threading.get_ident() == self._thread and is_watched(code):
+            self._step(sys._getframe(1), offset)
+
+    @contextlib.contextmanager
+    def _watching(self) -> Iterator[None]:
+        if sys.version_info < (3, 12):
+            before = sys.gettrace()
+            sys.settrace(self._trace)
+            try:
+                yield
+            finally:
+                sys.settrace(before)
+        else:  # there a tracer is told of a function's opcodes only when the function runs the next time
+            monitoring = sys.monitoring
+            monitoring.use_tool_id(TOOL, "interrupter")
+            monitoring.register_callback(TOOL, monitoring.events.INSTRUCTION, self._instruct)
+            monitoring.set_events(TOOL, monitoring.events.INSTRUCTION)
+            try:
+                yield
+            finally:
+                monitoring.set_events(TOOL, 0)
+                monitoring.free_tool_id(TOOL)
 
     def run(self, call: Callable[[], Any]) -> Any:
         """What `call` returns, or None if it was interrupted."""
-        before, started = sys.gettrace(), time.monotonic()
-        sys.settrace(self)
+        started = time.monotonic()
         try:
-            return call()
+            with self._watching():
+                return call()
         except KeyboardInterrupt:
             return None
         finally:
-            sys.settrace(before)
             self._last.clear()
             assert time.monotonic() - started < STUCK, "it was stuck until something else woke it"
+
+
+def is_watched(code: CodeType) -> bool:
+    return code.co_filename.startswith(ZQ) and not any(part in code.co_filename for part in SAFE)
 
 
 def each_place(call: Callable[[], Any], prepare: Callable[[], Any] | None = None) -> Iterator[tuple[bool, Any]]:

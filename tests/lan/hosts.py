@@ -61,6 +61,10 @@ class Neighbour:
             timeout,
         )
 
+    def count(self, kind: str) -> int:
+        """How often it has said so, of anybody."""
+        return sum(said["what"] == kind for said in self.said)
+
     def kinds(self, other: Neighbour) -> list[str]:
         """What it has said of the other so far, by kind."""
         return [said["what"] for said in self.said if said.get("peer") == other.id]

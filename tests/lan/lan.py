@@ -169,9 +169,11 @@ class Lan:
 
     # --- what goes wrong
 
-    def partition(self, some: Sequence[int], others: Sequence[int]) -> None:
+    # Each of these may be ended alone: it returns what `mend` wants to know.
+
+    def partition(self, some: Sequence[int], others: Sequence[int]) -> str:
         """Nothing passes between the two groups."""
-        self._set(
+        return self._set(
             f"partition {some} {others}",
             [
                 f"iifname {self._ports(*some)} oifname {self._ports(*others)} drop",
@@ -179,9 +181,9 @@ class Lan:
             ],
         )
 
-    def one_way(self, silent: int, listener: int) -> None:
+    def one_way(self, silent: int, listener: int) -> str:
         """Nothing that `silent` sends reaches `listener`; the way back is open."""
-        self._set(
+        return self._set(
             f"one way {silent} {listener}", [f"iifname {self._ports(silent)} oifname {self._ports(listener)} drop"]
         )
 
@@ -191,10 +193,17 @@ class Lan:
         rules += [f"oifname {self._ports(host)} {MULTICAST} drop"] if received else []
         self._set(f"multicast {host}", rules)
 
-    def lose(self, host: int, percent: int) -> None:
+    def lose(self, host: int, percent: int) -> str:
         """Each frame of the host's cable is lost with this chance, in either direction."""
         chance = f"numgen random mod 100 < {percent} drop" if percent < 100 else "drop"
-        self._set(f"loss {host}", [f"iifname {self._ports(host)} {chance}", f"oifname {self._ports(host)} {chance}"])
+        return self._set(
+            f"loss {host}", [f"iifname {self._ports(host)} {chance}", f"oifname {self._ports(host)} {chance}"]
+        )
+
+    def mend(self, what: str) -> None:
+        """One of these ends; nothing happens if it has ended already."""
+        if self._rules.pop(what, None) is not None:
+            self._apply()
 
     def heal(self) -> None:
         """All of these end. Interfaces and addresses stay as they are."""
@@ -205,6 +214,22 @@ class Lan:
         """The host vanishes from the network: its cables are out, and it is told nothing but that."""
         for nic in range(self._nics):
             run("ip", "-n", self.switch, "link", "set", f"p{nic}x{host}", "down")
+
+    def plug_in(self, host: int) -> None:
+        """What `pull_out` has pulled out."""
+        for nic in range(self._nics):
+            run("ip", "-n", self.switch, "link", "set", f"p{nic}x{host}", "up")
+
+    def sleep(self, host: int) -> None:
+        """The host is suspended: nothing on it runs, and the network says nothing of that."""
+        self._signal(host, signal.SIGSTOP)
+
+    def wake(self, host: int) -> None:
+        self._signal(host, signal.SIGCONT)
+
+    def _signal(self, host: int, number: signal.Signals) -> None:
+        for pid in pids_in(self.namespace(host)):
+            os.kill(int(pid), number)
 
     def take_interface(self, host: int, nic: int = 0) -> None:
         """The interface goes down, and loses its address as with DHCP."""
@@ -228,9 +253,10 @@ class Lan:
     def _ports(*hosts: int) -> str:
         return "{ " + ", ".join(f'"p{nic}x{host}"' for host in hosts for nic in (0, 1)) + " }"
 
-    def _set(self, what: str, rules: list[str]) -> None:
+    def _set(self, what: str, rules: list[str]) -> str:
         self._rules[what] = rules
         self._apply()
+        return what
 
     def _apply(self) -> None:
         rules = [f"  {rule}" for rules in self._rules.values() for rule in rules]
@@ -243,16 +269,18 @@ def take_down(name: str) -> None:
     """Ends what runs in the namespaces of the LAN of that name, by process id, and removes them."""
     listed = [line.split()[0] for line in run("ip", "netns", "list").splitlines() if line.strip()]
     mine = [space for space in listed if re.fullmatch(rf"{name}-(sw|\d+)", space)]
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for number in (signal.SIGCONT, signal.SIGTERM, signal.SIGKILL):
         pids = {int(pid) for space in mine for pid in pids_in(space)} - {os.getpid()}
         for pid in pids:
             try:
                 os.kill(pid, number)
             except ProcessLookupError:
                 pass  # it has ended by itself
+        if number is signal.SIGCONT:
+            continue  # one that is stopped would not end
         deadline = time.monotonic() + GRACE
         while any(map(is_running, pids)) and time.monotonic() < deadline:
-            time.sleep(0.01)
+            time.sleep(0.01)  # they are not our children: nobody tells us of their end
     for space in mine:
         subprocess.run(["ip", "netns", "del", space], capture_output=True, timeout=COMMAND)
     for directory in Path(tempfile.gettempdir()).glob(f"{name}-*"):

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import zq
-from tests.lan import crowd  # noqa: F401 - a role of its own
+from tests.lan import crowd, forger  # noqa: F401 - roles of their own
 from tests.processes.roles import listen, main, role, say
 
 
@@ -23,13 +23,36 @@ def neighbour(options: dict[str, Any]) -> None:
         threading.Thread(target=_say_news, args=(subscriber,), daemon=True).start()
         publisher = peer.publisher("news")
         while (word := listen()) is not None:
-            if word == "settle":
+            if isinstance(word, dict):
+                _work(peer, **word)
+            elif word == "settle":
                 peer.settle(timeout=20.0)
                 say({"what": "settled", "at": time.monotonic()})
             elif word == "endpoints":
                 say({"what": "endpoints", "rows": _rows(peer)})
             else:
                 publisher.send(word)
+
+
+def _work(peer: zq.Peer, *, pull: str = "", push: str = "", count: int = 0) -> None:
+    """Takes and says what is pushed to a queue, or pushes so many numbers and says when all are done with."""
+    if pull:
+        threading.Thread(target=_pull, args=(peer, pull), daemon=True).start()
+    if push:
+        threading.Thread(target=_push, args=(peer, push, count), daemon=True).start()
+
+
+def _pull(peer: zq.Peer, queue: str) -> None:
+    for message in peer.puller(queue):
+        with message:
+            say({"what": "job", "data": message.data, "at": time.monotonic()})
+
+
+def _push(peer: zq.Peer, queue: str, count: int) -> None:
+    pusher = peer.pusher(queue)
+    pusher.send_many(range(count))
+    pusher.flush(until="processed", timeout=60.0)
+    say({"what": "pushed", "at": time.monotonic()})
 
 
 def _rows(peer: zq.Peer) -> list[list[str]]:

@@ -13,10 +13,11 @@ pytestmark = pytest.mark.lan
 FOLLOWED = 5.0  # s from a change of address until traffic flows there
 
 
-def test_an_interface_that_comes_late_is_used(make_lan: MakeLan, settle: Settle) -> None:
+@pytest.mark.parametrize("interfaces", [[], ["eth0"]], ids=["any", "named"])
+def test_an_interface_that_comes_late_is_used(make_lan: MakeLan, settle: Settle, interfaces: list[str]) -> None:
     lan = make_lan(2)
     lan.take_interface(1)
-    first = settle(lan, 1, discovery=["mdns"])
+    first = settle(lan, 1, discovery=["mdns"], interfaces=interfaces)
     second = settle(lan, 2, discovery=["mdns"])
     assert first.endpoints() == []
     lan.give_interface(1)

@@ -73,6 +73,36 @@ def work(options: dict[str, Any], name: str, journal: str, seconds: float, repor
 
 
 @role
+def serve(options: dict[str, Any], name: str, topics: list[str], journal: str) -> None:
+    """A replica of a service whose queue is bound to topics; SIGTERM ends it in good order."""
+    written = Journal(journal)
+
+    def handle(message: zq.Message) -> None:
+        written.add("began", message.data, message.attempt, message.redelivered)
+        written.add("done", message.data)
+
+    with zq.Peer(**options) as peer, peer.puller(name, topics=topics) as puller:
+        say(peer.id.hex())
+        puller.run(handle)
+
+
+@role
+def answer(options: dict[str, Any], service: str, journal: str, stuck: int) -> None:
+    """Replies to each request with its data; gets stuck in the request that is `stuck`, and says so."""
+    written = Journal(journal)
+    with zq.Peer(**options) as peer, peer.replier(service) as replier:
+        say([peer.id.hex(), endpoints(peer)])
+        for request in replier:
+            number = request.data[0]
+            written.add("began", number)
+            if number == stuck:
+                say("stuck")
+                listen()
+            with request:
+                request.reply(request.data)
+
+
+@role
 def hold(options: dict[str, Any], name: str, count: int) -> None:
     """Takes `count` messages of queue `name` and never settles them."""
     with zq.Peer(**options) as peer:
@@ -86,6 +116,18 @@ def hold(options: dict[str, Any], name: str, count: int) -> None:
         puller.close()
         say("settled")
         listen()
+
+
+@role
+def work_until_poisoned(options: dict[str, Any], name: str) -> None:
+    """Does what comes, and is gone the moment it is handed the message "poison", before any thread can do anything."""
+    with zq.Peer(**options) as peer:
+        puller = peer.puller(name)
+        say("open")
+        for message in puller:
+            if message.data == "poison":
+                os._exit(13)
+            message.ack()
 
 
 # --- topics

@@ -1,46 +1,21 @@
-"""Holes planted into zq, each of which the trial of the doors or a test has to find.
+"""Holes planted into zq, each of which the trial of the doors or a test has to find; see `tests.planting`.
 
-python -m tests.security.holes            plants one after another, each in a process of its own, and says who finds it
-python -m tests.security.holes NAME TEST  plants one and runs the test
+python -m tests.security.holes        plants one after another and says who finds it
+python -m tests.security.holes NAME   plants one and runs the test that is to find it
 """
 
 from __future__ import annotations
 
 import logging
-import subprocess
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import pytest
 import zmq
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-HERE = "tests/security"
-DEADLINE = 120  # s for a test that finds its hole; most take one
-FOUND, NOT_FOUND = 1, 0  # pytest's exit codes: tests failed, all passed
+from tests.planting import Garden
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hole:
-    """What is wrong, and the test that finds it."""
-
-    plant: Callable[[], None]
-    found_by: str
-
-
-HOLES: dict[str, Hole] = {}
-
-
-def hole(found_by: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
-    def dig(plant: Callable[[], None]) -> Callable[[], None]:
-        HOLES[plant.__name__] = Hole(plant=plant, found_by=f"{HERE}/{found_by}")
-        return plant
-
-    return dig
+garden = Garden("tests.security.holes", tests="tests/security")
+hole = garden.fault
 
 
 # --- found by the trial of the doors: with such a hole no peer starts
@@ -225,6 +200,13 @@ def nobody_is_cut_off() -> None:
     Guard.cuts_off = lambda self, address, now: False  # type: ignore[method-assign]
 
 
+@hole("test_overfill.py::test_who_fills_the_work_door_without_a_key_is_cut_off")
+def doors_that_may_be_filled() -> None:
+    from zq.security.overfill import Overfill
+
+    Overfill.look = lambda self, now: None  # type: ignore[method-assign]
+
+
 @hole("test_trial.py::test_the_check_is_there_before_the_first_door")
 def doors_before_the_check() -> None:
     from zq.engine.sockets import Sockets
@@ -249,27 +231,5 @@ def doors_before_the_check() -> None:
     Zap.__init__, Sockets.bind = make_later, bind_first  # type: ignore[method-assign]
 
 
-def find(name: str) -> subprocess.CompletedProcess[str]:
-    """Plants it in a process of its own and runs the test that is to find it."""
-    command = [sys.executable, "-m", "tests.security.holes", name, HOLES[name].found_by]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE)
-
-
-def main(arguments: list[str]) -> int:
-    if arguments:
-        name, test = arguments
-        HOLES[name].plant()
-        return int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", test]))
-    missed = 0
-    for name, planted in HOLES.items():
-        began = time.monotonic()
-        code = find(name).returncode
-        missed += code != FOUND
-        verdict = "found" if code == FOUND else "NOT FOUND" if code == NOT_FOUND else f"NOT RUN ({code})"
-        print(f"{verdict:<10} {time.monotonic() - began:5.1f} s  {name}  by {planted.found_by}", flush=True)
-    print(f"{len(HOLES) - missed} of {len(HOLES)} planted holes found")
-    return 1 if missed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(garden.main(sys.argv[1:]))

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import msgpack
 
 from tests.simulation.oracle import ITEM, News, Reader, Work, Worker, stamp
 from zq.core.inbox import Handing, Inbox, Slow, SubscriptionInbox
 from zq.core.node import Stream
+from zq.core.outgoing import Item, size_of
 from zq.core.pulling import Settled
 from zq.core.reception import INHERIT_PATIENCE
+from zq.core.topics import Topic
 from zq.info import Gap
+from zq.message import DELAY, TTL
 from zq.testing import SimulatedPeer
 from zq.wire.batch import Batch
 from zq.wire.data import Packed
+from zq.wire.dead import PAIR, split
 from zq.wire.frames import NACKED, REJECTED, RETURNED
 from zq.wire.names import Filter
+from zq.wire.plan import HIGH, LOW, NORMAL, Plan, Planned
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 NO_ROOM = 0.03  # s until a sender that found no room looks again
+STEADY = 2.0  # times the latency at most between two messages of a steady sender: one is always under way
 OUTCOMES = {"nacked": NACKED, "rejected": REJECTED, "returned": RETURNED}
 WORKERS = ("fast", "slow", "rarely", "moody", "hoarder")
 READERS = ("fast", "fast", "slow", "rarely")
@@ -61,7 +70,10 @@ class Program:
 
 
 class Sender(Program):
-    """Sends `total` messages in bursts with pauses between them."""
+    """Sends `total` messages in bursts with pauses between them, or *steadily*: one after another.
+
+    Only a steady sender has something new to send while what it has sent is under way, lost or late.
+    """
 
     stream: Stream
 
@@ -69,26 +81,36 @@ class Sender(Program):
         super().__init__(world, peer)
         self.number = len(world.oracle.streams)
         self.left = total
+        self._steady = self.random.random() < 0.4
         self._burst = 0
 
     def step(self) -> None:
         if not self.active or not self.left:
             return
         if not self._burst:
-            self._burst = min(self.random.choice((1, 1, 2, 5, 30)), self.left)
+            self._burst = 1 if self._steady else min(self.random.choice((1, 1, 2, 5, 30)), self.left)
         outgoing = self.stream.outgoing  # type: ignore[union-attr]
         while self._burst and len(outgoing.items) < outgoing.limit:
-            item = stamp(self.number, self.register())
-            with_part = self.random.random() < 0.03
-            outgoing.items.append(Packed(item, (b"part of " + item,)) if with_part else item)
-            if with_part:
-                outgoing.large_in += 2 * len(item) + 8
+            body = self.message()
+            item: Item = body
+            if self.random.random() < 0.03:
+                data = bytes(split(body)[0]) if isinstance(body, Planned) else body
+                item = Packed(body, (b"part of " + data,))
+                outgoing.large_in += size_of(item)
+            outgoing.items.append(item)
             self._burst -= 1
             self.left -= 1
         self.peer.touch(self.stream)
-        self.later(NO_ROOM if self._burst else self.random.choice((0.0, 0.001, 0.05, 0.4)) * self.random.random())
+        self.later(NO_ROOM if self._burst else self._pause())
 
-    def register(self) -> int:
+    def _pause(self) -> float:
+        longest = (
+            STEADY * self.world.network.weather.latency if self._steady else self.random.choice((0.0, 0.001, 0.05, 0.4))
+        )
+        return longest * self.random.random()
+
+    def message(self) -> bytes:
+        """The next one."""
         raise NotImplementedError
 
 
@@ -96,15 +118,42 @@ class Pusher(Sender):
     def __init__(self, world: World, peer: SimulatedPeer, queue: str, total: int) -> None:
         super().__init__(world, peer, total)
         self.queue, self.closed = queue, False
-        world.oracle.streams.append(Work(peer, queue))
+        self.work = Work(peer, queue, self.random.choice((1, 2, 5, 20)))
+        if self.random.random() < 0.15:
+            self.work.poison = self.random.randint(1, total)
+        world.oracle.streams.append(self.work)
+        self._wishes = self.random.choice(("none", "none", "lanes", "keys", "times", "all"))
         window = self.random.choice((3, 10, 100, 16_384))
         size = ITEM.size * self.random.choice((1, 4, 1_000_000))
-        self.stream = peer.node.push(queue, window=window, window_bytes=size, now=peer.clock())
+        self.stream = peer.node.push(
+            queue, window=window, window_bytes=size, max_attempts=self.work.max_attempts, now=peer.clock()
+        )
         peer.touch()
         self.later(self.random.uniform(0, 0.5))
 
-    def register(self) -> int:
-        return self.world.oracle.pushed(self.number)
+    def message(self) -> bytes:
+        plan = self._plan()
+        body = stamp(self.number, self.world.oracle.pushed(self.number, plan))
+        if plan == Plan():
+            return body
+        planned = Planned(with_extra(body, plan))
+        planned.plan = plan
+        return planned
+
+    def _plan(self) -> Plan:
+        """What is asked for; nothing of all that for some of the messages of every pusher."""
+        draw = self.random
+        if self._wishes == "none" or draw.random() < 0.2:
+            return Plan()
+        lane, key, ttl, delay = NORMAL, None, None, 0.0
+        if self._wishes in ("lanes", "all"):
+            lane = draw.choice((NORMAL, HIGH, LOW))
+        if self._wishes in ("keys", "all") and draw.random() < 0.8:
+            key = draw.choice("abc")
+        if self._wishes in ("times", "all"):
+            delay = draw.choice((0.0, 0.0, 0.05, 1.0)) * draw.random()
+            ttl = draw.choice((None, None, delay, delay + 0.3, delay + 3.0))
+        return Plan(lane, key, ttl, delay)
 
     @property
     def done(self) -> bool:
@@ -128,17 +177,44 @@ class Publisher(Sender):
         self.news = News(peer, topic)
         world.oracle.streams.append(self.news)
         patience = self.random.choice((0.0, 0.3, 1.0, math.inf))
+        world.oracle.publishes(self.news)
         self.stream = peer.node.publish_topic(topic, retain=self.random.random() < 0.3, patience=patience)
         peer.touch()
         self.later(self.random.uniform(0, 0.5))
 
-    def register(self) -> int:
-        return self.world.oracle.published(self.number)
+    def message(self) -> bytes:
+        return stamp(self.number, self.world.oracle.published(self.number))
 
     @property
     def done(self) -> bool:
-        topic = self.stream
-        return not topic.outgoing.items and topic.arrived_everywhere(topic.head)  # type: ignore[union-attr]
+        topic, bindings = self.stream, self.peer.node.bindings
+        assert isinstance(topic, Topic)
+        confirmed = bindings.is_confirmed(topic, {}) and not bindings.is_pending()
+        return not topic.outgoing.items and topic.arrived_everywhere(topic.head) and confirmed
+
+
+def with_extra(body: bytes, plan: Plan) -> bytes:
+    """The message that `body` is, with extra fields that say the plan."""
+    return PAIR + body + bytes(msgpack.packb([None, None, *plan.extra]))
+
+
+def messages_of(batch: Batch) -> list[bytes]:
+    """One by one, those of a batch with extra fields."""
+    body, messages, start = bytes(batch.body), list[bytes](), 0
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(body)
+    for _ in range(batch.count):
+        unpacker.skip()
+        messages.append(body[start : (start := unpacker.tell())])
+    return messages
+
+
+def ttl_of(message: bytes) -> float | None:
+    """What is left of it as it came; its delay is over."""
+    extra = split(message)[1]
+    assert extra[DELAY] is None
+    ttl: float | None = extra[TTL]
+    return ttl
 
 
 class Taker(Program):
@@ -146,6 +222,7 @@ class Taker(Program):
 
     inbox: Inbox
     stream: Stream
+    ttl: float | None = None  # of the message that was looked at last, as it came
 
     def __init__(self, world: World, peer: SimulatedPeer, behaviour: str) -> None:
         super().__init__(world, peer)
@@ -162,6 +239,9 @@ class Taker(Program):
         inbox = self.inbox
         while not inbox.handing.ready:
             if not inbox.arrived:
+                if inbox.stalled:
+                    inbox.stalled = False
+                    self.peer.touch(self.stream)
                 return None
             inbox.taken.append(inbox.arrived.popleft())
             self.peer.touch(self.stream)
@@ -174,7 +254,12 @@ class Taker(Program):
         return inbox.handing.batch
 
     def item(self, batch: Batch) -> bytes:
-        item = bytes(batch.body[self.place * ITEM.size : (self.place + 1) * ITEM.size])
+        if batch.extended:
+            message = messages_of(batch)[self.place]
+            item = bytes(split(message)[0])
+            self.ttl = ttl_of(message)
+        else:
+            item = bytes(batch.body[self.place * ITEM.size : (self.place + 1) * ITEM.size])
         if batch.parts:
             assert [bytes(part) for part in batch.parts] == [b"part of " + item]
         return item
@@ -189,15 +274,31 @@ class Taker(Program):
 
 
 class Puller(Taker):
-    def __init__(self, world: World, peer: SimulatedPeer, queue: str, behaviour: str) -> None:
+    def __init__(
+        self, world: World, peer: SimulatedPeer, queue: str, behaviour: str, filters: Sequence[Filter] = ()
+    ) -> None:
         super().__init__(world, peer, behaviour)
+        self.queue = queue
         self.worker = Worker(peer, queue)
+        if filters:
+            self.worker.matches = lambda topic: any(filter.matches(topic) for filter in filters)
         world.oracle.workers.append(self.worker)
         self.held: list[tuple[Batch, int, bytes]] = []
         self.inbox = Inbox(self.woken)
         self.prefetch = self.random.choice((None, 1, 2, 5, 64))
         size = ITEM.size * self.random.choice((1, 3, 1_000_000))
-        self.stream = peer.node.pull(queue, self.inbox, prefetch=self.prefetch, prefetch_bytes=size)
+        limit = self.random.choice((None, None, None, 0.2, 1.0))
+        self.worker.hurried = limit is not None
+        self.stream = core = peer.node.pull(
+            queue,
+            self.inbox,
+            prefetch=self.prefetch,
+            prefetch_bytes=size,
+            work_timeout=limit,
+            topics=filters,
+            now=peer.clock(),
+        )
+        self.worker.id, self.worker.since = core.id, world.network.now
         peer.touch()
 
     def step(self) -> None:
@@ -207,8 +308,11 @@ class Puller(Taker):
                 if batch is None:
                     break
                 assert isinstance(batch, Batch)
+                self.ttl = None
                 item = self.item(batch)
-                self.world.oracle.worked(self.worker, item, batch.attempt, batch.redelivered)
+                self.world.oracle.worked(self.worker, item, batch.attempt, batch.redelivered, batch.topic, self.ttl)
+                if self.world.killed_by(self, item):
+                    return
                 self.held.append((batch, self.place, item))
         self._settle()
         if self.inbox.arrived or self.inbox.handing.ready or self.held:
@@ -226,7 +330,7 @@ class Puller(Taker):
             else:
                 delay = self.random.choice((0.0, 0.0, 0.05, 0.5))
                 batch.link.others.append(Settled(batch.first + place, OUTCOMES[how], delay, "", batch, place))
-            self.world.oracle.settled(self.worker, item, how)
+            self.world.oracle.settled(self.worker, item, how, batch.attempt)
             self.peer.touch(self.stream)
 
     def _outcome(self, attempt: int) -> str:

@@ -13,16 +13,24 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-from tests.simulation.oracle import Oracle, Work, check
+from tests.simulation.bound import BOUND_QUEUES, BoundPuller, bind, look, roll
+from tests.simulation.oracle import Oracle, Violation, Work, check
 from tests.simulation.programs import FILTERS, READERS, TOPICS, WORKERS, Program, Publisher, Puller, Pusher, Subscriber
 from tests.simulation.rest import check_rest
-from zq.core import inbox, outbox, outgoing, pulling, reception, topics
+from zq.core import binding, inbox, inquiry, line, outbox, outgoing, pulling, reception, topics
+from zq.core.dead import dead_queue_of, item_of
+from zq.core.outbox import Outbox
 from zq.core.port import Kind
 from zq.info import EventKind, PeerInfo
+from zq.message import HEADERS
 from zq.testing import SimulatedNetwork, SimulatedPeer, Weather
+from zq.wire.dead import history_of, split
+from zq.wire.frames import LIST, PURGE, RETRY
+from zq.wire.names import DEAD
 
 DRAIN = 90.0  # s in which all must be done after the last fault
 REST = 20.0  # s after which all timers have run out; a head is repeated every 5 s
+ASKED = 8  # turns until somebody asks for the ledger, which is a step of the node's own
 LEAVING = 3.0  # s a peer that leaves waits for what it has sent
 QUEUES = ("jobs", "mail")
 
@@ -54,9 +62,12 @@ def limits(draw: random.Random) -> Iterator[bool]:
         (inbox, "INBOX_MESSAGES", 2 * window),
         (outgoing, "PILE_MESSAGES", draw.choice((3, 2_048))),
         (outgoing, "BATCH_MESSAGES", draw.choice((1, 4, 512))),
-        (outbox, "BATCH_MESSAGES", draw.choice((1, 4, 512))),
+        (line, "BATCH_MESSAGES", draw.choice((1, 4, 512))),
         (pulling, "SETTLED_ROWS", draw.choice((2, 1_000))),
         (pulling, "REFUSED_ROWS", draw.choice((1, 200))),
+        (binding, "BOUND_WINDOW", draw.choice((1, 10, 16_384))),
+        (binding, "BOUND_BYTES", draw.choice((60, 64 << 20))),
+        (inquiry, "ROWS", draw.choice((1, 3, 200))),
     ]
     with mock.patch.multiple(outbox, PILE_MESSAGES=small[7][2]):
         patches = [mock.patch.object(module, name, value) for module, name, value in small]
@@ -84,9 +95,16 @@ class World:
         self._turns = 0
         self._ambushes = 0  # work connections to be reset as soon as they carry something
         self._quiet = False
+        self._binds = self.random.random() < 0.5  # queues to topics, as some programs do
+        self._looked_at: dict[Outbox, int] = {}  # dead letters: how many had been taken
 
     def named(self, id: bytes) -> SimulatedPeer:
         return self._names[id]
+
+    @property
+    def is_quiet(self) -> bool:
+        """No more faults."""
+        return self._quiet
 
     @property
     def running(self) -> list[SimulatedPeer]:
@@ -106,8 +124,12 @@ class World:
 
     def _after_turn(self, peer: SimulatedPeer) -> None:
         self._turns += 1
-        if self._turns % 8 == 0:
+        look(self, peer)
+        self.look_for_the_dead(peer)
+        if self._turns % ASKED == 0:
             self.check_ledger(peer)
+        else:
+            self.check_counters(peer)
         if self._ambushes and not self._quiet:
             latency = self.network.weather.latency
             for connection in peer.connections.values():
@@ -116,21 +138,67 @@ class World:
                     self.network.after(self.random.uniform(0, 2 * latency), partial(self.network.reset, connection))
                     return
 
+    def check_counters(self, peer: SimulatedPeer) -> None:
+        """The ledger as it stands between two turns: asking for it lets the node look at its inboxes first."""
+        node = peer.node
+        for rows in (node.pushing.ledger(), node.pulling.ledger(), node.receptions.ledger()):
+            for row in rows:
+                if not row.balanced:
+                    raise Violation(f"the ledger of {peer.name} does not balance: {row}")
+
     def check_ledger(self, peer: SimulatedPeer) -> None:
         ledger = peer.node.ledger(peer.clock())
-        check(ledger.balanced, f"the ledger of {peer.name} does not balance: {ledger}")
+        if not ledger.balanced:
+            raise Violation(f"the ledger of {peer.name} does not balance: {ledger}")
         pullers = [program for program in self.of(peer) if isinstance(program, Puller)]
         for row, core in zip(ledger.pulled, peer.node.pulling, strict=True):
             program = next(program for program in pullers if program.stream is core)
             held = len(program.held)
-            check(0 <= row.handed_out <= held, f"{peer.name} holds {held} by its program, by the ledger {row}")
-            check(row.queued >= 0, f"{peer.name}: {row}")
-            if program.prefetch is not None:
-                check(row.queued + row.handed_out <= program.prefetch, f"{peer.name} exceeds its prefetch: {row}")
+            if not 0 <= row.handed_out <= held:
+                raise Violation(f"{peer.name} holds {held} by its program, by the ledger {row}")
+            if row.queued < 0:
+                raise Violation(f"{peer.name}: {row}")
+            if program.prefetch is not None and row.queued + row.handed_out > program.prefetch:
+                raise Violation(f"{peer.name} exceeds its prefetch: {row}")
         for kept in ledger.held:
-            check(min(kept.waiting, kept.in_flight) >= 0, f"{peer.name}: {kept}")
+            if min(kept.waiting, kept.in_flight) < 0:
+                raise Violation(f"{peer.name}: {kept}")
         for part in ledger.subscribed:
-            check(min(part.delivered, part.queued, part.repairing, part.dropped, part.gap) >= 0, f"{peer.name}: {part}")
+            if min(part.delivered, part.queued, part.repairing, part.dropped, part.gap) < 0:
+                raise Violation(f"{peer.name}: {part}")
+
+    def look_for_the_dead(self, peer: SimulatedPeer) -> None:
+        for letters in peer.node.pushing.dead_outboxes():
+            for piece in peer.node.pushing.held(letters) if letters.taken != self._looked_at.get(letters) else ():
+                body, extra = split(item_of(piece))
+                headers = dict(zip(extra[HEADERS][::2], extra[HEADERS][1::2], strict=True))
+                self.oracle.buried(
+                    bytes(body), letters.queue.removesuffix(DEAD), [failure.outcome for failure in history_of(headers)]
+                )
+            self._looked_at[letters] = letters.taken
+
+    def try_again(self, queue: str) -> None:
+        """Somebody is about to ask for another round for its dead letters."""
+        for peer in self.running:
+            letters = peer.node.pushing.find(dead_queue_of(queue))
+            for piece in peer.node.pushing.held(letters) if letters is not None else ():
+                self.oracle.tried_again(bytes(split(item_of(piece))[0]), queue)
+        self._looked_at.clear()
+
+    def killed_by(self, program: Puller, item: bytes) -> bool:
+        """A message may kill the process that takes it, before its engine has told anybody that it came."""
+        _, number, work, _ = self.oracle.job(item, program.queue)
+        peer = program.peer
+        others = [other for other in self.running if other is not peer and other not in self.leaving]
+        if self._quiet or number != work.poison or peer in self.leaving or not others:
+            return False
+        self.network.kill(peer)
+        self.oracle.died(peer)
+        self.network.after(self.random.uniform(0.001, 0.5), lambda: self._quiet or self.start_worker(work.queue))
+        return True
+
+    def start_worker(self, queue: str) -> None:
+        self.programs.append(Puller(self, self.start(), queue, self.random.choice(WORKERS)))
 
     # --- making it up
 
@@ -149,6 +217,8 @@ class World:
         peer = self.network.peer(f"p{len(self.network.peers)}", endpoint=endpoint)
         self._names[peer.id] = peer
         roles = [self.add_pusher, self.add_puller, self.add_publisher, self.add_subscriber]
+        if self._binds:
+            roles += [partial(bind, self), self.add_publisher]  # two topics of one peer share a queue
         for role in self.random.sample(roles, self.random.choice((1, 2, 3))):
             role(peer)
         return peer
@@ -159,7 +229,7 @@ class World:
     def add_pusher(self, peer: SimulatedPeer) -> None:
         queue = self.random.choice((QUEUES[0], *QUEUES))
         if not any(isinstance(each, Pusher) and each.queue == queue and not each.closed for each in self.of(peer)):
-            self.programs.append(Pusher(self, peer, queue, self._amount()))
+            self.programs.append(Pusher(self, peer, queue, 2 * self._amount()))
 
     def add_puller(self, peer: SimulatedPeer) -> None:
         queue = self.random.choice((QUEUES[0], *QUEUES))
@@ -189,16 +259,33 @@ class World:
             self._partition,
             self._partition,
             self._kill,
-            self._kill,
+            self._kill_at_work,
+            self._kill_at_work,
             self._stop,
             self._slow_link,
             self._leave,
+            lambda: self._quiet or roll(self),
         ]
-        changes = [self._close_one, self._close_one, self._open_one, self._open_one, self._open_one]
-        for _ in range(self.random.choice((0, 1, 2, 4, 6, 10))):
-            self.network.after(span * self.random.random(), self.random.choice(faults))
+        changes = [
+            self._ask_for_the_dead,
+            self._close_one,
+            self._close_one,
+            self._open_one,
+            self._open_one,
+            self._open_one,
+        ]
+        for _ in range(self.random.choice((0, 1, 3, 6, 10, 16))):
+            self.network.after(span * self.random.random(), partial(self._disturb, self.random.choice(faults)))
+        if self.random.random() < 0.5:
+            self.network.after(
+                0.0, partial(self._disturb, self._ambush)
+            )  # queues are short: most of what is lost under way is lost so
         for _ in range(self.random.choice((0, 1, 3))):
             self.network.after(span * self.random.random(), self.random.choice(changes))
+
+    def _disturb(self, fault: Callable[[], None]) -> None:
+        self.oracle.disturbed = True
+        fault()
 
     def _some(self, count: int = 1) -> list[SimulatedPeer]:
         running = [peer for peer in self.running if peer not in self.leaving]
@@ -214,11 +301,12 @@ class World:
             self.network.reset(self.random.choice(busy or connections))
 
     def _storm(self) -> None:
+        self._ambushes += 2
         for _ in range(self.random.randint(3, 12)):
             self.network.after(self.random.uniform(0, 0.3), self._reset)
 
     def _ambush(self) -> None:
-        self._ambushes += self.random.randint(1, 4)
+        self._ambushes += self.random.randint(1, 20)
 
     def _reset_all(self) -> None:
         for peer in self._some():
@@ -231,8 +319,23 @@ class World:
             self.network.sever(*pair, one_way=self.random.random() < 0.3)
             self.network.after(self.random.uniform(0.2, 8), lambda: self.network.heal(*pair))
 
-    def _kill(self) -> None:
-        if len(self.running) > 1 and (peer := self._one()):
+    def _kill_at_work(self) -> None:
+        """A worker with something in hand, as soon as there is one."""
+        if self._quiet:
+            return
+        busy = [
+            program.peer
+            for program in self.programs
+            if isinstance(program, Puller) and (program.held or program.inbox.arrived)
+        ]
+        busy = [peer for peer in busy if peer.alive and peer not in self.leaving]
+        if busy:
+            self._kill(self.random.choice(busy))
+        else:
+            self.network.after(0.005, self._kill_at_work)
+
+    def _kill(self, victim: SimulatedPeer | None = None) -> None:
+        if len(self.running) > 1 and (peer := victim or self._one()):
             self.network.kill(peer, vanish=self.random.random() < 0.3)
             self.oracle.died(peer)
             if self.random.random() < 0.5:
@@ -258,7 +361,22 @@ class World:
     def _open_one(self) -> None:
         for peer in self._some():
             if peer.stopped_at is None:
-                self.random.choice((self.add_puller, self.add_subscriber, self.add_publisher, self.add_pusher))(peer)
+                programs = [self.add_puller, self.add_subscriber, self.add_publisher, self.add_pusher]
+                self.random.choice([*programs, partial(bind, self)] if self._binds else programs)(peer)
+
+    def _ask_for_the_dead(self) -> None:
+        for peer in self._some():
+            if peer.stopped_at is None:
+                action, queue = (
+                    self.random.choice((LIST, RETRY, RETRY, PURGE)),
+                    self.random.choice((*QUEUES, *BOUND_QUEUES)),
+                )
+                for holder in self.running:
+                    self.look_for_the_dead(holder)
+                if action == RETRY:
+                    self.try_again(queue)
+                peer.node.inquire(action, queue, [], peer.clock())
+                peer.touch()
 
     # --- leaving in good order
 
@@ -285,6 +403,8 @@ class World:
             for program in self.of(peer):
                 if isinstance(program, Publisher) and program.done:
                     program.news.flushed = {self.named(peer) for peer in program.stream.followers}  # type: ignore[union-attr]
+            if done and closed:
+                self.oracle.leaves(peer)
             self.oracle.died(peer)
             peer.node.meeting.say_goodbye()
             self.network.kill(peer, linger=True)
@@ -300,7 +420,7 @@ class World:
         self.network.run(span)
         self._end_faults()
         self.network.run(DRAIN, self._is_done)
-        check(self._is_done(), f"hung: {self.oracle.incomplete() or self._unmet()}")
+        check(self._is_done(), f"hung: {self.oracle.incomplete() or self._unmet() or self._held()}")
         self.network.run(REST)
         left = self.oracle.incomplete()
         check(not left, f"what was complete is so no more: {left}")
@@ -320,7 +440,8 @@ class World:
                     network.heal(one, other)
                     network.slow(one, other, 0.0)
         queues = {stream.queue for stream in self.oracle.streams if isinstance(stream, Work) and stream.alive}
-        for queue in sorted(queues):
+        queues |= {program.queue for program in self.programs if isinstance(program, BoundPuller)}
+        for queue in sorted(queues) if self.running else ():
             peer = self.random.choice(self.running)
             if peer in self.leaving:
                 peer = self.start()
@@ -329,8 +450,14 @@ class World:
             program.settle_down()
 
     def _is_done(self) -> bool:
+        for peer in self.running:
+            self.look_for_the_dead(peer)
         leaving = any(peer.alive for peer in self.leaving)
-        return not leaving and not self._unmet() and not self.oracle.incomplete()
+        return not leaving and not self._unmet() and not self.oracle.incomplete() and not self._held()
+
+    def _held(self) -> list[Pusher]:
+        """Those who hold something; it may have been done twice meanwhile."""
+        return [each for each in self.programs if isinstance(each, Pusher) and each.peer.alive and not each.done]
 
     def _unmet(self) -> list[str]:
         """Peers that see others than those that are there."""
@@ -342,6 +469,10 @@ class World:
         ]
 
     def _check_end(self) -> None:
+        pushers = [program for program in self.programs if isinstance(program, Pusher) and program.peer.alive]
+        for core in {program.stream for program in pushers}:  # a binding keeps it when one closes, for the next
+            works = [program.work for program in pushers if program.stream is core]
+            self.oracle.check_expired(works, core.expired)  # type: ignore[union-attr]
         for peer in self.running:
             self.check_ledger(peer)
             rows = peer.node.ledger(peer.clock()).subscribed
@@ -349,6 +480,34 @@ class World:
                 peer, sum(row.delivered for row in rows), sum(row.dropped for row in rows), sum(row.gap for row in rows)
             )
         check_rest(self.running)
+        if self.running:
+            self._check_list_of_the_dead()
+            for queue in sorted({*QUEUES, *BOUND_QUEUES}):
+                self._check_another_round(queue)
+
+    def _check_list_of_the_dead(self) -> None:
+        """Whoever asks is told of every one."""
+        peer = self.random.choice(self.running)
+        asked = peer.node.inquire(LIST, "", [], peer.clock())
+        peer.touch()
+        self.network.run(DRAIN, lambda: asked.complete)
+        held = sum(letters.held for other in self.running for letters in other.node.pushing.dead_outboxes())
+        check(asked.complete and len(asked.letters) == held, f"{peer.name} is told of {len(asked.letters)} of {held}")
+
+    def _check_another_round(self, queue: str) -> None:
+        """Every dead letter whose pusher is there becomes a message again, and is done."""
+        peer = self.random.choice(self.running)
+        holders = [other.node.pushing for other in self.running if other.node.pushing.find(queue)]
+        letters = [letters for pushing in holders if (letters := pushing.find(dead_queue_of(queue)))]
+        held = sum(outbox.held for outbox in letters)
+        self.try_again(queue)
+        asked = peer.node.inquire(RETRY, queue, [], peer.clock())
+        peer.touch()
+        self.network.run(DRAIN, lambda: asked.complete)
+        check(asked.count == held, f"{peer.name} has {asked.count} of {held} tried again")
+        check(not any(outbox.held for outbox in letters), f"some of {queue} are still dead")
+        self.network.run(DRAIN, self._is_done)
+        check(self._is_done(), f"hung after another round: {self.oracle.incomplete()}")
 
 
 def play(seed: int, trace: Callable[[str], None] | None = None) -> World:

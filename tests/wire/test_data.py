@@ -486,6 +486,7 @@ def _resident() -> int:
         ([None, None, None, "1", None, None], "priority '1' is not an int"),
         ([None, None, None, True, None, None], "priority True is not an int"),
         ([None, None, None, None, -1, None], "ttl -1 is not"),
+        ([None, None, None, None, None, 2**30 + 1], "delay 1073741825 is not"),
         ([None, None, None, None, float("nan"), None], "ttl nan is not"),
         ([None, None, None, None, None, float("inf")], "delay inf is not"),
         ([None, {"a": "b"}, None, None, None, None], "headers are up to 64 pairs"),

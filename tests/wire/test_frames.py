@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from zq.wire import frames
 from zq.wire.batch import (
     BATCH,
+    NAMED,
     PARTS,
     REDELIVERED,
     REPORT,
@@ -24,12 +25,14 @@ from zq.wire.batch import (
     decode_topic,
     encode_batch,
     encode_topic,
+    split,
     topic_prefix,
 )
 from zq.wire.body import Body, address, decode_addressed
 from zq.wire.data import Malformed
 from zq.wire.frames import Fence, Head
 from zq.wire.limits import MAILBOX_FRAME
+from zq.wire.requests import REPLY, REQUEST
 
 A, B, LINK, PULLER = b"a" * 16, b"b" * 16, b"l" * 16, b"p" * 16
 NONCE, TAG = b"nonce-01", b"realmtag"
@@ -52,9 +55,33 @@ BODIES: list[tuple[Body, str]] = [
     ),
     (frames.Goodbye([["a/b", 7]]), "47" + "62" * 16 + "61" * 16 + "919192a3612f6207"),
     (
-        frames.Entry(3, NONCE, [["a/**", -1.0, 1]], [["a/b", 7]], [["jobs", 2, 0.5]], [["mail", PULLER]]),
-        "45" + "62" * 16 + "61" * 16 + "9603c4086e6f6e63652d30319193a4612f2a2acbbff0000000000000019192a3612f6207"
-        "9193a46a6f627302cb3fe00000000000009192a46d61696cc410" + "70" * 16,
+        frames.Entry(
+            3,
+            NONCE,
+            [["a/**", -1.0, 1]],
+            [["a/b", 7]],
+            [["jobs", 2, 0.5]],
+            [["mail", PULLER]],
+            [["sum", PULLER]],
+            [["mail", PULLER, ["a/*"]]],
+            ["old"],
+        ),
+        "45" + "62" * 16 + "61" * 16 + "9903c4086e6f6e63652d30319193a4612f2a2acbbff0000000000000019192a3612f6207"
+        "9193a46a6f627302cb3fe00000000000009192a46d61696cc410"
+        + "70" * 16
+        + "9192a373756dc410"
+        + "70" * 16
+        + "9193a46d61696cc410"
+        + "70" * 16
+        + "91a3612f2a91a36f6c64",
+    ),
+    (
+        frames.Binding("mail", PULLER, 1.5),
+        "62" + "62" * 16 + "61" * 16 + "93a46d61696cc410" + "70" * 16 + "cb3ff8000000000000",
+    ),
+    (
+        frames.Since("mail", PULLER, -1.5),
+        "64" + "62" * 16 + "61" * 16 + "93a46d61696cc410" + "70" * 16 + "cbbff8000000000000",
     ),
     (
         frames.Peers([[PULLER, ["tcp://a:1", "tcp://b:1"]]]),
@@ -68,8 +95,8 @@ BODIES: list[tuple[Body, str]] = [
     ),
     (frames.Refilled(4, "a/b", 5, 1, 7), "66" + "62" * 16 + "61" * 16 + "9504a3612f62050107"),
     (
-        frames.Probe(LINK, 0, 1, "jobs", PULLER, 1, 9, 2, 3, 100),
-        "50" + "62" * 16 + "61" * 16 + "9ac410" + "6c" * 16 + "0001a46a6f6273c410" + "70" * 16 + "0109020364",
+        frames.Probe(LINK, 0, 1, "jobs", PULLER, 1, 9, 2, 3, 100, 5),
+        "50" + "62" * 16 + "61" * 16 + "9bc410" + "6c" * 16 + "0001a46a6f6273c410" + "70" * 16 + "010902036405",
     ),
     (
         frames.State(LINK, 0, 10, [[1, 8, 0]], [[9, 1, 0.5, "no"]], 64, 1000, 4, 9, False, 11),
@@ -81,7 +108,22 @@ BODIES: list[tuple[Body, str]] = [
         + "000a919301080091940901cb3fe0000000000000a26e6f40cd03e80409c20b",
     ),
     (frames.End(LINK), "65" + "62" * 16 + "61" * 16 + "91c410" + "6c" * 16),
+    (frames.Inquiry([5, 300]), "79" + "62" * 16 + "61" * 16 + "919205cd012c"),
+    (frames.Missing([5], [6]), "6d" + "62" * 16 + "61" * 16 + "9291059106"),
     (frames.Ask(5), "41" + "62" * 16 + "61" * 16 + "9105"),
+    (
+        frames.Inquire(6, frames.RETRY, "jobs", ["a-1"], "jobs.dead", 3),
+        "49" + "62" * 16 + "61" * 16 + "960601a46a6f627391a3612d31a96a6f62732e6465616403",
+    ),
+    (
+        frames.Letters(6, 0, [["jobs.dead", 4, A, 9, 1.5, 2, True, b"\x92\x01"]], True, "no"),
+        "69"
+        + "62" * 16
+        + "61" * 16
+        + "9506009198a96a6f62732e6465616404c410"
+        + "61" * 16
+        + "09cb3ff800000000000002c3c4029201c3a26e6f",
+    ),
     (frames.LedgerReply(5, {"name": "x"}), "4c" + "62" * 16 + "61" * 16 + "920581a46e616d65a178"),
 ]
 
@@ -138,7 +180,7 @@ def test_bytes_of_addressed_frames(body: Body, golden: str) -> None:
 def test_every_kind_has_golden_bytes_and_a_letter_of_its_own() -> None:
     kinds = [kind.KIND for kind in KINDS]
     assert {type(body) for body, _ in BODIES} == set(KINDS)
-    assert len({*kinds, BATCH, frames.REFILL, TOPIC, frames.FENCE}) == len(kinds) + 4
+    assert len({*kinds, BATCH, frames.REFILL, TOPIC, frames.FENCE, REQUEST, REPLY}) == len(kinds) + 6
 
 
 def test_bytes_of_a_topic_frame() -> None:
@@ -165,6 +207,39 @@ def test_bytes_of_a_batch() -> None:
     assert header == HEADER
     assert (batch.first, batch.last, batch.attempt, batch.redelivered) == (5, 7, 2, True)
     assert [batch.identify(index) for index in range(3)] == [f"{A.hex()}-{number}" for number in (100, 101, 200)]
+
+
+def test_bytes_of_a_batch_of_a_topic() -> None:
+    """The flag NAMED, and before the messages the topic's name and a zero."""
+    golden = BATCH_FRAME.replace(b"\x02\x04", b"\x02\x14", 1).replace(b"\x91\x01", b"a/b\x00\x91\x01", 1)
+    header = HEADER._replace(flags=REDELIVERED | NAMED)
+    frame = encode_batch(header, RUNS, [b"\x91\x01", b"\x91\x02", b"\x91\x03"], "a/b")
+    assert frame.hex() == golden.hex()
+    decoded, batch = decode_batch((frame,))
+    assert (decoded, batch.topic, bytes(batch.body)) == (header, "a/b", b"\x91\x01\x91\x02\x91\x03")
+
+
+@pytest.mark.parametrize(
+    "name", [b"", b"a/b", b"\0", b"a//b\0", b"**\0", b"\xc3\xa9\0", b"a" * 256 + b"\0"], ids=lambda name: repr(name)[:9]
+)
+def test_a_batch_of_what_is_no_topic_is_malformed(name: bytes) -> None:
+    header = HEADER._replace(flags=NAMED)
+    with pytest.raises(Malformed):
+        decode_batch((encode_batch(header, RUNS, [name + b"\x91\x01\x91\x02\x91\x03"]),))
+
+
+def test_a_body_is_split_into_its_messages() -> None:
+    items = [b"\x01", b"\x92\xa1a\xc0", b"\xc4\x02ab"]
+    assert split(memoryview(b"".join(items)), 3) == items
+    for count, body in ((2, b"\x01"), (1, b"\x01\x02"), (1, b"\xc4\x05a"), (1, b"\xc1")):
+        with pytest.raises(Malformed):
+            split(body, count)
+
+
+def test_an_entry_of_before_queues_could_be_bound_binds_none() -> None:
+    frame = bytearray(frames.Entry(1, NONCE, [], [], [], []).encode(B, A)[:-3])
+    frame[33] = 0x96
+    assert frames.Entry.decode(bytes(frame[33:])) == frames.Entry(1, NONCE, [], [], [], [], [], [], [])
 
 
 def test_bytes_of_a_fence() -> None:
@@ -215,6 +290,22 @@ def test_fields_that_a_later_version_appends_are_ignored() -> None:
     frame = bytearray(frames.Noted(3).encode(B, A))
     frame[33] += 1
     assert frames.Noted.decode(bytes(frame[33:]) + b"\xa3new") == frames.Noted(3)
+
+
+def test_a_probe_without_the_field_that_was_appended_allows_any_number_of_attempts() -> None:
+    probe = frames.Probe(LINK, 0, 1, "jobs", PULLER, 1, 9, 2, 3, 100)
+    frame = bytearray(probe.encode(B, A))
+    assert frame[33] == 0x9B
+    frame[33] -= 1
+    assert frames.Probe.decode(bytes(frame[33:-3])) == probe
+    assert probe.max_attempts == 65_535
+
+
+def test_fields_that_an_earlier_sender_does_not_have_are_empty() -> None:
+    body = b"\x96\x03\xc4\x08nonce-01\x90\x90\x90\x90"
+    assert frames.Entry.decode(body) == frames.Entry(3, NONCE, [], [], [], [], [])
+    with pytest.raises(Malformed):
+        frames.Entry.decode(b"\x95" + body[1:-1])
 
 
 def test_of_a_hello_of_another_version_only_the_versions_are_read() -> None:

@@ -23,6 +23,7 @@ HELD = (
     Column(
         "dropped", lambda row: ", ".join(f"{count:,} {why}" for why, count in row.dropped.items()) or "0", right=True
     ),
+    number("expired"),
     number("redelivered"),
 )
 PULLED = (
@@ -41,6 +42,19 @@ SUBSCRIBED = (
     Column("topic, subscribed", lambda row: row.topic),
     Column("publisher", lambda row: row.publisher.hex()[:8]),
     *(number(name) for name in ("expected", "delivered", "queued", "repairing", "dropped", "gap")),
+)
+REQUESTED = (
+    Column("service, asked", lambda row: row.service),
+    *(
+        number(name)
+        for name in ("asked", "waiting", "sent", "replied", "failed", "lost", "nobody", "abandoned", "late")
+    ),
+)
+REPLIED = (
+    Column("service, replied", lambda row: row.service),
+    *(number(name) for name in ("received", "held", "replied", "failed")),
+    number("turned_away", "turned away"),
+    *(number(name) for name in ("dropped", "late")),
 )
 
 
@@ -85,6 +99,8 @@ def show(ledger: zq.Ledger) -> None:
         (PULLED, ledger.pulled),
         (PUBLISHED, ledger.published),
         (SUBSCRIBED, ledger.subscribed),
+        (REQUESTED, ledger.requested),
+        (REPLIED, ledger.replied),
     )
     garbage = f", {ledger.refused_frames:,} frames refused" if ledger.refused_frames else ""
     emit(line(f"{ledger.name} ({ledger.peer.hex()[:8]}): {'balanced' if ledger.balanced else 'NOT BALANCED'}{garbage}"))

@@ -28,8 +28,8 @@ from zq.cli.render import Render, topic_and_data
 def pub(topic: str, messages: tuple[str, ...], every_line_is_json: bool, timeout: float, peer: zq.Peer) -> int:
     """Publish each MESSAGE, or each line of standard input, to TOPIC.
 
-    A line that begins with { or [ is JSON, any other is text. Ends when every subscriber has what was published;
-    with no subscriber at all it says so and ends with 0.
+    A line that begins with { or [ is JSON, any other is text. Ends when every subscriber has what was published, and
+    every queue that is bound to TOPIC has settled it; with no subscriber at all it says so and ends with 0.
     """
     complaints = Complaints()
     with peer, peer.publisher(topic) as publisher:

@@ -16,7 +16,13 @@ from zq.cli.table import Column, emit, print_table, record, seconds
 
 def offers(peer: zq.PeerInfo) -> str:
     """What a peer takes part in, in one cell."""
-    parts = (("pub", peer.publishes), ("sub", peer.subscribes), ("push", peer.pushes), ("pull", peer.pulls))
+    parts = (
+        ("pub", peer.publishes),
+        ("sub", peer.subscribes),
+        ("push", peer.pushes),
+        ("pull", peer.pulls),
+        ("reply", peer.replies),
+    )
     return "; ".join(f"{verb} {', '.join(names)}" for verb, names in parts if names)
 
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 from zq import Message
 
 LONGEST_BYTES = 32  # bytes of a buffer shown on a terminal; two fit beside each other in 80 columns
-FIELDS = ("topic", "queue", "data", "id", "sender", "sent_at", "attempt", "redelivered", "key", "headers")
+FIELDS = ("topic", "queue", "service", "data", "id", "sender", "sent_at", "attempt", "redelivered", "key", "headers")
 
 # A stranger's text must not move the cursor or retitle the terminal: C0 (but tab), DEL and C1 are spelled out.
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != 9} | {10: "\\n", 13: "\\r"}
@@ -110,8 +110,10 @@ def raw(message: Message) -> bytes:
 
 def fields(message: Message) -> dict[str, Any]:
     """All that is known about a message, ready for `to_json`."""
-    where = {"topic": message.topic} if message.queue is None else {"queue": message.queue}
-    return where | {
+    where = {"topic": message.topic, "queue": message.queue}  # both where the queue is bound to the topic
+    if message.service is not None:
+        where = {"service": message.service}
+    return {name: value for name, value in where.items() if value is not None} | {
         "data": message.data,
         "id": message.id,
         "sender": message.sender.hex(),

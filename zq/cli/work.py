@@ -12,7 +12,7 @@ from zq.cli import connection, parameters
 from zq.cli.lines import read
 from zq.cli.notes import Complaints, counted, note
 from zq.cli.receive import show
-from zq.cli.render import Render, only_data
+from zq.cli.render import Render, only_data, readable
 
 SLICE = 1.0  # s without progress until push says what it waits for; a working puller's receipts take milliseconds
 LARGEST_PREFETCH = 64  # messages; what the library starts with, so -n asks for less, never for more
@@ -22,18 +22,44 @@ LARGEST_PREFETCH = 64  # messages; what the library starts with, so -n asks for 
 @click.argument("queue")
 @click.argument("messages", metavar="[MESSAGE]...", nargs=-1)
 @parameters.every_line_is_json
+@click.option("--key", metavar="TEXT", help="Of messages with this key one at a time, in order.")
+@click.option("--lane", type=click.Choice(["high", "normal", "low"]), help="Which goes first: they take turns 8:4:1.")
+@click.option("--ttl", type=parameters.SECONDS, metavar="S", help="Drop what nobody has got after S seconds.")
+@click.option("--delay", type=parameters.SECONDS, metavar="S", help="Nobody gets it before S seconds have passed.")
 @click.option("--timeout", type=parameters.SECONDS, metavar="S", help="Give up when nothing moved for S seconds.")
+@click.option(
+    "--max-attempts",
+    type=click.IntRange(1, 65_535),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Give up a message of which N deliveries have failed.",
+)
 @connection.options
-def push(queue: str, messages: tuple[str, ...], every_line_is_json: bool, timeout: float | None, peer: zq.Peer) -> int:
+def push(
+    queue: str,
+    messages: tuple[str, ...],
+    every_line_is_json: bool,
+    key: str | None,
+    lane: str | None,
+    ttl: float | None,
+    delay: float | None,
+    timeout: float | None,
+    max_attempts: int,
+    peer: zq.Peer,
+) -> int:
     """Push each MESSAGE, or each line of standard input, to QUEUE.
 
     A line that begins with { or [ is JSON, any other is text. Ends when every message has been acknowledged: until
     then nobody but this command holds them. Without a puller it waits for one; with --timeout it ends with 3 and says
-    how many are undelivered.
+    how many are undelivered. Messages that nobody could process are named at the end, and the command ends with 1.
     """
+    if ttl is not None and delay is not None and ttl < delay:
+        raise zq.Refused(f"--ttl {ttl:g} is over before --delay {delay:g} is: nobody would ever get a message")
     complaints = Complaints()
+    options: dict[str, Any] = {"key": key, "lane": lane or "normal", "ttl": ttl, "delay": delay or 0.0}
     with peer:
-        pushing = Pushing(peer.pusher(queue), queue, timeout)
+        pushing = Pushing(peer.pusher(queue, max_attempts=max_attempts), queue, timeout, options)
         try:
             for where, data in read(messages, complaints.add, every_line_is_json=every_line_is_json):
                 try:
@@ -47,14 +73,25 @@ def push(queue: str, messages: tuple[str, ...], every_line_is_json: bool, timeou
         except KeyboardInterrupt:
             note("interrupted")
             pushing.finish(at_once=True)
+        for letter in given_up(peer, queue):
+            complaints.add(f"nobody could process {letter.id}, {readable(letter.data):.80}: {readable(letter.reason)}")
     return complaints.code
+
+
+def given_up(peer: zq.Peer, queue: str) -> list[zq.DeadLetter]:
+    """Those that this command pushed and nobody could process: they are gone with it."""
+    if not any(row.queue == queue and sum(row.dropped.values()) for row in peer.ledger().held):
+        return []
+    letters = peer.dead_letters(queue, timeout=1.0).letters
+    return [letter for letter in letters if letter.holder_id == peer.id]
 
 
 class Pushing:
     """A pusher that waits for ever and says so, or gives up when nothing has moved for `timeout` seconds."""
 
-    def __init__(self, pusher: zq.Pusher, queue: str, timeout: float | None) -> None:
+    def __init__(self, pusher: zq.Pusher, queue: str, timeout: float | None, options: dict[str, Any]) -> None:
         self._pusher = pusher
+        self._options = options  # of each message
         self._queue = queue
         self._timeout = timeout
         self._slice = SLICE if timeout is None else min(SLICE, timeout)
@@ -65,7 +102,7 @@ class Pushing:
         started = time.monotonic()
         while True:
             try:
-                return self._pusher.send(data, timeout=self._slice)
+                return self._pusher.send(data, timeout=self._slice, **self._options)
             except zq.Timeout:
                 if self._is_over(started):
                     raise
@@ -73,7 +110,7 @@ class Pushing:
 
     def finish(self, *, at_once: bool = False) -> None:
         """Returns when everything is released; raises Undelivered with the number that is not."""
-        moved = time.monotonic()
+        moved = time.monotonic() + self._options["delay"]  # nothing moves before
         held: int | None = None
         while True:
             try:
@@ -84,7 +121,7 @@ class Pushing:
                     moved = now
                 elif self._is_over(moved):
                     raise
-                else:
+                elif now >= moved:
                     self._say(f"{counted(error.count)} for {self._queue}, waiting for somebody to take from it")
                 if at_once:
                     raise
@@ -101,15 +138,39 @@ class Pushing:
 
 @click.command()
 @click.argument("queue")
+@click.option(
+    "--topic",
+    "topics",
+    metavar="FILTER",
+    multiple=True,
+    help="QUEUE has what is published on the topics that match, too. May be given several times.",
+)
 @parameters.rendering(only_data)
 @parameters.ending
+@click.option(
+    "--work-timeout",
+    type=click.FloatRange(min=0.0, min_open=True),
+    metavar="S",
+    help="Give back what could not be printed for S seconds; an attempt is counted.",
+)
 @connection.options
-def pull(queue: str, render: Render, count: int | None, timeout: float | None, peer: zq.Peer) -> int:
+def pull(
+    queue: str,
+    topics: tuple[str, ...],
+    render: Render,
+    count: int | None,
+    timeout: float | None,
+    work_timeout: float | None,
+    peer: zq.Peer,
+) -> int:
     """Take messages from QUEUE, print them, and acknowledge each once it is printed.
+
+    With --topic every message published on a topic that matches FILTER goes to one of those who pull from QUEUE, now
+    or within the next minute: whoever takes its place goes on.
 
     A message that cannot be printed, because the reader of the pipe has left, goes to somebody else. Prefer -n 3 to
     `| head -n 3`: what fits into the pipe counts as printed.
     """
     prefetch = min(count, LARGEST_PREFETCH) if count is not None else None
-    with peer, peer.puller(queue, prefetch=prefetch) as puller:
+    with peer, peer.puller(queue, prefetch=prefetch, work_timeout=work_timeout, topics=topics) as puller:
         return show(puller, render, count=count, timeout=timeout)

@@ -52,34 +52,47 @@ class Prefetch:
             self._settled, self._since = 0, now
 
 
+def need_of(link: Debtor) -> int:
+    """Messages it wants beyond the credit that it has; 0 or less if none."""
+    return link.wanted - (link.limit - link.sent - link.returned)
+
+
 def share_out(size: int, links: Sequence[Debtor], turn: int) -> list[Debtor]:
     """Raises limits as far as `size` messages allow, evenly, beginning at link number `turn`; returns those raised."""
-    free = size - sum(link.in_use for link in links)
-    raised: dict[int, Debtor] = {}
-    needs = {
-        index: need
-        for index, link in enumerate(links)
-        if (need := link.wanted - (link.limit - link.sent - link.returned)) > 0
-    }
+    raised: list[Debtor] = []
+    free = grant_evenly(size - sum(link.in_use for link in links), links, turn, raised)
+    keep_some(size, links, free, raised)
+    return raised
+
+
+def grant_evenly(free: int, links: Sequence[Debtor], turn: int, raised: list[Debtor]) -> int:
+    """Gives `free` messages to those in need, beginning at link number `turn`; returns what nobody needs."""
+    needs = {index: need for index, link in enumerate(links) if (need := need_of(link)) > 0}
+    granted: dict[int, Debtor] = {}
     while free > 0 and needs:
         share = max(free // len(needs), 1)
         for index in sorted(needs, key=lambda index: (index - turn) % len(links)):
             grant = min(share, needs[index], free)
             links[index].limit += grant
-            raised[index] = links[index]
+            granted[index] = links[index]
             needs[index] -= grant
             free -= grant
             if needs[index] == 0:
                 del needs[index]
             if free == 0:
                 break
+    raised += granted.values()
+    return free
+
+
+def keep_some(size: int, links: Sequence[Debtor], free: int, raised: list[Debtor]) -> None:
+    """Says how much each link may keep while it is idle, and gives them that much as far as `free` allows."""
     keep = min(size // (KEEP_SHARE * len(links)), KEEP_MOST) if links else 0
-    for index, link in enumerate(links):
+    for link in links:
         link.keep = keep
         unused = link.limit - link.sent - link.returned
         if free > 0 and unused < keep and link.wanted == 0:
             grant = min(keep - unused, free)
             link.limit += grant
-            raised[index] = link
+            raised.append(link)
             free -= grant
-    return list(raised.values())

@@ -47,7 +47,7 @@ class Handing:
 class Inbox:
     """The queue between engine and callers of one handle. `wake` is called after something was put in."""
 
-    __slots__ = ("arrived", "bytes", "handing", "messages", "note", "refused", "taken", "wake")
+    __slots__ = ("arrived", "bytes", "handing", "messages", "note", "refused", "stalled", "taken", "wake")
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self.arrived: deque[Batch | Gap] = deque()
@@ -55,6 +55,7 @@ class Inbox:
         self.messages = 0
         self.bytes = 0
         self.refused = False  # something is waiting for room here
+        self.stalled = False  # the engine wants to know whether anybody waits for something: who does makes it False
         self.handing = Handing(None, ())
         self.wake = wake
         self.note: Callable[[], object] = _nobody  # called by messages that were settled
@@ -68,6 +69,13 @@ class Inbox:
         self.messages += batch.live
         self.bytes += batch.size
         self.arrived.append(batch)
+        self.wake()
+
+    def put_at(self, place: int, batch: Batch) -> None:
+        """As `put`, with `place` others before it, or fewer when callers take them just now."""
+        self.messages += batch.live
+        self.bytes += batch.size
+        self.arrived.insert(place, batch)
         self.wake()
 
     def settle_taken(self) -> list[Batch | Gap]:

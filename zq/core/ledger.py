@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
-from zq.info import HeldQueue, Ledger, PublishedTopic, PulledQueue, SubscribedTopic
+from zq.info import HeldQueue, Ledger, PublishedTopic, PulledQueue, RepliedService, RequestedService, SubscribedTopic
 from zq.wire.data import Malformed
 
-Row = TypeVar("Row", HeldQueue, PulledQueue, PublishedTopic, SubscribedTopic)
+Row = TypeVar("Row", HeldQueue, PulledQueue, PublishedTopic, SubscribedTopic, RequestedService, RepliedService)
 
 # What a field of a row may be, by its annotation.
 _KINDS: dict[Any, Callable[[Any], bool]] = {
@@ -36,6 +36,8 @@ def from_wire(fields_of: Mapping[str, Any]) -> Ledger:
             pulled=_rows(PulledQueue, fields_of["pulled"]),
             published=_rows(PublishedTopic, fields_of["published"]),
             subscribed=_rows(SubscribedTopic, fields_of["subscribed"]),
+            requested=_rows(RequestedService, fields_of.get("requested", ())),
+            replied=_rows(RepliedService, fields_of.get("replied", ())),
             refused_frames=_of_kind("int", fields_of["refused_frames"]),
         )
     except (KeyError, TypeError, ValueError) as error:

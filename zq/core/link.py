@@ -5,6 +5,8 @@ state frames may be lost, repeated or come late. A *flight* is what one frame ca
 the present work connection was made, and that the puller does not expect any more than it did, are sent again with
 the same numbers; within one connection nothing is.
 
+Each lane has a link of its own to each puller, opened when the lane is first used.
+
 When the puller is declared gone the link ends: its unsettled messages go back to the outbox, and to others.
 """
 
@@ -14,8 +16,13 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from zq.core.outbox import Outbox, Piece
+from zq.core.line import Line
+from zq.core.outbox import Outbox
+from zq.core.piece import Piece
 from zq.core.ranges import Ranges
+from zq.wire.plan import NORMAL
+
+STRIDE_MOST = 64  # messages: from here on the frame costs less than what is in it
 
 
 @dataclass(eq=False, slots=True)
@@ -50,6 +57,7 @@ class SendingLink:
     peer: bytes
     puller: bytes
     session: int
+    lane: int = NORMAL
     next: int = 1  # number of the next message
     expected: int = 1  # the puller has everything below
     handed: int = 0  # the puller's program was given everything up to here
@@ -58,6 +66,8 @@ class SendingLink:
     sent_bytes: int = 0
     returned: int = 0
     keep: int = 0
+    told_at: float = 0.0  # when its last state came
+    arrived: tuple[int, float] | None = None  # see zq.core.hearing: what had, while more is under way, and since when
     told: int = 0  # sent + returned + wanted, as last told the puller
     heard: int = 0  # sent + returned, as the puller has heard
     confirmed: bool = False  # the puller knows the link
@@ -66,6 +76,13 @@ class SendingLink:
     flights: dict[int, Flight] = field(default_factory=dict)
     firsts: list[int] = field(default_factory=list)  # keys of flights, ascending
     patience: float = 0.0  # s until the next probe
+    pace: int = 0  # messages that its puller settled between the last two states
+    offered: int = 0  # the credit by which it can be found among those with free credit; 0 if it cannot
+
+    @property
+    def line(self) -> Line:
+        """What it carries."""
+        return self.outbox.lines[self.lane]
 
     @property
     def free(self) -> int:
@@ -81,6 +98,12 @@ class SendingLink:
     def floor(self) -> int:
         """All below is settled."""
         return self.settled.first_missing(1)
+
+    @property
+    def stride(self) -> int:
+        """Messages that may go in one frame although others wait for work: its puller has settled half as many at
+        once. A frame for each message would cost the pusher thirty times as much."""
+        return min(2 * self.pace, STRIDE_MOST) if self.pace > 1 else 1
 
     def may_send(self, size: int) -> bool:
         return self.free > 0 and (self.sent_bytes + size <= self.limit_bytes or not self.flights)
@@ -125,6 +148,10 @@ class SendingLink:
             for flight in self.flights.values()
             if flight.generation < generation and flight.last >= self.expected
         ]
+
+    def arrival(self) -> tuple[int, int]:
+        """How much has arrived, as a number that only grows, and the bytes that are under way."""
+        return self.expected, sum(flight.size for flight in self.flights.values() if flight.last >= self.expected)
 
     def unsettled(self) -> Iterator[tuple[int, Piece]]:
         """Every message in flight with its number, one by one, ascending."""

@@ -10,6 +10,10 @@ gone. A higher one than before says that all links between the two are over (doc
 
 Entries (what a peer subscribes, publishes, pushes and pulls) are state: the highest version wins, and they are sent
 again until they are noted. Lost frames are asked for by timers, repeated ones change nothing.
+
+A peer that fell silent may be behind a cut cable, asleep, or no more: it is *pursued*, dialled on and on for two
+minutes though nobody names it, so that both sides meet as soon as the way is free and not when discovery speaks again.
+A refusal ends that, for then its host is there and it is not.
 """
 
 from __future__ import annotations
@@ -33,7 +37,11 @@ SPARE_AFTER, SPARES = 1.0, 2  # s until an address that neither answers nor refu
 ANSWER = 1.0  # s a found peer has to answer before nobody waits for it: short-lived programs end then
 REDIAL, REDIAL_MOST = 1.0, 10.0  # s until a peer that does not answer is dialled anew, doubled up to
 ENTRY_AGAIN, ENTRY_MOST = 0.2, 2.0  # s until an entry that was not noted is sent again, doubled up to
+PURSUED_FOR = 120.0  # s a peer that fell silent is dialled on; afterwards it takes discovery, as for a newcomer
+PURSUED = 256  # peers at once; of more, whose whole network must be gone, discovery reminds us
+QUICKLY = 1.0  # s between two refusals that count as such; an address that leads nowhere fails every 3 s (ARP)
 ADDRESSES = 16  # of one peer that are dialled; more are ignored
+DIALS = 2_048  # mailbox connections, proven or not; with feed, work and monitors as many sockets as an engine has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +120,8 @@ class Meeting:
                 self._neighbours.on_event("changed", remote, now)
         if not remote.incompatible:
             self._dial_new(remote, mailboxes, now)
+        if remote.pursued:
+            self._race(remote, now)
 
     def hurry(self, now: float, zones: Sequence[str]) -> None:
         """Our addresses have changed, or we have slept: who did not answer may now, and all are told where we are."""
@@ -123,9 +133,24 @@ class Meeting:
 
     def _welcome_new(self, id: bytes, now: float) -> Remote:
         remote = self.roster.add(id, now)
+        self._tend_found(remote, now, FOUND_FOR)
         self._timers.set((remote, "answer"), now + ANSWER, lambda when: self._give_up_waiting(remote))
-        self._timers.set((remote, "found"), now + FOUND_FOR, lambda when: self._give_up(remote, when))
         return remote
+
+    def _pursue(self, lost: Remote, now: float) -> None:
+        """It fell silent: it is called on where it was, and nobody waits for it."""
+        if sum(remote.pursued for remote in self.roster) >= PURSUED:
+            return
+        remote = self.roster.add(lost.id, now)
+        remote.pursued = remote.failed = True
+        remote.found_by = lost.found_by
+        self._tend_found(remote, now, PURSUED_FOR)
+        for endpoint in lost.mailboxes:
+            remote.mailboxes.append(endpoint)
+            self._dial(remote, endpoint, now, racing=False)
+
+    def _tend_found(self, remote: Remote, now: float, patience: float) -> None:
+        self._timers.set((remote, "found"), now + patience, lambda when: self._give_up(remote, when))
 
     def _give_up_waiting(self, remote: Remote) -> None:
         if remote.state is Life.FOUND or remote.entry is None:
@@ -136,6 +161,8 @@ class Meeting:
         for endpoint in in_zones(mailboxes, self.zones):
             if endpoint in remote.mailboxes:
                 continue
+            if remote.mailbox is None and len(self._dials) >= DIALS:
+                return  # somebody names peers without end; this one is dialled when it is named again
             dialled = {dial.endpoint for dial in remote.dials.values()}
             unused = [each for each in remote.mailboxes if each not in dialled]
             if len(remote.mailboxes) >= ADDRESSES and not unused:
@@ -146,20 +173,31 @@ class Meeting:
             if remote.mailbox is None:
                 self._dial(remote, endpoint, now)
 
-    def _dial(self, remote: Remote, endpoint: str, now: float) -> None:
+    def _dial(self, remote: Remote, endpoint: str, now: float, *, racing: bool = True) -> None:
         dial = Dial(self._connection(), endpoint, self._draw(8), now)
         remote.dials[dial.connection] = dial
         self._dials[dial.connection] = remote
         self._port.dial(dial.connection, Kind.MAILBOX, endpoint)
-        if not is_local(endpoint):
+        if racing and not is_local(endpoint):
             self._timers.set((dial, "spare"), now + SPARE_AFTER, lambda when: self._dial_spare(remote, dial, when))
         self._hello(remote, dial, now)
 
     def _dial_spare(self, remote: Remote, dial: Dial, now: float) -> None:
         """Where a third of all packets is lost, most first attempts are: several race."""
         waits = dial.connection in remote.dials and remote.mailbox is None and not (dial.established or dial.refusals)
-        if waits and sum(each.endpoint == dial.endpoint for each in remote.dials.values()) <= SPARES:
+        if (
+            waits
+            and len(self._dials) < DIALS
+            and sum(each.endpoint == dial.endpoint for each in remote.dials.values()) <= SPARES
+        ):
             self._dial(remote, dial.endpoint, now)
+
+    def _race(self, remote: Remote, now: float) -> None:
+        """It gives a sign of life, so the way is free: attempts made before it was need not run out first."""
+        for endpoint in dict.fromkeys(dial.endpoint for dial in remote.dials.values()):
+            dials = [dial for dial in remote.dials.values() if dial.endpoint == endpoint]
+            if len(dials) <= SPARES and not any(dial.established or now - dial.since < SPARE_AFTER for dial in dials):
+                self._dial(remote, endpoint, now)
 
     def _try(self, remote: Remote, endpoint: str, now: float) -> None:
         if remote.mailbox is None and remote.state is not Life.GONE and self.roster.get(remote.id) is remote:
@@ -186,15 +224,22 @@ class Meeting:
         if remote.mailbox is dial:
             remote.mailbox = None
 
+    def knows(self, id: bytes) -> bool:
+        """Whether it is here, or has been found and not lost."""
+        remote = self.roster.get(id)
+        return remote is not None and not remote.pursued
+
     # --- what connections do
 
     def is_mailbox(self, connection: int) -> bool:
         return connection in self._dials
 
-    def on_connected(self, connection: int) -> None:
+    def on_connected(self, connection: int, now: float) -> None:
         remote = self._dials.get(connection)
         if remote is not None:
             remote.dials[connection].established = True
+            if remote.pursued:  # by now it may be somebody else who lives there
+                self._tend_found(remote, now, FOUND_FOR)
 
     def on_broken(self, connection: int, now: float) -> None:
         """An established mailbox connection ended."""
@@ -215,7 +260,9 @@ class Meeting:
     def on_refused(self, connection: int, now: float) -> None:
         """Nobody listens there now; the carrier goes on trying by itself."""
         remote = self._dials[connection]
-        remote.dials[connection].refusals += 1
+        dial = remote.dials[connection]
+        dial.refusals = dial.refusals + 1 if now - dial.refused_at < QUICKLY else 1
+        dial.refused_at = now
         if all(dial.refusals >= REFUSALS for dial in remote.dials.values()):
             if remote.state is Life.SUSPECT:
                 self._step(remote, Sign.REFUSED, now)
@@ -248,11 +295,15 @@ class Meeting:
         if hello.tag != card.tag:
             self.strangers += 1
             return
+        if sender not in self.roster and len(self._dials) >= DIALS:
+            return  # it calls again
         remote = self.roster.get(sender) or self._welcome_new(sender, now)
         self._introduce(remote, hello, now)
         if remote.mailbox is None:
             if remote.state is Life.FOUND:
-                self._timers.set((remote, "found"), now + FOUND_FOR, lambda when: self._give_up(remote, when))
+                self._tend_found(remote, now, PURSUED_FOR if remote.pursued else FOUND_FOR)
+            if remote.pursued:
+                self._race(remote, now)
             if not remote.found_by:
                 remote.found_by.append("hello")
             if not remote.dials:
@@ -265,7 +316,7 @@ class Meeting:
 
     def _refuse_version(self, remote: Remote, hello: Hello, now: float) -> None:
         self.strangers += 1
-        self._timers.set((remote, "found"), now + 3 * FOUND_FOR, lambda when: self._give_up(remote, when))
+        self._tend_found(remote, now, 3 * FOUND_FOR)
         if not remote.incompatible:
             remote.incompatible = remote.failed = True
             spoken = f"{hello.lowest} to {hello.highest}"
@@ -281,7 +332,7 @@ class Meeting:
         if dial is None or remote.mailbox is not None:
             return  # of a connection that was given up, or another was faster
         self._introduce(remote, welcome, now)
-        remote.mailbox, remote.dropped = dial, 0
+        remote.mailbox, remote.dropped, remote.pursued = dial, 0, False
         for other in [other for other in remote.dials.values() if other is not dial]:
             self._hang_up(remote, other)
         for key in ((dial, "hello"), (dial, "spare"), (remote, "silent"), (remote, "found")):
@@ -313,6 +364,8 @@ class Meeting:
             self._neighbours.on_event("suspect", remote, now)
         elif state is Life.GONE:
             self._gone(remote, now)
+            if sign is Sign.SILENT:
+                self._pursue(remote, now)
 
     def _up(self, remote: Remote, before: Life, now: float) -> None:
         first = before is Life.FOUND

@@ -12,22 +12,28 @@ they never raise.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from zq.core import ledger as ledgers
-from zq.core.endpoints import at_host_of
+from zq.core.binding import Bindings
+from zq.core.endpoints import at_host_of, is_local
 from zq.core.gossip import Gossip
+from zq.core.hearing import Hearing
 from zq.core.inbox import Inbox, SubscriptionInbox
+from zq.core.inquiry import Answers, Inquiries, Inquiry
 from zq.core.liveness import Life
 from zq.core.meeting import Card, Meeting
-from zq.core.outbox import Outbox
+from zq.core.outbox import MAX_ATTEMPTS, Outbox
 from zq.core.port import Kind, Port
 from zq.core.pulling import Puller, Pulling
 from zq.core.pushing import Pushing
 from zq.core.reception import Receptions, Subscription
+from zq.core.replying import Replier, Replying, RequestInbox
+from zq.core.requesting import Requesting
 from zq.core.roster import Remote
 from zq.core.seeds import ANYBODY, Seeds
+from zq.core.supervisor import Supervisor
 from zq.core.timers import Timers
 from zq.core.topics import Origin, Topic, Topics
 from zq.errors import Refused
@@ -38,11 +44,12 @@ from zq.wire.body import ID_BYTES, NONCE_BYTES, Addressed, Body, decode_addresse
 from zq.wire.data import Malformed
 from zq.wire.frames import Entry
 from zq.wire.names import Filter
+from zq.wire.requests import REPLY, REQUEST, Single, decode_reply, decode_request, is_small
 
 ENTRY_REFRESH = 2.0  # s; counts in the roster entry are at most this old
 REPORTED_SENDERS = 256  # senders of refused frames that are logged; more are only counted
 
-Stream = Topic | Outbox | Subscription | Puller
+Stream = Topic | Outbox | Subscription | Puller | Replier | Requesting
 OnEvent = Callable[[EventKind, PeerInfo], None]
 
 
@@ -84,15 +91,35 @@ class Node:
             self.timers, self._send, port.subscribe, lambda nonce: frames.fence_prefix(card.id, nonce)
         )
         self.pushing = Pushing(
-            origin, self.timers, draw, self._send, self._send_work, self._generation_of, self._session_with
+            origin,
+            self.timers,
+            draw,
+            self._send,
+            self._send_work,
+            self._generation_of,
+            self._session_with,
+            name_of=self.name_of,
+            tell=on_trouble,
         )
-        self.pulling = Pulling(self.timers, self._send, self._session_of)
+        self.pulling = Pulling(self.timers, self._send, self._session_of, on_trouble)
+        self.bindings = Bindings(self.timers, self._send, self.topics, self.pushing, self._offer_again, on_trouble)
+        self._unbinds: dict[str, None] = {}
+        self.inquiries = Inquiries(self.timers, self._send)
+        self.answers = Answers(self.pushing)
+        carry = (self._send_single, self._send, self._generation_of)
+        self.requesting = Requesting(origin, self.timers, *carry, self._is_queue)
+        self.replying = Replying(origin, self.timers, *carry)
         self.meeting = Meeting(card, self.timers, port, draw, self._new_connection, self)
-        roster, found = self.meeting.roster, self.meeting.found
+        found, knows = self.meeting.found, self.meeting.knows
         self.seeds = Seeds(
-            card, self.timers, port, draw, self._new_connection, found, lambda id: id == card.id or id in roster
+            card, self.timers, port, draw, self._new_connection, found, lambda id: id == card.id or knows(id)
         )
+        roster = self.meeting.roster
         self.gossip = Gossip(card.id, roster, self.timers, draw, self._send, found)
+        self.hearing = Hearing(self.timers, self.receptions, roster.get, self._open_feed, self._redial_work)
+        self.pushing.on_silence = self.hearing.on_probe
+        self.supervisor = Supervisor(self.timers, roster.get, self._open_feed, self._open_work)
+        self.receptions.on_unanswered = self.supervisor.on_unanswered
         self.receptions.connect(card.id, None, 0.0)
         self.receptions.nonce = draw(NONCE_BYTES)
 
@@ -107,6 +134,7 @@ class Node:
         topic = next((topic for topic in self.topics if topic.name == name), None)
         if topic is None:
             topic = self.topics.open(name, retain=retain, patience=patience)
+            self.bindings.on_topic(topic)
         topic.retain, topic.patience = retain, patience
         self.open_topics[topic] = None
         self._entry_dirty = True
@@ -126,21 +154,80 @@ class Node:
         self.receptions.close(subscription, self._draw(NONCE_BYTES), now)
         self._entry_dirty = True
 
-    def push(self, queue: str, *, window: int, window_bytes: int, now: float) -> Outbox:
+    def push(
+        self, queue: str, *, window: int, window_bytes: int, max_attempts: int = MAX_ATTEMPTS, now: float
+    ) -> Outbox:
         self._entry_dirty = True
-        return self.pushing.open(queue, window=window, window_bytes=window_bytes, now=now)
+        bound = self.bindings.adopt(queue, window=window, window_bytes=window_bytes, max_attempts=max_attempts, now=now)
+        return bound or self.pushing.open(
+            queue, window=window, window_bytes=window_bytes, max_attempts=max_attempts, now=now
+        )
 
     def unpush(self, outbox: Outbox) -> None:
-        self.pushing.close(outbox)
+        if not self.bindings.keep(outbox):
+            self.pushing.close(outbox)
         self._entry_dirty = True
 
-    def pull(self, queue: str, inbox: Inbox, *, prefetch: int | None, prefetch_bytes: int) -> Puller:
+    def pull(
+        self,
+        queue: str,
+        inbox: Inbox,
+        *,
+        prefetch: int | None,
+        prefetch_bytes: int,
+        work_timeout: float | None = None,
+        topics: Iterable[Filter] = (),
+        now: float = 0.0,
+    ) -> Puller:
+        """With `topics` the queue is bound to them; it counts from `now` on."""
         self._entry_dirty = True
-        return self.pulling.open(self._draw(16), queue, inbox, prefetch=prefetch, prefetch_bytes=prefetch_bytes)
+        return self.pulling.open(
+            self._draw(16),
+            queue,
+            inbox,
+            prefetch=prefetch,
+            prefetch_bytes=prefetch_bytes,
+            work_timeout=work_timeout,
+            filters=topics,
+            now=now,
+        )
+
+    def inquire(self, action: int, queue: str, ids: Sequence[str], now: float) -> Inquiry:
+        """Asks every peer, this one included, for its dead letters, or to do something with them."""
+        peers = [self.card.id, *(remote.id for remote in self.meeting.roster.up())]
+        return self.inquiries.begin(action, queue, ids, peers, now)
 
     def stop_pulling(self, puller: Puller, now: float) -> None:
         self.pulling.close(puller, now)
         self._entry_dirty = True
+
+    def unbind(self, queue: str, now: float) -> int:
+        """Its pullers here are closing; publishers need not hold for it any more if nobody else binds it. Returns the
+        version of the entry that says so (see `has_entries`), until `unbound` is called."""
+        self._unbinds[queue] = None
+        return self.ask_for_entries(now)
+
+    def unbound(self, queue: str) -> None:
+        self._unbinds.pop(queue, None)
+        self._entry_dirty = True
+
+    def _offer_again(self) -> None:
+        self._entry_dirty = True
+
+    def reply_to(self, service: str, inbox: RequestInbox) -> Replier:
+        self._entry_dirty = True
+        return self.replying.open(self._draw(16), service, inbox)
+
+    def stop_replying(self, replier: Replier, now: float) -> None:
+        self.replying.close(replier, now)
+        self._entry_dirty = True
+
+    def _is_queue(self, name: str) -> bool:
+        """Whether somebody in the realm pushes to it or pulls from it."""
+        entries = [remote.entry for remote in self.meeting.roster.up() if remote.entry is not None]
+        named = [*self.pushing.rows(self.now), *self.pulling.rows()]
+        named += [row for entry in entries for row in (*entry.pushes, *entry.pulls)]
+        return any(row[0] == name for row in named)
 
     def ask_for_entries(self, now: float) -> int:
         """Sends our entry to everyone again: whoever has noted it has told us its own as it was before."""
@@ -160,6 +247,7 @@ class Node:
     def turn(self, now: float, wall: float, streams: Iterable[Stream] = ()) -> float | None:
         """Does what is due: `streams` are those with something new. Returns when to come again, None: on an event."""
         self.moved = 0
+        self.pushing.ahead = wall - now
         self.serve(streams, now, wall)
         for due in self.timers.due(now):
             due(now)
@@ -170,6 +258,8 @@ class Node:
                 self.topics.take(self.topics.released.pop(), now, wall)
             while self.pushing.released:
                 self.pushing.take(self.pushing.released.pop(), now, wall)
+            if self.pushing.opened:
+                self.pushing.opened, self._entry_dirty = False, True
             if self._entry_dirty:
                 self._publish_entry(now)
             self.receptions.report()
@@ -179,6 +269,7 @@ class Node:
 
     def serve(self, streams: Iterable[Stream], now: float, wall: float) -> None:
         """Only what is new with these; a turn is due."""
+        self.replying.wall = wall
         for stream in streams:
             self.moved += self._serve(stream, now, wall)
 
@@ -195,34 +286,42 @@ class Node:
         if isinstance(stream, Subscription):
             self.receptions.on_taken(stream, now)
             return 0
-        before = stream.acked
-        self.pulling.on_taken(stream, now)
-        return stream.acked - before
+        if isinstance(stream, Puller):
+            before = stream.acked
+            self.pulling.on_taken(stream, now)
+            return stream.acked - before
+        if isinstance(stream, Replier):
+            self.replying.serve(stream, now)
+        else:
+            stream.serve(now, wall)
+        return 0
 
     def _settle(self, now: float) -> None:
         if not self.pushing.may_send and self.is_settled():
             self.pushing.may_send = True
             for outbox in self.pushing:
                 self.pushing.dispatch(outbox, now)
+        if self.requesting.undecided and self.is_settled():
+            self.requesting.on_settled(now)
 
     def connected(self, connection: int, now: float) -> None:
         """The carrier has made a connection."""
-        self.meeting.on_connected(connection)
+        self.meeting.on_connected(connection, now)
         remote = self._works.get(connection)
         if remote is not None:
+            self.supervisor.on_work_made(remote)
             self.pushing.on_work_connection(remote.id, now)
+            self.requesting.inquire(remote.id, now)
+            self.replying.on_connection(remote.id)
 
     def broken(self, connection: int, now: float) -> None:
         if self.meeting.is_mailbox(connection):
             self.meeting.on_broken(connection, now)
         elif self.seeds.has(connection):
             self.seeds.on_lost(connection, now)
-        elif (remote := self._works.pop(connection, None)) is not None:
-            # What is queued on it must not reach a stranger who takes over the address: a new one is made.
-            self._port.hang_up(connection)
-            remote.work = None
-            if remote.reachable:
-                self._open_work(remote)
+        elif (remote := self._works.get(connection)) is not None:
+            self._drop_work(remote)
+            self.supervisor.on_work_ended(remote, now)
 
     def refused(self, connection: int, now: float) -> None:
         if self.meeting.is_mailbox(connection):
@@ -272,17 +371,19 @@ class Node:
         else:
             raise Malformed(f"a feed frame of unknown kind {kind!r}")
 
-    def _known(self, frame: Addressed | BatchHeader) -> bool:
+    def _known(self, frame: Addressed | BatchHeader | Single) -> bool:
         """Whether it is for us and from somebody we have met."""
         if frame.addressee == self.card.id:
             if frame.sender == self.card.id:
                 return True
             remote = self.meeting.roster.get(frame.sender)
+            if remote is not None and remote.state is Life.FOUND:
+                # Early: it may have met us before we have met it. What counts is said again.
+                return isinstance(frame, Addressed) and frame.kind in (frames.WELCOME, frames.GOODBYE)
             if remote is not None:
-                # It may have met us before we have met it: what counts is said again.
-                return remote.state is not Life.FOUND or (
-                    isinstance(frame, Addressed) and frame.kind in (frames.WELCOME, frames.GOODBYE)
-                )
+                return True
+            if self.meeting.roster.has_been(frame.sender):
+                return False  # late
         self._refuse(frame.sender, "not for this peer, or of nobody we have met")
         return False
 
@@ -291,6 +392,9 @@ class Node:
             header, batch = decode_batch(parts)
             if self._known(header) and not self.pulling.on_batch(header, batch, now):
                 self._refuse(header.sender, "a batch that we gave no credit for")
+            return
+        if bytes(parts[0][:1]) in (REQUEST, REPLY):
+            self._on_single(parts, now)
             return
         frame = decode_addressed(parts[0])
         if not self._known(frame):
@@ -319,20 +423,27 @@ class Node:
             return
         if not self._known(frame):
             return
-        if frame.kind == frames.WELCOME:
+        if frame.kind in (REQUEST, REPLY):
+            self._on_single(parts, now)
+        elif frame.kind == frames.WELCOME:
             welcome = frames.Welcome.decode(body)
             self.seeds.on_welcome(sender, welcome, now)
             self.meeting.on_welcome(sender, welcome, now)
         elif frame.kind == frames.STATE:
             self.pushing.on_state(sender, frames.State.decode(body), now)
+            if self.topics.blocked:
+                self.topics.unblock()
         elif frame.kind == frames.PROBE:
             self.pulling.on_probe(sender, frames.Probe.decode(body), now)
         elif frame.kind == frames.SEEN:
             self.topics.on_seen(sender, frames.Seen.decode(body))
         elif frame.kind == frames.REPAIR:
-            for answer in self.topics.refill(sender, frames.Repair.decode(body)):
+            repair = frames.Repair.decode(body)
+            answers = self.topics.refill(sender, repair)
+            for answer in answers:
                 if not self._send_work(sender, answer):
                     break  # it asks again
+            self.hearing.on_repair(sender, repair, sum(len(part) for answer in answers for part in answer), now)
         elif frame.kind == frames.ENTRY:
             if self._entry_dirty:
                 self._publish_entry(now)  # first: see `ask_for_entries`
@@ -341,8 +452,16 @@ class Node:
             self.meeting.on_noted(sender, frames.Noted.decode(body))
         elif frame.kind == frames.PEERS:
             self.gossip.on_peers(sender, frames.Peers.decode(body), now)
+        elif frame.kind == frames.BINDING:
+            self.pulling.on_binding(sender, frames.Binding.decode(body), now)
+        elif frame.kind == frames.SINCE:
+            self.bindings.on_since(sender, frames.Since.decode(body), now)
         elif frame.kind == frames.END:
             self.pulling.on_end(sender, frames.End.decode(body).link)
+        elif frame.kind == frames.INQUIRY:
+            self.replying.on_inquiry(sender, frames.Inquiry.decode(body))
+        elif frame.kind == frames.MISSING:
+            self.requesting.on_missing(sender, frames.Missing.decode(body), now)
         elif frame.kind == frames.GOODBYE:
             self.receptions.on_last_heads(sender, frames.Goodbye.decode(body).heads)
             self.meeting.on_goodbye(sender, now)
@@ -351,10 +470,36 @@ class Node:
             self._send(sender, reply)
         elif frame.kind == frames.LEDGER:
             self._on_ledger(sender, frames.LedgerReply.decode(body))
+        elif frame.kind == frames.INQUIRE:
+            self._send(sender, self.answers.answer(sender, frames.Inquire.decode(body), now))
+            self._count_later(now)
+        elif frame.kind == frames.LETTERS:
+            self.inquiries.on_letters(sender, frames.Letters.decode(body), now)
         else:
             raise Malformed(f"a mailbox frame of unknown kind {frame.kind!r}")
 
+    def _on_single(self, parts: Parts, now: float) -> None:
+        """A request or a reply, by mailbox or work."""
+        if bytes(parts[0][:1]) == REQUEST:
+            request = decode_request(parts)
+            if self._known(request):
+                self.replying.on_request(request.sender, request, now)
+        else:
+            reply = decode_reply(parts)
+            if self._known(reply):
+                self.requesting.on_reply(reply.sender, reply, now)
+
     # --- sending
+
+    def _send_single(self, peer: bytes, parts: Parts) -> bool:
+        """A request or a reply."""
+        if not is_small(parts):
+            return self._send_work(peer, parts)
+        if peer == self.card.id:
+            self._loop.append((Kind.MAILBOX, parts))
+            return True
+        remote = self.meeting.roster.get(peer)
+        return remote is not None and remote.mailbox is not None and self._port.send(remote.mailbox.connection, parts)
 
     def _send(self, peer: bytes, body: Body) -> None:
         frame = (body.encode(peer, self.card.id),)
@@ -372,7 +517,7 @@ class Node:
         remote = self.meeting.roster.get(peer)
         if remote is None or not remote.reachable:
             return False
-        if remote.work is None:
+        if remote.work is None and self.supervisor.may_work(remote):
             self._open_work(remote)
         return remote.work is not None and self._port.send(remote.work, parts)
 
@@ -384,6 +529,31 @@ class Node:
         remote.generation += 1
         self._works[remote.work] = remote
         self._port.dial(remote.work, Kind.WORK, endpoint)
+
+    def _drop_work(self, remote: Remote) -> None:
+        """What is queued on it must not reach a stranger who takes over the address: the next one is a new one."""
+        assert remote.work is not None
+        del self._works[remote.work]
+        self._port.hang_up(remote.work)
+        remote.work = None
+
+    def _redial_work(self, remote: Remote) -> None:
+        self._drop_work(remote)
+        if remote.reachable:
+            self._open_work(remote)
+
+    def redial_data(self, now: float) -> None:
+        """An address of this host is gone. What was dialled from it is dead, and swallows what is written to it until
+        TCP finds out; which connections those are nobody tells."""
+        for remote in self.meeting.roster:
+            if remote.feed_at is None or is_local(remote.feed_at):
+                continue
+            if remote.work is not None:
+                self._redial_work(remote)
+            if remote.reachable:
+                self._open_feed(remote, now)
+            else:
+                remote.feed_at = ""  # dialled anew when the peer can be reached
 
     def _open_feed(self, remote: Remote, now: float) -> None:
         endpoint = self._endpoint(remote, 1)
@@ -409,6 +579,11 @@ class Node:
     def _generation_of(self, peer: bytes) -> int:
         remote = self.meeting.roster.get(peer)
         return remote.generation if remote is not None else 0
+
+    def name_of(self, peer: bytes) -> str:
+        """Empty for a peer that is not known, or not any more."""
+        remote = self.meeting.roster.get(peer)
+        return remote.name if remote is not None else self.card.name if peer == self.card.id else ""
 
     def _session_with(self, peer: bytes) -> int:
         """How often we have declared it gone."""
@@ -456,10 +631,15 @@ class Node:
             self._announced[0],
             self.pushing.rows(now),
             self.pulling.rows(),
+            self.replying.rows(),
+            self.pulling.binds(),
+            list(self._unbinds),
         )
         self.topics.on_entry(self.card.id, entry, now)
         self.topics.on_fence(self.card.id, self.receptions.nonce, now)
         self.pushing.on_entry(self.card.id, entry, now)
+        self.bindings.on_entry(self.card.id, entry, now)
+        self.requesting.on_entry(self.card.id, entry, now)
         self.meeting.publish_entry(entry, now)
 
     # --- neighbours
@@ -467,23 +647,33 @@ class Node:
     def on_up(self, remote: Remote, now: float, *, first: bool) -> None:
         if first or self._endpoint(remote, 1) != remote.feed_at:  # it is reached at another address than before
             self._open_feed(remote, now)
+            if remote.work is not None:
+                self._redial_work(remote)
         if first:
             self.gossip.on_up(remote, now)
             self.pulling.on_back(remote.id)
         else:
-            if remote.work is None and remote.generation:
+            if remote.work is None and remote.generation and self.supervisor.may_work(remote):
                 self._open_work(remote)  # it broke while the peer could not be reached
+            self.receptions.on_proven(remote.id, now)
             self.pushing.on_proven(remote.id, now)
             self.pulling.on_proven(remote.id)
+            self.requesting.on_proven(remote.id, now)
+            self.replying.on_proven(remote.id, now)
 
     def on_entry(self, remote: Remote, entry: Entry, now: float) -> None:
         self.topics.on_entry(remote.id, entry, now)
         self.pushing.on_entry(remote.id, entry, now)
+        self.bindings.on_entry(remote.id, entry, now)
         self.pulling.on_entry(remote.id, entry, now)
+        self.hearing.on_entry(remote, entry, now)
+        self.requesting.on_entry(remote.id, entry, now)
 
     def on_session(self, remote: Remote, now: float) -> None:
         self.pushing.on_session(remote.id, now, crashed=False)
         self.pulling.on_session(remote.id)
+        self.requesting.on_lost(remote.id, now)
+        self.replying.on_lost(remote.id)
         self._entry_dirty = True  # it has forgotten ours; a new version, as an old one may be noted late
 
     def on_gone(self, remote: Remote, now: float) -> None:
@@ -492,10 +682,18 @@ class Node:
                 del table[connection]
                 self._port.hang_up(connection)
         self.gossip.on_gone(remote.id)
+        self.hearing.on_gone(remote)
+        self.supervisor.on_gone(remote)
+        self.inquiries.on_gone(remote.id)
         self.topics.on_gone(remote.id)
         self.receptions.on_gone(remote.id, goodbye=remote.goodbye)
         self.pushing.on_gone(remote.id, now, crashed=not remote.goodbye)
+        self.bindings.on_gone(remote.id, now)
         self.pulling.on_gone(remote.id)
+        self.requesting.on_gone(remote.id, now)
+        self.replying.on_lost(remote.id)
+        if remote.goodbye:
+            self.replying.on_departed(remote.id)
 
     def owed_heads(self, remote: Remote) -> list[list[object]]:
         return self.topics.owed_heads(remote.id)
@@ -514,10 +712,12 @@ class Node:
         return Ledger(
             peer=self.card.id,
             name=self.card.name,
-            held=self.pushing.ledger(),
+            held=self.bindings.ledger(self.pushing.ledger()),
             pulled=self.pulling.ledger(),
             published=self.topics.ledger(),
             subscribed=self.receptions.ledger(),
+            requested=self.requesting.ledger(),
+            replied=self.replying.ledger(),
             refused_frames=self.refused_frames,
         )
 

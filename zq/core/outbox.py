@@ -3,8 +3,18 @@
 Every message has one position (1, 2, ... in the order taken) and is in one of these states:
 
     taken -> waiting -> in flight on a link -> acked | dropped{reason}
-                ^            |
-                +-- nacked, returned, or its link ended
+                ^  |         |
+                |  |         +-- nacked, returned, or its link ended: waiting again
+                |  +-- its ttl is over: expired
+                |
+                +-- in the line of its lane, not due yet (`later`), or behind another one of its key (`keys`)
+
+A message with a key, a ttl or a delay is a chunk of its own, which knows in which of these it is (`Place`); all
+others, whatever their lane, are in a line or in flight and are never looked at one by one. A delayed message joins
+those of its key when it is due: until then it holds none of them up. A nacked one keeps its key until it is settled.
+A ttl is looked at before a message leaves, and ends it there while it waits; on a link it is not looked at.
+
+What has failed as often as `max_attempts` says is dropped as "dead", see `dead`.
 
 A crash of this process loses all of them, except those already at a puller, which still delivers them.
 """
@@ -12,81 +22,24 @@ A crash of this process loses all of them, except those already at a puller, whi
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from zq.core.keys import Keys
+from zq.core.line import Line
 from zq.core.outgoing import PILE_BYTES, PILE_MESSAGES, SMALL, Outgoing, cut, fitting
+from zq.core.piece import Chunk, Piece, Place
 from zq.core.ranges import Ranges
 from zq.core.topics import Origin
 from zq.errors import IDS_KEPT
 from zq.info import HeldQueue
 from zq.wire.batch import Parts, Run
-from zq.wire.limits import BATCH_BYTES, BATCH_MESSAGES
+from zq.wire.plan import NORMAL, Plan
 
+MAX_ATTEMPTS = 5  # as many as Celery's and SQS's users commonly set; a handler's failures are spread over 2 s then
+EXPIRING_KEPT = 64  # settled messages whose ttl is not over are kept in the heap; more, if no more than are held
 
-@dataclass(eq=False, slots=True)
-class Chunk:
-    """Messages taken together: consecutive positions, consecutive origin numbers, one time."""
-
-    position: int
-    items: list[bytes]
-    parts: Parts
-    size: int
-    flags: int  # EXTRA and PARTS
-    run: Run
-    taken_at: float  # this peer's clock
-
-    def size_of(self, start: int, stop: int) -> int:
-        return self.size if stop - start == len(self.items) else sum(map(len, self.items[start:stop]))
-
-
-@dataclass(eq=False, slots=True)
-class Piece:
-    """Some messages of a chunk that share their fate."""
-
-    chunk: Chunk
-    start: int
-    stop: int
-    attempt: int = 1
-    redelivered: bool = False
-    alone: bool = False  # somebody died over it: nothing else may be under way beside it
-    nacked: bool = False  # somebody did not want it: it does not always go first
-
-    @property
-    def count(self) -> int:
-        return self.stop - self.start
-
-    @property
-    def position(self) -> int:
-        return self.chunk.position + self.start
-
-    @property
-    def size(self) -> int:
-        return self.chunk.size_of(self.start, self.stop)
-
-    def split(self, most: int) -> tuple[Piece, Piece | None]:
-        """The first `most` messages, and the rest."""
-        if most >= self.count:
-            return self, None
-        middle = self.start + most
-        return self.slice(self.start, middle), self.slice(middle, self.stop)
-
-    def slice(self, start: int, stop: int) -> Piece:
-        return Piece(self.chunk, start, stop, self.attempt, self.redelivered, self.alone, self.nacked)
-
-    def may_join(self, other: Piece) -> bool:
-        """Whether one frame can carry both: it has one attempt number, and parts have a frame to themselves."""
-        return (
-            self.attempt == other.attempt
-            and self.redelivered == other.redelivered
-            and self.chunk.flags == other.chunk.flags
-            and not (self.alone or other.alone or self.chunk.parts)
-        )
-
-    def run(self) -> Run:
-        run = self.chunk.run
-        return Run(run.origin, run.first + self.start, self.count, run.time)
+__all__ = ["Chunk", "Outbox", "Piece"]
 
 
 @dataclass(eq=False, slots=True)
@@ -96,20 +49,26 @@ class Outbox:
     queue: str
     window: int  # messages held at most; `send` waits beyond
     window_bytes: int  # bytes; one message above it passes alone
+    max_attempts: int = MAX_ATTEMPTS  # deliveries that may fail; the message is dead after the last of them
+    dead: bool = False  # of dead letters: nobody appends, and nobody waits until they are confirmed
     outgoing: Outgoing = field(default_factory=Outgoing)
-    fresh: deque[Piece] = field(default_factory=deque)
-    again: deque[Piece] = field(default_factory=deque)  # redelivered; goes before fresh
-    fresh_next: bool = False  # but not this time: what is nacked for ever must not hold everybody up
+    lines: list[Line] = field(default_factory=lambda: [Line(), Line(), Line()])  # by lane
+    lanes: list[int] = field(default_factory=list)  # those other than the normal one that were ever used
+    keys: Keys = field(default_factory=Keys)
     later: list[tuple[float, int, Piece]] = field(default_factory=list)  # heap by due time
+    expiring: list[tuple[float, int, Piece]] = field(default_factory=list)  # heap by the end of their time
+    mortal: int = 0  # messages held that have such an end
     done: Ranges = field(default_factory=Ranges)  # positions that need nothing more
     taken: int = 0
     acked: int = 0
+    expired: int = 0
     in_flight: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     redelivered: int = 0
     held_bytes: int = 0
     waiting: int = 0
     delayed: int = 0  # of those waiting, not due yet
+    keyed: int = 0  # of those waiting, behind another one of their key
 
     def __post_init__(self) -> None:
         self.outgoing.limit = self._limit(self.window)
@@ -122,26 +81,74 @@ class Outbox:
     @property
     def ready(self) -> int:
         """Messages that could be sent now."""
-        return self.waiting - self.delayed
+        return self.waiting - self.delayed - self.keyed
 
     def take(self, origin: Origin, now: float, wall: float) -> int:
         """From the callers' pile into the outbox, as far as the window allows."""
+        self.outgoing.marked = False
         room = self.window - self.held
         most = max(min(len(self.outgoing.items), room), 0)
         count = fitting(self.outgoing, most, self.window_bytes - self.held_bytes, alone=not self.held)
         # The limit goes down before the pile does, so that no caller sees room that is not there.
         self.outgoing.limit = self._limit(room - count) if self.outgoing.limit >= 0 else -1
-        for bodies, parts, size, flags in cut(self.outgoing.take(count)):
+        for bodies, parts, size, flags, plan in cut(self.outgoing.take(count)):
             chunk = Chunk(self.taken + 1, bodies, parts, size, flags, origin.run(len(bodies), wall), now)
             self.taken += len(bodies)
             self.waiting += len(bodies)
             self.held_bytes += size
-            self.fresh.append(Piece(chunk, 0, len(bodies)))
+            piece = Piece(chunk, 0, len(bodies))
+            if plan is None:
+                self.lines[NORMAL].append(piece)
+            else:
+                self._admit(piece, plan, now)
         if count and self.outgoing.limit >= 0:
             self.outgoing.limit = self._limit(
                 self.window - self.held
             )  # the bytes count as well, now that they are known
         return count
+
+    def feed(
+        self,
+        bodies: list[bytes],
+        parts: Parts,
+        size: int,
+        flags: int,
+        run: Run,
+        topic: str,
+        now: float,
+        *,
+        redelivered: bool,
+    ) -> None:
+        """Messages of a topic, whatever the window: in the normal lane, with no plan. Those that others may have
+        overtaken are `redelivered`."""
+        chunk = Chunk(self.taken + 1, bodies, parts, size, flags, run, now, topic=topic)
+        piece = Piece(chunk, 0, run.length, redelivered=redelivered)
+        self.taken += run.length
+        self.waiting += run.length
+        self.held_bytes += size
+        if redelivered:
+            self.lines[NORMAL].due(piece)
+        else:
+            self.lines[NORMAL].append(piece)
+
+    def lose(self, count: int, reason: str) -> None:
+        """Messages that were to be taken and are no more."""
+        self.done.add(self.taken + 1, self.taken + count)
+        self.taken += count
+        self.dropped[reason] = self.dropped.get(reason, 0) + count
+
+    def give_up_bound(self, reason: str) -> None:
+        """Drops what waits and came from topics."""
+        given_up = self.lines[NORMAL].give_up()
+        later = [piece for _, _, piece in self.later if piece.chunk.topic is not None]
+        if later:
+            self.delayed -= sum(piece.count for piece in later)
+            self.later = [entry for entry in self.later if entry[2].chunk.topic is None]
+            heapq.heapify(self.later)
+        for piece in (*given_up, *later):
+            self.waiting -= piece.count
+            self.in_flight += piece.count  # from where `drop` takes it
+            self.drop(piece, reason)
 
     def _limit(self, room: int) -> int:
         """What the pile may have: `room` by count, and by bytes as if all were as large as small items get."""
@@ -155,75 +162,145 @@ class Outbox:
         if self.outgoing.limit >= 0:
             self.outgoing.limit = self._limit(self.window - self.held)
 
-    # --- waiting
+    # --- plans
+
+    def _admit(self, piece: Piece, plan: Plan, now: float) -> None:
+        """A message whose sender asked for something."""
+        chunk = piece.chunk
+        self._into_lane(chunk, plan)
+        if plan.groups:
+            self.lines[plan.lane].append(piece)
+            return
+        if plan.ttl is not None:
+            chunk.expires = now + plan.ttl
+            self.mortal += 1
+            self._watch(piece)
+        if plan.delay:
+            self._delay(piece, now + plan.delay)
+        elif self._may_go(piece):
+            self.lines[plan.lane].append(piece)
+
+    def _into_lane(self, chunk: Chunk, plan: Plan) -> None:
+        chunk.lane = plan.lane
+        if plan.lane != NORMAL and plan.lane not in self.lanes:
+            self.lanes.append(plan.lane)
+        if not plan.groups:
+            chunk.plan = plan
+
+    def _delay(self, piece: Piece, due: float) -> None:
+        self.delayed += piece.count
+        piece.chunk.place = Place.LATER
+        heapq.heappush(self.later, (due, piece.position, piece))
+
+    def _may_go(self, piece: Piece) -> bool:
+        """Whether it has its key, if it needs one; else it waits for that."""
+        chunk = piece.chunk
+        if chunk.plan is not None and chunk.plan.key is not None and not chunk.has_key:
+            chunk.has_key = self.keys.claim(chunk.plan.key, piece)
+            if not chunk.has_key:
+                self.keyed += 1
+                chunk.place = Place.KEYED
+                return False
+        chunk.place = Place.LINE
+        return True
+
+    def _watch(self, piece: Piece) -> None:
+        """Looks at it when its time ends."""
+        chunk = piece.chunk
+        if chunk.expires is not None and not chunk.timed:
+            chunk.timed = True
+            if len(self.expiring) >= 2 * self.mortal + EXPIRING_KEPT:  # what is over leaves when it would have expired
+                self.expiring = [entry for entry in self.expiring if entry[2].chunk.place is not Place.OVER]
+                heapq.heapify(self.expiring)
+            heapq.heappush(self.expiring, (chunk.expires, piece.position, piece))
 
     def wake_delayed(self, now: float) -> float | None:
-        """Delayed messages that are due wait in front; returns when the next one is due."""
+        """What has expired is dropped, and what is due waits in front; returns when to look again."""
+        while self.expiring and self.expiring[0][0] <= now:
+            piece = heapq.heappop(self.expiring)[2]
+            piece.chunk.timed = False
+            self._expire(piece)
         while self.later and self.later[0][0] <= now:
             piece = heapq.heappop(self.later)[2]
+            if piece.chunk.place is Place.OVER:
+                continue
             self.delayed -= piece.count
-            self.again.append(piece)
-        return self.later[0][0] if self.later else None
+            if self._may_go(piece):
+                self.lines[piece.chunk.lane].due(piece)
+        return min((heap[0][0] for heap in (self.expiring, self.later) if heap), default=None)
 
-    def _front(self) -> deque[Piece]:
-        return self.fresh if self.fresh and (self.fresh_next or not self.again) else self.again
+    def _expire(self, piece: Piece) -> None:
+        """Its time is over. On its way it may be delivered all the same; it is looked at again when it comes back."""
+        chunk = piece.chunk
+        place, chunk.place = chunk.place, Place.OVER
+        if place is Place.FLIGHT or place is Place.OVER:
+            chunk.place = place
+            return
+        if place is Place.LINE:
+            self.lines[chunk.lane].expire(piece)
+        elif place is Place.LATER:
+            self.delayed -= 1
+        else:
+            assert chunk.plan is not None
+            assert chunk.plan.key is not None
+            self.keys.expire(chunk.plan.key, piece)
+            self.keyed -= 1
+        self.waiting -= 1
+        self.expired += 1
+        self._forget(piece)
+        chunk.items, chunk.parts = [], ()  # an empty one may be in a line for long
+
+    def _forget(self, piece: Piece) -> None:
+        """It needs nothing more."""
+        chunk = piece.chunk
+        self.held_bytes -= piece.size
+        self.done.add(piece.position, piece.position + piece.count - 1)
+        if chunk.plan is not None:
+            chunk.place = Place.OVER
+            self.mortal -= chunk.expires is not None
+            if chunk.has_key:
+                self._pass_on(chunk)
+        self.reopen()
+
+    def _pass_on(self, chunk: Chunk) -> None:
+        """The next message of its key may go."""
+        assert chunk.plan is not None
+        assert chunk.plan.key is not None
+        chunk.has_key = False
+        following = self.keys.release(chunk.plan.key)
+        if following is not None:
+            self.keyed -= 1
+            following.chunk.has_key = True
+            following.chunk.place = Place.LINE
+            self.lines[following.chunk.lane].insert(following)
+
+    # --- waiting
 
     def first(self) -> Piece | None:
-        front = self._front()
-        return front[0] if front else None
+        """Of the normal lane."""
+        return self.lines[NORMAL].first()
 
-    def pick(self, most: int, most_bytes: int) -> list[Piece]:
-        """What one frame takes from the front: messages that may share one, within the limits, at least one.
-
-        Redelivered and fresh messages do not share a frame.
-        """
-        picked: list[Piece] = []
-        count = size = 0
-        most = min(most, BATCH_MESSAGES)
-        source = self._front()
-        self.fresh_next = source is self.again and bool(source) and source[0].nacked
-        while source and count < most:
-            piece = source[0]
-            if picked and not picked[0].may_join(piece):
-                break
-            piece, rest = piece.split(1 if piece.alone else most - count)
-            room = min(most_bytes, BATCH_BYTES) - size
-            if piece.size > room:
-                piece, rest = self._fit(piece, rest, room, at_least=0 if picked else 1)
-                if piece.count == 0:
-                    break
-            source.popleft()
-            if rest is not None:
-                source.appendleft(rest)
-            picked.append(piece)
-            count, size = count + piece.count, size + piece.size
-            if piece.alone or piece.chunk.parts:
-                break
+    def pick(self, most: int, most_bytes: int, lane: int = NORMAL) -> list[Piece]:
+        """What one frame takes from the front of the lane (see Line.pick)."""
+        picked = self.lines[lane].pick(most, most_bytes)
+        count = 0
+        for piece in picked:
+            count += piece.count
+            if piece.chunk.plan is not None:
+                piece.chunk.place = Place.FLIGHT
         self.waiting -= count
         self.in_flight += count
         return picked
 
-    def _fit(self, piece: Piece, rest: Piece | None, room: int, at_least: int) -> tuple[Piece, Piece | None]:
-        fits = size = 0
-        for item in piece.chunk.items[piece.start : piece.stop]:
-            size += len(item)
-            if size > room:
-                break
-            fits += 1
-        fits = max(fits, at_least)
-        stop = rest.stop if rest is not None else piece.stop
-        whole = piece.slice(piece.start, stop)
-        return piece.slice(piece.start, piece.start + fits), whole.slice(
-            piece.start + fits, stop
-        ) if piece.start + fits < stop else None
-
     def unpick(self, pieces: list[Piece]) -> None:
         """They could not be sent after all."""
-        count = sum(piece.count for piece in pieces)
-        self.waiting += count
-        self.in_flight -= count
-        source = self.again if pieces[0].redelivered else self.fresh
-        source.extendleft(reversed(pieces))
+        for piece in pieces:
+            self.waiting += piece.count
+            self.in_flight -= piece.count
+            if piece.chunk.plan is not None:
+                piece.chunk.place = Place.LINE
+                self._watch(piece)
+        self.lines[pieces[0].chunk.lane].unpick(pieces)
 
     # --- the end of a flight
 
@@ -237,43 +314,66 @@ class Outbox:
 
     def _release(self, piece: Piece) -> None:
         self.in_flight -= piece.count
-        self.held_bytes -= piece.size
-        self.done.add(piece.position, piece.position + piece.count - 1)
-        self.reopen()
+        self._forget(piece)
 
     def retry(self, pieces: list[Piece], *, due: float | None = None) -> None:
-        """Back to waiting, in front of everything fresh; not before `due` when it is given."""
+        """Back to waiting, in front of everything fresh of their lane; not before `due` when it is given."""
         count = 0
         for piece in pieces:
             piece.redelivered = True
             count += piece.count
+            piece.chunk.place = Place.LINE
             if due is not None:
-                self.delayed += piece.count
-                heapq.heappush(self.later, (due, piece.position, piece))
-        if due is None:
-            self.again.extend(pieces)
-            if len(self.again) > len(pieces):
-                self.again = deque(sorted(self.again, key=lambda piece: piece.position))
+                self._delay(piece, due)
+            self._watch(piece)
+        if due is None and pieces:
+            self.lines[pieces[0].chunk.lane].put_back(pieces)
         self.in_flight -= count
         self.waiting += count
         self.redelivered += count
+
+    # --- one message more, or less, that no caller and no puller has to do with
+
+    def put_again(self, piece: Piece, plan: Plan | None = None) -> None:
+        """Takes one message whose chunk has the next position; it waits behind others that are redelivered, and of
+        its key. Its plan has no times."""
+        if plan is not None:
+            self._into_lane(piece.chunk, plan)
+        self.taken += piece.count
+        self.waiting += piece.count
+        self.held_bytes += piece.size
+        if self._may_go(piece):
+            self.lines[piece.chunk.lane].due(piece)
+
+    def waiting_again(self) -> list[Piece]:
+        """What could be sent now and was taken or delivered before, oldest first: the letters of a dead outbox."""
+        return sorted(self.lines[NORMAL].again, key=lambda piece: piece.position)
+
+    def discard(self, piece: Piece, reason: str) -> None:
+        """Drops one of those."""
+        self.lines[NORMAL].remove(piece)
+        self.waiting -= piece.count
+        self.in_flight += piece.count  # from where `drop` takes it
+        self.drop(piece, reason)
 
     # --- reports
 
     def settled_through(self, position: int) -> bool:
         return self.done.first_missing(1) > position
 
-    def _pieces(self) -> Iterator[Piece]:
-        yield from self.again
-        yield from self.fresh
-        yield from (piece for _, _, piece in self.later)
+    def pieces(self) -> Iterator[Piece]:
+        """All that wait."""
+        for line in self.lines:
+            yield from line
+        yield from (piece for _, _, piece in self.later if piece.chunk.place is not Place.OVER)
+        yield from self.keys
 
     def oldest(self, in_flight: Iterator[Piece]) -> float | None:
         """When the oldest message still held was taken."""
-        return min((piece.chunk.taken_at for pieces in (self._pieces(), in_flight) for piece in pieces), default=None)
+        return min((piece.chunk.taken_at for pieces in (self.pieces(), in_flight) for piece in pieces), default=None)
 
     def unsettled_ids(self, in_flight: Iterator[Piece]) -> list[str]:
-        pieces = sorted([*self._pieces(), *in_flight], key=lambda piece: piece.position)
+        pieces = sorted([*self.pieces(), *in_flight], key=lambda piece: piece.position)
         ids: list[str] = []
         for piece in pieces:
             origin, first, length, _ = piece.run()
@@ -289,6 +389,7 @@ class Outbox:
             waiting=self.waiting,
             in_flight=self.in_flight,
             acked=self.acked,
+            expired=self.expired,
             dropped=dict(self.dropped),
             redelivered=self.redelivered,
         )

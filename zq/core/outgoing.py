@@ -2,17 +2,21 @@
 
 A caller may append while `len(items) < limit`; whoever owns the state machine takes from the front. Appending and
 cutting a list are single steps of the interpreter, so neither side needs a lock for them.
+
+`marked` says that the owner has been told to look and has not begun to: who appends meanwhile need not tell it again.
+A caller appends, then looks at the mark; the owner takes the mark away, then looks at what there is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from typing import NamedTuple
 
 from zq.wire.batch import EXTRA, PARTS
 from zq.wire.data import Buffer, Extended, Packed
 from zq.wire.limits import BATCH_BYTES, BATCH_MESSAGES
+from zq.wire.plan import Plan, Planned
 
 Item = bytes | Packed
 
@@ -28,11 +32,12 @@ def _nobody() -> None:
 class Outgoing:
     """The pile of one stream. `limit` is lowered by the owner when it cannot take more; below 0 it is closed."""
 
-    __slots__ = ("budget", "items", "large_in", "large_out", "limit", "wake")
+    __slots__ = ("budget", "items", "large_in", "large_out", "limit", "marked", "wake")
 
     def __init__(self) -> None:
         self.items: list[Item] = []
         self.limit = PILE_MESSAGES
+        self.marked = False
         self.budget = PILE_BYTES  # bytes of large items in the pile; one above it passes alone
         self.large_in = (
             0  # bytes of large items ever appended; only callers write it, under their lock, before they append
@@ -79,27 +84,37 @@ class Cut(NamedTuple):
     parts: tuple[Buffer, ...]
     size: int  # bytes
     flags: int  # EXTRA and PARTS
+    plan: Plan | None = None  # the same for all
 
 
 def cut(items: list[Item]) -> Iterator[Cut]:
     """What goes into one frame each. A message with parts has a frame to itself, one with extra fields shares it with
-    others that have some."""
+    others that have some. Messages with a plan are together only if it is one plan and they share their fate."""
     at = 0
     while at < len(items):
-        chunk = items[at : at + BATCH_MESSAGES]
-        kind = type(chunk[0])
-        if isinstance(chunk[0], Packed):
-            body, parts = chunk[0]
-            yield Cut([body], parts, size_of(chunk[0]), PARTS | (EXTRA if type(body) is Extended else 0))
+        if isinstance(first := items[at], Packed):
+            body, parts = first
+            plan = body.plan if isinstance(body, Planned) else None
+            yield Cut([body], parts, size_of(first), PARTS | (EXTRA if isinstance(body, Extended) else 0), plan)
             at += 1
             continue
+        if isinstance(first, Planned) and not first.plan.groups:
+            yield Cut([first], (), len(first), EXTRA, first.plan)
+            at += 1
+            continue
+        chunk = items[at : at + BATCH_MESSAGES]
+        kind = type(first)
         bodies: list[bytes] = chunk  # type: ignore[assignment]
         if set(map(type, chunk)) != {kind}:
             bodies = bodies[: next(index for index, item in enumerate(chunk) if type(item) is not kind)]
+        plan = None
+        if isinstance(first, Planned):
+            plan = first.plan
+            bodies = list(takewhile(lambda body: body.plan == plan, bodies))  # type: ignore[attr-defined]  # noqa: B023
         size = sum(map(len, bodies))
         if size > BATCH_BYTES:
             fits = sum(total <= BATCH_BYTES for total in accumulate(map(len, bodies)))
             bodies = bodies[: max(fits, 1)]
             size = sum(map(len, bodies))
-        yield Cut(bodies, (), size, EXTRA if kind is Extended else 0)
+        yield Cut(bodies, (), size, EXTRA if issubclass(kind, Extended) else 0, plan)
         at += len(bodies)

@@ -6,27 +6,34 @@ Events:
 - settled by the program: ack, nack, reject, give back; told to the pusher in the next state, and again until its
   floor says that it knows.
 - pusher gone: its links are orphans. What was received is still delivered; nobody waits for the receipts, and a
-  nacked message is delivered again here. If the pusher comes back it has given those messages to others, so what
-  was not yet handed out is dropped.
+  nacked message is delivered again here, as often as its pusher's `max_attempts` allow; then it is dropped. If the
+  pusher comes back it has given those messages to others, so what was not yet handed out is dropped.
+- overdue: what the program has held for longer than the puller's work timeout is nacked, see `overdue`.
 - closing: what was received and not settled is returned, and the pusher confirms that the link is over.
 
-Numbers are settled once: the first outcome counts. A crash of this process loses nothing: no receipt, no release.
+Numbers are settled once: the first outcome counts; another that comes later is told to the log. A crash of this
+process loses nothing: no receipt, no release.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from zq.core.credit import Prefetch, share_out
 from zq.core.inbox import Inbox
+from zq.core.lanes import WEIGHTS, Overtaking, Turns, share_out_by_lane
+from zq.core.overdue import Overdue
 from zq.core.ranges import Ranges, runs_of
 from zq.core.timers import Timers
 from zq.info import PulledQueue
 from zq.wire.batch import ATTEMPT_MOST, REDELIVERED, Batch, BatchHeader
-from zq.wire.frames import ACKED, NACKED, RETURNED, Entry, Probe, State
+from zq.wire.data import Malformed
+from zq.wire.frames import ACKED, NACKED, RETURNED, Binding, Entry, Probe, Since, State
+from zq.wire.names import Filter
+from zq.wire.plan import HIGH, NORMAL
 
 SAMPLE_AFTER, SAMPLE_MOST = 0.05, 1.0  # s until the hand-out is reported, doubled up to while nothing moves
 CLOSING_AFTER, CLOSING_MOST = 0.1, 1.0  # s until a closing state is repeated, doubled up to
@@ -55,6 +62,8 @@ class ReceivingLink:
     peer: bytes
     session: int
     puller: Puller
+    lane: int = NORMAL
+    max_attempts: int = ATTEMPT_MOST  # of its pusher
     expected: int = 1
     held: dict[int, Batch] = field(default_factory=dict)
     acks: deque[int] = field(default_factory=deque)
@@ -125,7 +134,17 @@ class ReceivingLink:
         self.turn += 1
         heard = self.sent + self.returned
         return State(
-            self.id, 0, self.expected, rows, refused, self.limit, limit_bytes, self.keep, self.handed, closed, heard
+            self.id,
+            self.lane,
+            self.expected,
+            rows,
+            refused,
+            self.limit,
+            limit_bytes,
+            self.keep,
+            self.handed,
+            closed,
+            heard,
         )
 
     def _turn(self, rows: list[list[Any]], most: int) -> list[list[Any]]:
@@ -143,7 +162,13 @@ class Puller:
     inbox: Inbox
     prefetch: Prefetch
     prefetch_bytes: int
+    overdue: Overdue | None = None  # with a work timeout
+    hung: bool = False  # its program has taken nothing for that long: it gets nothing more
+    filters: tuple[Filter, ...] = ()  # of topics that the queue is bound to
+    created: float = 0.0  # this peer's clock
     links: dict[bytes, ReceivingLink] = field(default_factory=dict)
+    turns: Turns | None = None  # of the lanes, once there is more than the normal one
+    overtaking: Overtaking = field(default_factory=Overtaking)
     closing: bool = False
     closing_patience: float = CLOSING_AFTER
     sample: float = SAMPLE_AFTER
@@ -178,9 +203,15 @@ class Pulling:
     """All puller handles of this peer."""
 
     def __init__(
-        self, timers: Timers, send: Callable[[bytes, State], None], session_of: Callable[[bytes], int]
+        self,
+        timers: Timers,
+        send: Callable[[bytes, State | Since], None],
+        session_of: Callable[[bytes], int],
+        tell: Callable[[str], None] = lambda what: None,
     ) -> None:
+        """`tell` hears of what an operator should know."""
         self._timers = timers
+        self._tell = tell
         self._send = send
         self._session_of = session_of  # the session the peer announced
         self._pullers: dict[bytes, Puller] = {}
@@ -190,13 +221,48 @@ class Pulling:
     def __iter__(self) -> Iterator[Puller]:
         return iter(self._pullers.values())
 
-    def open(self, id: bytes, queue: str, inbox: Inbox, *, prefetch: int | None, prefetch_bytes: int) -> Puller:
-        puller = Puller(id=id, queue=queue, inbox=inbox, prefetch=Prefetch(prefetch), prefetch_bytes=prefetch_bytes)
+    def open(
+        self,
+        id: bytes,
+        queue: str,
+        inbox: Inbox,
+        *,
+        prefetch: int | None,
+        prefetch_bytes: int,
+        work_timeout: float | None = None,
+        filters: Iterable[Filter] = (),
+        now: float = 0.0,
+    ) -> Puller:
+        overdue = None if work_timeout is None else Overdue(work_timeout)
+        puller = Puller(
+            id=id,
+            queue=queue,
+            inbox=inbox,
+            prefetch=Prefetch(prefetch),
+            prefetch_bytes=prefetch_bytes,
+            overdue=overdue,
+        )
+        puller.filters, puller.created = tuple(filters), now
         self._pullers[id] = puller
         return puller
 
     def rows(self) -> list[list[object]]:
         return [[puller.queue, puller.id] for puller in self._pullers.values() if not puller.closing]
+
+    def binds(self) -> list[list[object]]:
+        """As they stand in this peer's roster entry: queue, puller, filters of the topics that it binds."""
+        return [
+            [puller.queue, puller.id, [filter.text for filter in puller.filters]]
+            for puller in self._pullers.values()
+            if puller.filters and not puller.closing
+        ]
+
+    def on_binding(self, peer: bytes, question: Binding, now: float) -> None:
+        """A publisher asks when the puller came into being, by its clock. Of one that is closing the entry tells."""
+        puller = self._pullers.get(question.puller)
+        if puller is not None and not puller.closing and puller.queue == question.queue:
+            began = question.clock - (now - puller.created)
+            self._send(peer, Since(question.queue, question.puller, began))
 
     # --- from the pusher
 
@@ -207,15 +273,30 @@ class Pulling:
         if link is None:
             puller = self._pullers.get(probe.puller)
             if puller is None or puller.closing or puller.queue != probe.queue:
-                self._send(peer, State(probe.link, 0, 1, [], [], 0, 0, 0, 0, True, 0))
+                self._send(peer, State(probe.link, probe.lane, 1, [], [], 0, 0, 0, 0, True, 0))
                 return
-            link = ReceivingLink(id=probe.link, peer=peer, session=probe.session, puller=puller)
+            if probe.lane not in WEIGHTS:
+                raise Malformed(f"lane {probe.lane} is none")
+            link = ReceivingLink(
+                id=probe.link,
+                peer=peer,
+                session=probe.session,
+                puller=puller,
+                lane=probe.lane,
+                max_attempts=probe.max_attempts,
+            )
+            if link.lane != NORMAL and puller.turns is None:
+                puller.turns = Turns()
             self._links[link.id] = puller.links[link.id] = link
             if probe.queue not in self._pushed.get(peer, (probe.queue,)):
                 link.doubted = True  # a probe that was overtaken by the end of its link, or overtook the entry
                 self._ask_whether_over(link, now)
         if link.peer != peer or link.orphan:
             return
+        if link.lane != probe.lane:
+            raise Malformed(f"a probe of lane {probe.lane} on a link of lane {link.lane}")
+        if probe.sent + probe.returned >= link.sent + link.returned:
+            link.max_attempts = probe.max_attempts
         self._demand(link, probe.sent, probe.returned, probe.wanted)
         link.first_bytes = probe.first_bytes
         for other in link.puller.links.values():
@@ -235,7 +316,7 @@ class Pulling:
         link = self._links.get(header.link)
         if link is None or link.peer != header.sender or link.orphan or link.puller.closing:
             return True
-        if batch.last + header.returned > link.limit:
+        if batch.last + header.returned > link.limit or header.lane != link.lane:
             return False
         batch.link, batch.queue = link, link.puller.queue
         link.forget_below(min(header.floor, link.expected))
@@ -259,9 +340,50 @@ class Pulling:
         link.expected = batch.last + 1
         puller = link.puller
         puller.received += rest.live
-        puller.inbox.put(rest)
+        if link.lane == HIGH:
+            puller.overtaking.put(puller.inbox, rest)
+        else:
+            puller.inbox.put(rest)
+        if puller.overdue is not None:
+            self._lend(puller.overdue, link, rest, now)
         puller.sample = SAMPLE_AFTER
         self._timers.set_if_unset((puller, "sample"), now + SAMPLE_AFTER, lambda when: self._sample(puller, when))
+
+    # --- work timeouts
+
+    def _lend(self, overdue: Overdue, link: ReceivingLink, batch: Batch, now: float) -> None:
+        overdue.on_batch(link, batch)
+        puller = link.puller
+        self._timers.set_if_unset((puller, "work"), now + overdue.until_look, lambda when: self._look(puller, when))
+
+    def _look(self, puller: Puller, now: float) -> None:
+        overdue = puller.overdue
+        if overdue is None or puller.closing:
+            return
+        self.on_taken(puller, now)
+        late = overdue.look(puller.inbox.queued, now)
+        reason = f"held for longer than the work_timeout of {overdue.seconds:g} s"
+        for link, number, batch in late:
+            self._settle_other(link, Settled(number, NACKED, 0.0, reason, batch, number - batch.first), now)
+        if late:
+            self._tell(f"{len(late)} of {puller.queue} {reason}: somebody else gets them")
+        if (late and not puller.inbox.queued) or overdue.is_stalled(now):
+            self._hang(puller)
+        if overdue.pending:
+            self._timers.set((puller, "work"), now + overdue.until_look, lambda when: self._look(puller, when))
+
+    def _hang(self, puller: Puller) -> None:
+        """What it has not handed out goes back, and it gets no more, until somebody waits for a message there."""
+        puller.hung = puller.inbox.stalled = True
+        for link in puller.links.values():
+            if not link.orphan:
+                self._take_back(link, link.handed + 1)
+        puller.inbox.wake()
+
+    def _come_round(self, puller: Puller) -> None:
+        puller.hung = False
+        for link in puller.links.values():
+            link.news = True  # there is credit again
 
     def on_end(self, peer: bytes, link_id: bytes) -> None:
         """The pusher has ended the link. What the program has of it is settled in vain."""
@@ -280,10 +402,10 @@ class Pulling:
         link.puller.delayed -= len(link.delayed)
         link.delayed.clear()
 
-    def _take_back(self, link: ReceivingLink) -> None:
-        """What was not handed out yet leaves the inbox: others get it."""
+    def _take_back(self, link: ReceivingLink, first: int = 1) -> None:
+        """What was not handed out yet leaves the inbox: others get it. All from `first` on is settled as returned."""
         inbox = link.puller.inbox
-        link.puller.given_back += link.settle(1, link.expected - 1, link.given_back)
+        link.puller.given_back += link.settle(first, link.expected - 1, link.given_back)
         for batch in [item for item in list(inbox.arrived) if isinstance(item, Batch) and item.link is link]:
             try:
                 inbox.arrived.remove(batch)
@@ -308,6 +430,8 @@ class Pulling:
         for link in list(puller.links.values()):
             if link.acks or link.others:
                 self._drain(link, now)
+        if puller.hung and not puller.inbox.stalled:
+            self._come_round(puller)
 
     def _note_handed(self, puller: Puller) -> bool:
         """How far each link's messages were handed out; True when that moved."""
@@ -342,6 +466,9 @@ class Pulling:
         while link.others:
             item = link.others.popleft()
             others += self._settle_other(link, item, now)
+            count += 1
+        if count > acked + others:
+            self._tell(f"{count - acked - others} of {puller.queue} settled too late: somebody else has them")
         puller.prefetch.settled(acked + others, now)
         if link.orphan:
             for other in puller.links.values():
@@ -362,8 +489,11 @@ class Pulling:
             link.refused[item.number] = item
             if item.outcome == NACKED:
                 puller.nacked += 1
-                if link.orphan:
+                if link.orphan and item.batch.attempt < link.max_attempts:
                     self._deliver_here(link, item, now)
+                elif link.orphan:
+                    times = f"{item.batch.attempt} attempts failed"
+                    self._tell(f"a message of {puller.queue} is dropped: {times}, and the peer that pushed it is gone")
             else:
                 puller.rejected += 1
         return count
@@ -375,13 +505,20 @@ class Pulling:
         local = puller.links.get(local_id)
         if local is None:
             local = puller.links[local_id] = ReceivingLink(
-                id=local_id, peer=link.peer, session=link.session, puller=puller, orphan=True
+                id=local_id,
+                peer=link.peer,
+                session=link.session,
+                puller=puller,
+                max_attempts=link.max_attempts,
+                orphan=True,
             )
         again = item.batch.view(item.place, item.place + 1)
         again.first = local.expected - item.place  # so that its one message has the local link's next number
         again.attempt = min(again.attempt + (item.outcome == NACKED), ATTEMPT_MOST)
         again.flags |= REDELIVERED
         again.link = local
+        if puller.overdue is not None:
+            self._lend(puller.overdue, local, again, now)
         number = local.expected
         local.expected += 1
         local.limit += 1
@@ -455,6 +592,7 @@ class Pulling:
         self.on_taken(puller, now)
         puller.closing = True
         self._timers.cancel((puller, "sample"))
+        self._timers.cancel((puller, "work"))
         for link in list(puller.links.values()):
             link.held.clear()
             puller.given_back += link.settle(1, link.expected - 1, link.given_back)
@@ -495,8 +633,13 @@ class Pulling:
             if not puller.closing:
                 puller.turn += 1
                 left = sum(link.in_use for link in puller.links.values() if link.orphan)
-                for link in share_out(puller.prefetch.size - left, links, puller.turn % len(links)):
-                    link.news = True  # type: ignore[attr-defined]
+                size, turn = 0 if puller.hung else puller.prefetch.size - left, puller.turn % len(links)
+                if puller.turns is None:
+                    raised: list[Any] = share_out(size, links, turn)
+                else:
+                    raised = share_out_by_lane(size, links, turn, puller.turns)
+                for link in raised:
+                    link.news = True
                 self._reclaim(links)
             for link in links:
                 if link.news:

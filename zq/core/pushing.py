@@ -5,28 +5,44 @@ Events:
 - entry: a peer names its pullers; each gets a link, opened by a probe.
 - state: what arrived, what is settled and how, how much more may be sent.
 - work connection made anew: a probe asks where the puller stands, its state brings the resends.
+- a lane used for the first time: each puller gets a link for it, as if it had come just now.
+- a delayed message is due, a ttl is over: the timer of the outbox looks at it, before anything is sent.
 - gone, goodbye: the links to that peer end; what was unsettled is waiting again. A crash charges an attempt to what
   had been handed to the program, and always to the lowest unsettled number that had arrived; a charged message goes
   alone from then on, so that one that kills its worker takes no others along.
+- a message that is rejected, or whose last attempt has failed, is dead: it leaves its outbox for that of the dead
+  letters of its queue (`dead`).
+
+A message may kill its worker before the worker's engine has told anybody that it came. To its pusher that looks as if
+it had never arrived, which is nobody's fault; so the first time nothing is charged, but everything that was under way
+is *doubted*. If that happens again to what is doubted, it goes alone from then on, and the lowest number is charged:
+so a message ends after two crashes more than `max_attempts`, however fast it kills, and whatever is beside it.
 
 Nothing is sent before the peer knows its realm (`may_send`), so that nobody is passed over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+from zq.core.dead import bury, dead_queue_of, new_dead_outbox, with_failure
+from zq.core.lanes import WEIGHTS
 from zq.core.link import Flight, SendingLink
-from zq.core.outbox import Outbox, Piece
+from zq.core.outbox import MAX_ATTEMPTS, Outbox, Piece
+from zq.core.pool import Pool
 from zq.core.timers import Timers
 from zq.core.topics import Origin
 from zq.info import HeldQueue
 from zq.wire.batch import ATTEMPT_MOST, REDELIVERED, BatchHeader, Parts, encode_batch
+from zq.wire.dead import Failure
 from zq.wire.frames import ACKED, NACKED, REJECTED, STORED, End, Entry, Probe, State
+from zq.wire.plan import NORMAL
 
 PROBE_AFTER, PROBE_MOST = 0.2, 2.0  # s without news until a link is probed, doubled up to
 STALLED = 0.05  # s until a full connection is tried again
 WANTED_MOST = 65_536  # messages; more than any puller grants at once
+EVERYTHING = 1 << 62  # messages; more than any queue has
+TURN = 16  # messages that a lane sends in its turn, times its weight, while others have something too: a quarter frame
 
 
 class Pushing:
@@ -41,8 +57,12 @@ class Pushing:
         send_work: Callable[[bytes, Parts], bool],
         generation_of: Callable[[bytes], int],
         session_of: Callable[[bytes], int],
+        *,
+        name_of: Callable[[bytes], str] = lambda peer: "",
+        tell: Callable[[str], None] = lambda what: None,
     ) -> None:
-        """`generation_of` counts the work connections to a peer; `send_work` is False when it takes nothing now."""
+        """`generation_of` counts the work connections to a peer; `send_work` is False when it takes nothing now.
+        `name_of` is what a peer is called, `tell` hears of what an operator should know."""
         self._origin = origin
         self._timers = timers
         self._draw = draw
@@ -50,29 +70,47 @@ class Pushing:
         self._send_work = send_work
         self._generation_of = generation_of
         self._session_of = session_of
+        self._name_of = name_of
+        self._tell = tell
         self._outboxes: dict[str, Outbox] = {}
         self._links: dict[bytes, SendingLink] = {}
-        self._by_queue: dict[str, dict[tuple[bytes, bytes], SendingLink]] = {}  # by peer and puller
+        self._pools: dict[str, dict[int, Pool]] = {}  # by queue and lane
         self._pullers: dict[bytes, list[list[object]]] = {}  # rows of each peer's entry
+        self.on_silence: Callable[[SendingLink, float], None] = lambda link, now: None
         self.may_send = False
         self.released: set[Outbox] = set()  # have room for what callers left; the owner takes again
+        self.ahead = 0.0  # s that the wall clock is before ours; kept by the owner
+        self.opened = False  # there is a queue more that the owner does not know of
 
     def __iter__(self) -> Iterator[Outbox]:
         return iter(self._outboxes.values())
 
-    def open(self, queue: str, *, window: int, window_bytes: int, now: float) -> Outbox:
-        outbox = self._outboxes[queue] = Outbox(queue=queue, window=window, window_bytes=window_bytes)
-        self._by_queue[queue] = {}
+    def open(
+        self, queue: str, *, window: int, window_bytes: int, max_attempts: int = MAX_ATTEMPTS, now: float
+    ) -> Outbox:
+        return self._open(Outbox(queue=queue, window=window, window_bytes=window_bytes, max_attempts=max_attempts), now)
+
+    def _open(self, outbox: Outbox, now: float) -> Outbox:
+        self._outboxes[outbox.queue] = outbox
+        self._pools[outbox.queue] = {NORMAL: Pool()}
         for peer in self._pullers:
             self._open_links(peer, now)
         return outbox
 
+    def find(self, queue: str) -> Outbox | None:
+        return self._outboxes.get(queue)
+
+    def dead_outboxes(self) -> list[Outbox]:
+        """Those of dead letters, by name."""
+        return sorted((outbox for outbox in self if outbox.dead), key=lambda outbox: outbox.queue)
+
     def close(self, outbox: Outbox) -> None:
         """Forgets the queue; what it still holds is the caller's to report."""
         outbox.outgoing.limit = -1
-        for link in list(self._by_queue.pop(outbox.queue).values()):
+        for link in self.links(outbox.queue):
             self._forget(link)
             self._send(link.peer, End(link.id))
+        del self._pools[outbox.queue]
         del self._outboxes[outbox.queue]
         for what in ("delayed", "stalled"):
             self._timers.cancel((outbox, what))
@@ -86,28 +124,34 @@ class Pushing:
 
     def _open_links(self, peer: bytes, now: float) -> None:
         for queue, puller in self._pullers[peer]:
-            links = self._by_queue.get(str(queue))
             assert isinstance(puller, bytes)
-            if links is not None and (peer, puller) not in links:
-                link = SendingLink(
-                    id=self._draw(16),
-                    outbox=self._outboxes[str(queue)],
-                    peer=peer,
-                    puller=puller,
-                    session=self._session_of(peer),
-                )
-                self._links[link.id] = links[peer, puller] = link
-                self._probe(link, now)
+            for lane, pool in self._pools.get(str(queue), {}).items():
+                if (peer, puller) not in pool.links:
+                    self._open_link(self._outboxes[str(queue)], lane, pool, peer, puller, now)
+
+    def _open_link(self, outbox: Outbox, lane: int, pool: Pool, peer: bytes, puller: bytes, now: float) -> None:
+        session = self._session_of(peer)
+        link = SendingLink(id=self._draw(16), outbox=outbox, peer=peer, puller=puller, session=session, lane=lane)
+        self._links[link.id] = pool.links[peer, puller] = link
+        self._probe(link, now)
+
+    def _open_lanes(self, outbox: Outbox, now: float) -> None:
+        """Those that are used for the first time, to all pullers."""
+        pools = self._pools[outbox.queue]
+        for lane in outbox.lanes[len(pools) - 1 :]:
+            pools[lane] = Pool()
+            for peer, puller in pools[NORMAL].links:
+                self._open_link(outbox, lane, pools[lane], peer, puller, now)
 
     def _forget(self, link: SendingLink) -> None:
         self._links.pop(link.id, None)
-        self._by_queue.get(link.outbox.queue, {}).pop((link.peer, link.puller), None)
+        self._pools[link.outbox.queue][link.lane].remove(link)
         self._timers.cancel((link, "probe"))
 
     def _probe(self, link: SendingLink, now: float) -> None:
         """Says where this end stands and asks for the other; again after a while, later each time, if there is need."""
-        wanted = min(link.outbox.ready, WANTED_MOST)
-        first = link.outbox.first()
+        wanted = min(link.line.ready, WANTED_MOST)
+        first = link.line.first()
         link.told = link.next - 1 + link.returned + wanted
         link.patience = min(max(link.patience * 2, PROBE_AFTER), PROBE_MOST)
         self._timers.set((link, "probe"), now + link.patience, lambda when: self._probe_again(link, when))
@@ -115,7 +159,7 @@ class Pushing:
             link.peer,
             Probe(
                 link.id,
-                0,
+                link.lane,
                 link.session,
                 link.outbox.queue,
                 link.puller,
@@ -124,16 +168,23 @@ class Pushing:
                 link.returned,
                 wanted,
                 first.chunk.size_of(first.start, first.start + 1) if first is not None else 0,
+                link.outbox.max_attempts,
             ),
         )
 
     def _probe_again(self, link: SendingLink, now: float) -> None:
         if self._needs_probe(link) or not link.confirmed:
+            self.on_silence(link, now)
             self._probe(link, now)
 
     @staticmethod
     def _needs_probe(link: SendingLink) -> bool:
-        return bool(link.flights) or not link.is_heard or (link.outbox.ready > 0 and link.free <= 0)
+        return bool(link.flights) or not link.is_heard or (link.line.ready > 0 and link.free <= 0)
+
+    def tell_options(self, outbox: Outbox, now: float) -> None:
+        """They have changed."""
+        for link in self.links(outbox.queue):
+            self._probe(link, now)
 
     def on_proven(self, peer: bytes, now: float) -> None:
         """Its mailbox was lost and is reached again: what was said meanwhile may be lost."""
@@ -160,43 +211,139 @@ class Pushing:
             outbox.outgoing.wake()
         return taken
 
-    def dispatch(self, outbox: Outbox, now: float) -> None:
-        """Gives what is waiting to the links with the most free credit, fairly."""
-        links = self._by_queue[outbox.queue]
-        if not self.may_send or not links:
+    def dispatch(self, outbox: Outbox, now: float, news: SendingLink | None = None) -> None:
+        """Gives what is waiting to the links with the most free credit, fairly. `news` is a link that may have more."""
+        self._wake_delayed(outbox, now)
+        pools = self._pools[outbox.queue]
+        if len(outbox.lanes) >= len(pools):
+            self._open_lanes(outbox, now)
+        if not self.may_send or not self._links:
             return
-        due = outbox.wake_delayed(now)
-        if due is not None:
-            self._timers.set((outbox, "delayed"), due, lambda when: self.dispatch(outbox, when))
-        stalled: set[SendingLink] = set()
-        while (piece := outbox.first()) is not None:
-            size = piece.chunk.size_of(piece.start, piece.start + 1)
-            able = [
-                link for link in links.values() if not link.reserved and link not in stalled and link.may_send(size)
-            ]
-            if piece.alone:
-                able = self._empty_one(links, able)
-            if not able:
-                break
-            link = max(able, key=lambda link: link.free)
-            most = min(link.free, -(-outbox.ready // len(able)))
-            most_bytes = max(link.limit_bytes - link.sent_bytes, size)
-            if not self._depart(link, outbox.pick(most, most_bytes), now):
-                stalled.add(link)
-        self._settle_demand(outbox, links, now)
+        touched = [] if news is None else [news]
+        unable: list[SendingLink] = []
+        if not outbox.lanes:
+            self._serve(outbox, pools[NORMAL], NORMAL, touched, unable, now)
+        else:
+            self._serve_in_turns(outbox, pools, touched, unable, now)
+        for link in unable:
+            pools[link.lane].offer(link)
+        for lane, pool in pools.items():
+            asking = outbox.lines[lane].ready > 0
+            if asking is not pool.asking:
+                pool.asking = asking
+                self._settle_demand(asking, pool, now)
+            elif outbox.lanes:
+                self._settle_demand(asking, [link for link in touched if link.lane == lane], now)
+            else:
+                self._settle_demand(asking, touched, now)
 
-    def _empty_one(self, links: dict[tuple[bytes, bytes], SendingLink], able: list[SendingLink]) -> list[SendingLink]:
-        """A link with nothing under way for a message that goes alone; else one is reserved until it is empty."""
-        empty = [link for link in able if not link.flights]
-        if empty:
-            return empty[:1]
-        if able and not any(link.reserved for link in links.values()):
+    def _wake_delayed(self, outbox: Outbox, now: float) -> None:
+        if not (outbox.later or outbox.expiring):
+            return
+        expired = outbox.expired
+        due = outbox.wake_delayed(now)
+        if due is None:
+            self._timers.cancel((outbox, "delayed"))
+        else:
+            self._timers.set((outbox, "delayed"), due, lambda when: self.dispatch(outbox, when))
+        if outbox.expired != expired:
+            self.released.add(outbox)
+            outbox.outgoing.wake()
+
+    def _serve_in_turns(
+        self,
+        outbox: Outbox,
+        pools: dict[int, Pool],
+        touched: list[SendingLink],
+        unable: list[SendingLink],
+        now: float,
+    ) -> None:
+        """While several lanes have something that can be sent, each sends by its weight."""
+        able = [lane for lane in WEIGHTS if lane in pools and outbox.lines[lane].ready]
+        while able:
+            for lane in list(able):
+                most = TURN * WEIGHTS[lane] if len(able) > 1 else outbox.lines[lane].ready
+                if not self._serve(outbox, pools[lane], lane, touched, unable, now, most):
+                    able.remove(lane)
+
+    def _serve(
+        self,
+        outbox: Outbox,
+        pool: Pool,
+        lane: int,
+        touched: list[SendingLink],
+        unable: list[SendingLink],
+        now: float,
+        most: int = EVERYTHING,
+    ) -> bool:
+        """Sends from one lane what there is credit for, at most so many messages; whether it was that which ended it.
+
+        Links that were used are added to `touched`, those that could not be used now to `unable`.
+        """
+        line = outbox.lines[lane]
+        aside: list[SendingLink] = []
+        while (piece := line.first()) is not None and most > 0:
+            size = piece.chunk.size_of(piece.start, piece.start + 1)
+            if piece.alone:
+                link = self._empty_one(outbox, [link for link in pool if link not in unable and link.may_send(size)])
+            else:
+                link = self._richest(pool, size, aside)
+            if link is None:
+                break
+            count = min(link.free, max(-(-line.ready // (pool.others + 1)), link.stride), most)
+            most -= count
+            most_bytes = max(link.limit_bytes - link.sent_bytes, size)
+            if self._depart(link, outbox.pick(count, most_bytes, lane), now):
+                touched.append(link)
+                pool.offer(link)
+            else:
+                unable.append(link)
+        unable += aside
+        return most <= 0 and line.ready > 0
+
+    def _richest(self, pool: Pool, size: int, aside: list[SendingLink]) -> SendingLink | None:
+        """The link with the most free credit of those that can take a message of this size; others go `aside`."""
+        while (link := pool.pop()) is not None:
+            if link.may_send(size) and not self._is_reserved(link):
+                return link
+            aside.append(link)
+        for link in aside:  # a message before this one was too large for them
+            if link.may_send(size) and not self._is_reserved(link):
+                aside.remove(link)
+                return link
+        return None
+
+    def _empty_one(self, outbox: Outbox, able: list[SendingLink]) -> SendingLink | None:
+        """A link to a puller with nothing under way for a message that goes alone; else one is reserved until then."""
+        able = [link for link in able if not self._is_reserved(link)]
+        for link in able:
+            if not any(lane.flights for lane in self._lanes_of(link)):
+                return link
+        if able and not any(link.reserved for link in self.links(outbox.queue)):
             min(able, key=lambda link: link.next - link.floor).reserved = True
-        return []
+        return None
+
+    def _lanes_of(self, link: SendingLink) -> list[SendingLink]:
+        """All links of the same queue to the same puller."""
+        if not link.outbox.lanes:
+            return [link]
+        key = link.peer, link.puller
+        return [pool.links[key] for pool in self._pools[link.outbox.queue].values() if key in pool.links]
+
+    def _is_reserved(self, link: SendingLink) -> bool:
+        return link.reserved or (bool(link.outbox.lanes) and any(lane.reserved for lane in self._lanes_of(link)))
+
+    def _free(self, link: SendingLink) -> None:
+        """Nothing is under way on it: if that is so on all lanes, the puller is reserved no more."""
+        if not link.outbox.lanes:
+            link.reserved = False
+        elif not any(lane.flights for lane in self._lanes_of(link)):
+            for lane in self._lanes_of(link):
+                lane.reserved = False
 
     def _depart(self, link: SendingLink, pieces: list[Piece], now: float) -> bool:
         flight = link.depart(pieces)
-        if not self._transmit(link, flight):
+        if not self._transmit(link, flight, now):
             self._undo(link, flight)
             self._timers.set_if_unset(
                 (link.outbox, "stalled"), now + STALLED, lambda when: self.dispatch(link.outbox, when)
@@ -216,15 +363,15 @@ class Pushing:
         link.sent_bytes -= flight.size
         link.outbox.unpick(flight.pieces)
 
-    def _transmit(self, link: SendingLink, flight: Flight) -> bool:
+    def _transmit(self, link: SendingLink, flight: Flight, now: float) -> bool:
         first = flight.pieces[0]
         parts = first.chunk.parts
-        wanted = min(link.outbox.ready, WANTED_MOST)
+        wanted = min(link.line.ready, WANTED_MOST)
         header = BatchHeader(
             addressee=link.peer,
             sender=self._origin.id,
             link=link.id,
-            lane=0,
+            lane=link.lane,
             attempt=first.attempt,
             flags=first.chunk.flags | (REDELIVERED if first.redelivered else 0),
             first=flight.first,
@@ -233,18 +380,23 @@ class Pushing:
             returned=link.returned,
             wanted=wanted,
         )
-        items = [item for piece in flight.pieces for item in piece.chunk.items[piece.start : piece.stop]]
-        frame = encode_batch(header, [piece.run() for piece in flight.pieces], items)
+        items = first.items(now)
+        for piece in flight.pieces[1:]:
+            items += piece.items(now)
+        frame = encode_batch(header, [piece.run() for piece in flight.pieces], items, first.chunk.topic)
         if not self._send_work(link.peer, (frame, *parts)):
             return False
         flight.generation = self._generation_of(link.peer)
         link.told = max(link.told, link.next - 1 + link.returned + wanted)
         return True
 
-    def _settle_demand(self, outbox: Outbox, links: dict[tuple[bytes, bytes], SendingLink], now: float) -> None:
-        """Asks for credit where all that was asked for has been granted; gives back what nothing is waiting for."""
-        for link in links.values():
-            if outbox.ready:
+    def _settle_demand(self, asking: bool, links: Iterable[SendingLink], now: float) -> None:
+        """Asks for credit where all that was asked for has been granted; gives back what nothing is waiting for.
+
+        These are the links that something happened to, or all when something begins or ends to wait.
+        """
+        for link in links:
+            if asking:
                 if link.free <= 0 and link.limit >= link.told:
                     link.patience = 0.0
                     self._probe(link, now)
@@ -263,17 +415,18 @@ class Pushing:
             self._send(peer, End(state.link))  # we ended it: the puller may forget it
             return
         outbox = link.outbox
+        link.told_at = now
         self._merge(link, state, now)
         if state.closed:
-            self._end(link, charge=False)
+            self._end(link, now, charge=False)
             self._send(peer, End(link.id))
         elif link.flights:
-            self._resend(link)
-        if link.reserved and not link.flights:
-            link.reserved = False
+            self._resend(link, now)
+        if not link.flights:
+            self._free(link)
         if not self._needs_probe(link):
             self._timers.cancel((link, "probe"))
-        self.dispatch(outbox, now)
+        self.dispatch(outbox, now, None if state.closed else link)
         if outbox.outgoing.items:
             self.released.add(outbox)
         outbox.outgoing.wake()  # last: a caller that goes on at once would compete for the interpreter
@@ -290,6 +443,8 @@ class Pushing:
         link.handed = max(link.handed, min(state.handed, link.next - 1))
         link.keep = state.keep
         outbox = link.outbox
+        self._pools[outbox.queue][link.lane].offer(link)
+        before = outbox.in_flight
         for first, last, outcome in state.settled:
             pieces = link.settle(first, last)
             news |= bool(pieces)
@@ -298,23 +453,57 @@ class Pushing:
                     outbox.ack(piece)
             elif pieces:
                 outbox.retry(pieces)
-        for number, outcome, delay, _ in state.refused:
+        for number, outcome, delay, reason in state.refused:
             for piece in link.settle(number, number):
                 news = True
                 if outcome == REJECTED:
-                    outbox.drop(piece, "rejected")
+                    self._bury(outbox, self._failed(link, piece, "rejected", reason, now), reason, now)
                 elif outcome == NACKED:
-                    again = piece.slice(piece.start, piece.stop)
-                    again.attempt = min(again.attempt + 1, ATTEMPT_MOST)
+                    again = self._failed(link, piece, "nacked", reason, now)
                     again.alone, again.nacked = False, True
-                    outbox.retry([again], due=now + float(delay) if delay > 0 else None)
+                    if not self._is_dead(outbox, again, now):
+                        outbox.retry([again], due=now + float(delay) if delay > 0 else None)
         if news:
             link.patience = 0.0
+            link.pace = before - outbox.in_flight
 
-    def _resend(self, link: SendingLink) -> None:
+    # --- failures
+
+    def _failed(self, link: SendingLink, piece: Piece, outcome: str, reason: str, now: float) -> Piece:
+        """One message, with its history."""
+        failed = piece.slice(piece.start, piece.stop)
+        failure = Failure(piece.attempt, outcome, self._name_of(link.peer), link.peer, now + self.ahead, reason)
+        failed.history = with_failure(piece, failure)
+        return failed
+
+    def _is_dead(self, outbox: Outbox, piece: Piece, now: float) -> bool:
+        """Counts the attempt that has failed, and buries the message if that was the last."""
+        if piece.attempt >= outbox.max_attempts:
+            times = f"{piece.attempt} attempt{'s' if piece.attempt > 1 else ''} failed"
+            last = piece.history[-1]
+            reason = f"{times}; the last: {last.outcome}{f', {last.reason}' if last.reason else ''}"
+            self._bury(outbox, piece, reason, now, counted="dead")
+            return True
+        piece.attempt = min(piece.attempt + 1, ATTEMPT_MOST)
+        return False
+
+    def _bury(self, outbox: Outbox, piece: Piece, reason: str, now: float, counted: str = "rejected") -> None:
+        outbox.drop(piece, counted)
+        if outbox.dead:
+            return
+        name = dead_queue_of(outbox.queue)
+        letters = self._outboxes.get(name)
+        if letters is None:
+            letters = self._open(new_dead_outbox(name), now)
+            self.opened = True
+            self._tell(f"a message of {outbox.queue} is dead: {reason[:200]!r}; more are only counted, see {name}")
+        bury(letters, piece, outbox.queue, reason, now, now + self.ahead)
+        self.dispatch(letters, now)
+
+    def _resend(self, link: SendingLink, now: float) -> None:
         """What the present connection has not carried and the puller does not have goes out again, in order."""
         for flight in link.to_send_again(self._generation_of(link.peer)):
-            if not self._transmit(link, flight):
+            if not self._transmit(link, flight, now):
                 break  # the next state tries again
 
     # --- the end of links
@@ -328,38 +517,58 @@ class Pushing:
         touched: dict[str, Outbox] = {}
         for link in self._links_to(peer):
             touched[link.outbox.queue] = link.outbox
-            self._end(link, charge=crashed)
+            self._end(link, now, charge=crashed)
         if peer in self._pullers:
             self._open_links(peer, now)
         for outbox in touched.values():
             self.dispatch(outbox, now)
+            if outbox.outgoing.items:
+                self.released.add(outbox)  # the dead have left room
+            outbox.outgoing.wake()
 
-    def _end(self, link: SendingLink, *, charge: bool) -> None:
+    def _end(self, link: SendingLink, now: float, *, charge: bool) -> None:
         self._forget(link)
         if not charge:
             link.outbox.retry(list(link.in_flight()))
             return
         pieces: list[Piece] = []
         lowest = True
-        for number, piece in link.unsettled():
-            if number <= link.handed or (lowest and number < link.expected):
-                piece.attempt = min(piece.attempt + 1, ATTEMPT_MOST)
-                piece.alone = True
+        for number, piece in list(link.unsettled()):
+            again = piece
+            if number <= link.handed or (lowest and (number < link.expected or piece.doubts)):
+                again = self._failed(link, piece, "lost", "its puller was lost", now)
+                again.alone = True
+                if self._is_dead(link.outbox, again, now):
+                    lowest = False
+                    continue
+            else:
+                again.alone |= again.doubts > 0
+                again.doubts += 1
             lowest = False
-            pieces.append(piece)
+            pieces.append(again)
         link.outbox.retry(pieces)
 
     # --- reports
 
     def in_flight(self, outbox: Outbox) -> Iterator[Piece]:
-        for link in self._by_queue[outbox.queue].values():
+        for link in self.links(outbox.queue):
             yield from link.in_flight()
+
+    def held(self, outbox: Outbox) -> list[Piece]:
+        """All that the outbox holds, in the order taken."""
+        return sorted([*outbox.pieces(), *self.in_flight(outbox)], key=lambda piece: piece.position)
 
     def unsettled_ids(self, outbox: Outbox) -> list[str]:
         return outbox.unsettled_ids(self.in_flight(outbox))
 
     def pullers(self, queue: str) -> list[SendingLink]:
-        return list(self._by_queue.get(queue, {}).values())
+        """One link each: that of the normal lane, which is always there."""
+        pools = self._pools.get(queue)
+        return [] if pools is None else list(pools[NORMAL])
+
+    def links(self, queue: str) -> list[SendingLink]:
+        """Those of all lanes."""
+        return [link for pool in self._pools.get(queue, {}).values() for link in pool]
 
     def rows(self, now: float) -> list[list[object]]:
         """As they stand in this peer's roster entry: queue, messages held, seconds the oldest has been."""

@@ -16,7 +16,7 @@ taken, which no one has promised to keep for it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -173,6 +173,7 @@ class Receptions:
         self._prefixes: set[bytes] = set()
         self._numbers = 0
         self._requests = 0
+        self.on_unanswered: Callable[[bytes, float], None] = lambda publisher, now: None  # it may connect anew
         self.generation = 0
         self.nonce = b""
 
@@ -238,6 +239,7 @@ class Receptions:
     def _fence_again(self, reception: Reception, now: float) -> None:
         """The answer was lost: a feed drops what a slow connection has no room for."""
         if reception.feed is not None and not self.is_fenced(reception.publisher):
+            self.on_unanswered(reception.publisher, now)
             self._subscribe(reception.feed, self._fence_prefix(self.nonce), False)
             self._subscribe(reception.feed, self._fence_prefix(self.nonce), True)
             self._expect_fence(reception, now)
@@ -258,6 +260,17 @@ class Receptions:
     def is_fenced(self, publisher: bytes) -> bool:
         reception = self._receptions.get(publisher)
         return reception is not None and reception.fenced == self.generation
+
+    def behind(self, publisher: bytes, heads: Iterable[Sequence[Any]]) -> dict[str, int]:
+        """Of these numbers of topics, those of matching topics that are higher than any that has come."""
+        reception = self._receptions.get(publisher)
+        known = {} if reception is None else reception.topics
+        return {
+            name: head
+            for name, head in heads
+            if head > (known[name].head if name in known else 0)
+            and any(subscription.matches(name) for subscription in self._subscriptions.values())
+        }
 
     def on_gone(self, publisher: bytes, *, goodbye: bool) -> None:
         """What it still owed is a Gap; without a goodbye nobody knows how much that was."""
@@ -487,6 +500,13 @@ class Receptions:
     def _ask_again(self, reception: Reception, now: float) -> None:
         reception.patience = min(reception.patience * 2, REPAIR_MOST)
         self._ask(reception, now)
+
+    def on_proven(self, publisher: bytes, now: float) -> None:
+        """It can be reached again: what was asked for meanwhile it may not have heard."""
+        reception = self._receptions.get(publisher)
+        if reception is not None and reception.asked is not None:
+            reception.patience = REPAIR_AFTER
+            self._ask(reception, now)
 
     def on_refill(self, publisher: bytes, request: int, batch: Batch, now: float) -> None:
         reception = self._receptions.get(publisher)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,7 +24,8 @@ class Dial:
     nonce: bytes
     since: float
     patience: float = 0.0  # s until its hello is repeated
-    refusals: int = 0
+    refusals: int = 0  # one soon after the other
+    refused_at: float = -math.inf
     established: bool = False  # the connection is there, whoever is at its other end
 
 
@@ -44,7 +46,7 @@ class Remote:
     mailbox: Dial | None = None  # the proven one
     dropped: int = 0  # connections that were taken there and ended unproven, since the last that was proven
     feed: int | None = None
-    feed_at: str | None = None  # the endpoint that it was dialled at
+    feed_at: str | None = None  # the endpoint that it was dialled at; empty: to be dialled anew
     work: int | None = None
     generation: int = 0  # work connections made
     session: int = 0  # times we declared it gone, as told in hello
@@ -55,6 +57,7 @@ class Remote:
     joined_at: float | None = None
     failed: bool = False  # it had its chance to answer; nobody waits for it
     incompatible: bool = False
+    pursued: bool = False  # it fell silent, and is still dialled
     goodbye: bool = False
     seeks: bool = False  # it has called us without knowing who we are: we are its seed
 
@@ -88,6 +91,7 @@ class Remote:
             subscribes=tuple(dict.fromkeys(row[0] for row in entry.filters)) if entry else (),
             pushes=tuple(row[0] for row in entry.pushes) if entry else (),
             pulls=tuple(dict.fromkeys(row[0] for row in entry.pulls)) if entry else (),
+            replies=tuple(dict.fromkeys(row[0] for row in entry.replies)) if entry else (),
         )
 
 
@@ -127,6 +131,10 @@ class Roster:
 
     def has_departed(self, id: bytes) -> bool:
         return id in self._departed
+
+    def has_been(self, id: bytes) -> bool:
+        """Whether it was here once, however it went."""
+        return id in self._departed or id in self._sessions
 
     @staticmethod
     def _remember(table: OrderedDict[bytes, Any], id: bytes, value: object) -> None:

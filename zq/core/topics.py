@@ -20,6 +20,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from zq.core.outgoing import Cut, Outgoing, cut, fitting, size_of
 from zq.core.ring import RING_BYTES, Published, Ring, Track
@@ -39,6 +40,9 @@ from zq.wire.frames import (
     refill_frame,
 )
 from zq.wire.names import Filter
+
+if TYPE_CHECKING:
+    from zq.core.binding import Hold
 
 WINDOW = 16_384  # messages a waiting subscriber may be behind: what one handles in some 50 ms
 WINDOW_BYTES = 64 << 20  # the same in bytes
@@ -87,6 +91,7 @@ class Topic:
     )  # (number, bytes published up to it), for waiting followers
     size: int = 0  # bytes published
     quiet: float = QUIET
+    bound: tuple[Hold, ...] = ()  # queues that have its messages as well
 
     def bytes_behind(self, taken: int) -> int:
         index = bisect_right(self.marks, (taken, 1 << 62))
@@ -127,6 +132,7 @@ class Topics:
         self._entries: dict[bytes, tuple[Entry, list[tuple[Filter, float, int]]]] = {}
         self._fences: dict[bytes, bytes] = {}  # subscriber: nonce of the fence it subscribes, as it surfaced last
         self.released: set[Topic] = set()  # may go on; the owner takes again
+        self.blocked: dict[Topic, None] = {}  # by a queue that has no room
         self.clock: Callable[[], float] | None = None  # where callers append while a turn runs; see `take`
 
     def __iter__(self) -> Iterator[Topic]:
@@ -144,7 +150,8 @@ class Topics:
     def take(self, topic: Topic, now: float, wall: float) -> int:
         """Publishes what is in the pile, as far as the followers allow; returns how many."""
         outgoing = topic.outgoing
-        most = self._room(topic, now) if topic.followers else len(outgoing.items)
+        outgoing.marked = False
+        most = self._room(topic, now) if topic.followers or topic.bound else len(outgoing.items)
         items = outgoing.take(most)
         more = bool(outgoing.items)
         # Some may have been left after this turn began: with its time they would look older than a subscription that
@@ -161,7 +168,7 @@ class Topics:
         return len(items)
 
     def _send(self, topic: Topic, piece: Cut, now: float, wall: float) -> None:
-        bodies, parts, size, flags = piece
+        bodies, parts, size, flags, _ = piece
         run = self._origin.run(len(bodies), wall)
         first = topic.head + 1
         frame = (encode_topic(topic.prefix, flags, run, first, now, bodies), *parts)
@@ -174,6 +181,8 @@ class Topics:
         if topic.followers:
             topic.marks.append((topic.head, topic.size))
         self._ring.add(topic.track, Published(first, len(bodies), now, frame, size))
+        for hold in topic.bound:
+            hold.take(piece, run, now)
 
     def _emit(self, topic: Topic, frame: Parts) -> None:
         self._publish(frame)
@@ -181,12 +190,19 @@ class Topics:
             self._hear(frame)
 
     def _room(self, topic: Topic, now: float) -> int:
-        """How many of the messages in the pile may go out before the slowest waiting follower is a window behind.
+        """How many of the messages in the pile may go out before the slowest waiting follower is a window behind, or
+        a queue that the topic is bound to has a full window.
 
-        What it has not taken stays within the ring's budget, so that it can be repaired.
+        What a follower has not taken stays within the ring's budget, so that it can be repaired.
         """
         items = topic.outgoing.items
         most, size = len(items), WINDOW_BYTES
+        for hold in topic.bound if items else ():
+            free, free_bytes = hold.room(size_of(items[0]))
+            most, size = min(most, free), min(size, free_bytes)
+            if not free:
+                self.blocked[topic] = None
+                self._timers.set_if_unset((topic, "bound"), now + TAKEN_AGAIN, lambda when: self.released.add(topic))
         for follower in topic.followers.values():
             if not follower.waits or follower.behind:
                 continue
@@ -215,6 +231,11 @@ class Topics:
         if topic.outgoing.items:
             self._emit_head(topic, REPORT, now)
             self.released.add(topic)
+
+    def unblock(self) -> None:
+        """Queues have room, perhaps."""
+        self.released.update(self.blocked)
+        self.blocked.clear()
 
     # --- heads
 

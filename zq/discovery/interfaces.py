@@ -65,7 +65,7 @@ def named_addresses() -> dict[str, list[str]]:
 
     named: dict[str, list[str]] = {}
     link_local: dict[str, list[str]] = {}
-    for adapter in ifaddr.get_adapters():
+    for adapter in ifaddr.get_adapters(include_unconfigured=True):
         addresses = named.setdefault(adapter.nice_name, [])
         for ip in adapter.ips:
             text = ip.ip if isinstance(ip.ip, str) else ip.ip[0]

@@ -3,7 +3,7 @@
 They are looked at once a second; what two looks in a row agree on is acted on, so that an interface that is just being
 set up does not make the peer announce itself five times. A new address is bound with the ports the peer has; one that
 is gone is given up, with the connections that came in on it. The rows that others are told (`Card.endpoints`) are
-changed in place.
+changed in place. A peer without a key that opens an address which others can reach says so, at every start.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import random
 
 import zmq
 
-from zq.discovery.interfaces import endpoint, interface_addresses, zone_of
+from zq.discovery.interfaces import endpoint, interface_addresses, is_loopback, zone_of
 from zq.engine.doors import Doors
 from zq.engine.sockets import Sockets
 from zq.errors import Refused
@@ -33,6 +33,8 @@ class Addresses:
         self._ports = [int(each.rpartition(":")[2]) for each in doors.rows[0]] if doors.rows else []
         self._seen = self.now = list(doors.addresses)
         self._failed: set[str] = set()
+        self._warned = False
+        self._warn_if_open()
 
     @property
     def zones(self) -> list[str]:
@@ -58,6 +60,18 @@ class Addresses:
 
     def _sockets_by_column(self) -> tuple[zmq.Socket[bytes], ...]:
         return self._sockets.mailbox, self._sockets.feed, self._sockets.work
+
+    def _warn_if_open(self) -> None:
+        """A program that has set up no logging shows it on stderr: Python prints warnings that nobody wants."""
+        reachable = [address for address in self.now if not is_loopback(address)]
+        if self._settings.insecure and reachable and not self._warned:
+            self._warned = True
+            log.warning(
+                "insecure: peer %.64r is open to everybody who reaches %s, and nothing is encrypted; "
+                "key_file (ZQ_KEY_FILE) instead of insecure lets in only those who have the key",
+                self._settings.name,
+                ", ".join(reachable),
+            )
 
     def _give_up(self, address: str) -> None:
         index = self.now.index(address)
@@ -93,4 +107,5 @@ class Addresses:
             return
         self._failed.discard(address)
         self.now.append(address)
+        self._warn_if_open()
         self._rows.append(names)

@@ -330,6 +330,9 @@ class Engine(Events):
         self.dirty.update(outbox for outbox in node.pushing if outbox.outgoing.items)
         self.dirty.update(subscription for subscription in node.receptions if subscription.inbox.taken)
         self.dirty.update(node.pulling)
+        self.dirty.update(replier for replier in node.replying if replier.answers)
+        if node.requesting.pile:
+            self.dirty.add(node.requesting)
 
     def _end(self) -> None:
         sockets = self._sockets

@@ -60,7 +60,7 @@ def _drain(engine: Engine) -> None:
             if topic not in asked and not topic.arrived_everywhere(topic.head):
                 asked.add(topic)
                 node.topics.announce_head(topic, node.now)
-        return unconfirmed(engine) == 0
+        return unconfirmed(engine) == 0 and not node.bindings.is_pending()
 
     try:
         condition = engine.when(confirmed)
@@ -79,7 +79,7 @@ def _drain(engine: Engine) -> None:
 def unconfirmed(engine: Engine) -> int:
     """Messages that nobody has confirmed, those in the piles included."""
     node = engine.node
-    count = sum(len(outbox.outgoing.items) + outbox.held for outbox in node.pushing)
+    count = sum(len(outbox.outgoing.items) + outbox.held for outbox in node.pushing if not outbox.dead)
     for topic in node.topics:
         count += len(topic.outgoing.items)
         arrived = min((follower.arrived for follower in topic.followers.values()), default=topic.head)

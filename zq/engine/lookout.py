@@ -226,10 +226,13 @@ class Lookout:
         node, addresses = self._node, self._addresses
         assert node is not None
         assert addresses is not None
+        before = list(addresses.now)
         moved = addresses.look()
         if moved:
             log.info("listening on %s", ", ".join(addresses.now) or "no address")
             self._announce(node)
+        if any(address not in addresses.now for address in before):
+            node.redial_data(now)
         slept = self._sleep.has_been()
         if slept:
             log.info("the machine has slept for %.0f s", slept)

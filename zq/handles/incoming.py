@@ -8,13 +8,16 @@ with it.
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import warnings
 from collections import deque
 from collections.abc import Callable
 from itertools import count, repeat
+from types import TracebackType
 from typing import Any
 
+from zq.core.backoff import backoff
 from zq.core.inbox import Handing, Inbox
 from zq.core.node import Stream
 from zq.core.pulling import Puller, Settled
@@ -27,13 +30,14 @@ from zq.info import Gap
 from zq.message import Message
 from zq.wire.batch import Batch
 from zq.wire.data import Malformed, unpack
+from zq.wire.dead import REASON_MOST
 from zq.wire.frames import NACKED, REJECTED, RETURNED
 
 log = logging.getLogger("zq.handles")
 
 NOTE_AFTER = 2_048  # messages handed out until the engine is woken to tell the publishers; an eighth of their window
 NOTE_BYTES = 8 << 20  # the same in bytes
-BACKOFF, BACKOFF_MOST = 0.1, 30.0  # s until a message whose handler failed is tried again, doubled an attempt up to
+ERROR_MOST = 200  # characters of a handler's exception that its message's holder is told
 
 _popleft = deque.popleft
 
@@ -56,20 +60,52 @@ class WorkMessage(Message):
             link = batch.link  # type: ignore[attr-defined]
             link.acks.append(batch.first + self._index)  # type: ignore[attr-defined]
             link.puller.inbox.note()
+        else:
+            self._say_settled("ack")
 
     def nack(self, *, delay: float = 0.0) -> None:
         if not isinstance(delay, int | float) or not delay >= 0:
             raise Refused(f"a delay is seconds >= 0, not {delay!r}")
-        self._settle(NACKED, float(delay), "")
+        self._settle("nack", NACKED, float(delay), "")
 
     def reject(self, reason: str) -> None:
-        self._settle(REJECTED, 0.0, str(reason)[:1_000])
+        self._settle("reject", REJECTED, 0.0, str(reason)[:REASON_MOST])
 
     def give_back(self) -> None:
-        self._settle(RETURNED, 0.0, "")
+        self._settle("give_back", RETURNED, 0.0, "")
 
-    def _settle(self, outcome: int, delay: float, reason: str) -> None:
+    def _finish(self) -> None:
         if not self._settled:
+            self.ack()
+
+    def _fail(self, error: BaseException, delay: float) -> None:
+        if not self._settled:
+            self._settle("nack", NACKED, delay, f"{type(error).__name__}: {error}"[:ERROR_MOST])
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._settled:
+            return  # in the block, which is what counts
+        if kind is None:
+            # What `ack` does, in place: this is how most messages are settled.
+            self._settled = True
+            batch = self._source
+            link = batch.link  # type: ignore[attr-defined]
+            link.acks.append(batch.first + self._index)  # type: ignore[attr-defined]
+            link.puller.inbox.note()
+        elif error is not None and isinstance(error, Exception):
+            self._fail(error, 0.0)
+        else:
+            self.give_back()
+
+    def _say_settled(self, how: str) -> None:
+        log.warning("%r was settled before; %s() changes nothing", self, how)
+
+    def _settle(self, how: str, outcome: int, delay: float, reason: str) -> None:
+        if self._settled:
+            self._say_settled(how)
+        else:
             batch: Any = self._source
             item = Settled(batch.first + self._index, outcome, delay, reason, batch, self._index)
             others = batch.link.others
@@ -193,6 +229,9 @@ class Receiver:
                 if self._inbox.handing.ready or self._inbox.arrived:
                     self._waiters.wake()  # there is more: the next waiter's turn
                 return message
+            if self._inbox.stalled:
+                self._inbox.stalled = False
+                self._engine.mark(self._core)  # somebody is here, and takes what comes
             woken = yield Wait(self._waiters, self._has_something, deadline, self._engine)
             if not woken:
                 raise Timeout(f"nothing on {self.name} within {timeout} s")
@@ -273,6 +312,6 @@ class PullerCore(Receiver):
         engine.call(lambda: engine.node.pulling.forget(puller))
 
 
-def backoff(attempt: int) -> float:
-    """Seconds until a message whose handler failed comes again."""
-    return float(min(BACKOFF * 2 ** (attempt - 1), BACKOFF_MOST))
+def pause_after(message: Message) -> float:
+    """Seconds until a message whose handler failed is to come again."""
+    return backoff(message.attempt, random.random())

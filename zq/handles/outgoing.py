@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -13,9 +13,11 @@ from zq.core.topics import Topic
 from zq.engine.engine import Engine
 from zq.engine.wake import Waiters
 from zq.errors import IDS_KEPT, Closed, Refused, Timeout, Undelivered
+from zq.handles.bound import BoundReceipt
 from zq.handles.steps import Steps, Wait, deadline_after, until
 from zq.wire.batch import decode_topic
 from zq.wire.data import Extended, Packed, pack
+from zq.wire.plan import Lane, Planned, plan_of, planned
 
 CHUNK = 256  # messages of a sequence packed at once by send_many
 
@@ -32,11 +34,28 @@ def extra_of(headers: Mapping[str, str] | None, id: str | None) -> list[Any] | N
     return [id, flat, None, None, None, None]
 
 
-def _pack_all(values: list[Any], extra: list[Any] | None, copy: bool) -> tuple[list[Item], Refused | None]:
+def pack_job(
+    data: Any,
+    headers: Mapping[str, str] | None,
+    id: str | None,
+    key: str | None,
+    lane: Lane,
+    ttl: float | None,
+    delay: float,
+    copy: bool,
+) -> Item:
+    """A message for a queue, with whatever its sender asks for."""
+    extra, plan = extra_of(headers, id), plan_of(key, lane, ttl, delay)
+    if plan is None:
+        return pack(data, extra, copy=copy)
+    return planned(pack(data, [*(extra or (None, None))[:2], *plan.extra], copy=copy), plan)
+
+
+def _pack_all(values: list[Any], make: Callable[[Any], Item]) -> tuple[list[Item], Refused | None]:
     """The messages up to the first that cannot be sent, and why it cannot."""
     items: list[Item] = []
     try:
-        items.extend(pack(value, extra, copy=copy) for value in values)
+        items.extend(map(make, values))
     except Refused as error:
         return items, error
     return items, None
@@ -114,16 +133,25 @@ class Sender:
     ) -> Steps[None] | None:
         """Takes the message, or returns the steps to wait for room."""
         deadline = None if timeout is None else deadline_after(timeout)
-        item = pack(data, None if headers is None and id is None else extra_of(headers, id), copy=copy)
+        return self._leave(pack(data, extra_of(headers, id), copy=copy), deadline, timeout)
+
+    def _leave(self, item: Item, deadline: float | None, timeout: float | None) -> Steps[None] | None:
         outgoing = self._outgoing
         if len(outgoing.items) < outgoing.limit and item.__class__ is not Packed and len(item) <= SMALL:
             outgoing.items.append(item)
-            engine = self._engine
-            engine.dirty.add(self._core)
-            if engine.idle:
-                engine.wake()
+            if not outgoing.marked:
+                self._mark(outgoing)
             return None
         return self._put_steps(item, deadline, timeout)
+
+    def _mark(self, outgoing: Outgoing) -> None:
+        """Tells the engine that there is something in the pile."""
+        outgoing.marked = True
+        try:
+            self._engine.mark(self._core)
+        except BaseException:
+            outgoing.marked = False  # interrupted: whoever comes next tells it
+            raise
 
     def _put_steps(self, item: Item, deadline: float | None, timeout: float | None) -> Steps[None]:
         stream = self._stream
@@ -138,23 +166,15 @@ class Sender:
             if not woken and not stream.has_room_for(size):
                 raise Timeout(f"no room for a message to {self._what} {self.name} within {timeout} s; it was not taken")
 
-    def _put_many(
-        self,
-        data: Iterable[Any],
-        timeout: float | None,
-        headers: Mapping[str, str] | None = None,
-        id: str | None = None,
-        copy: bool = True,
-    ) -> Steps[int]:
+    def _put_many(self, data: Iterable[Any], timeout: float | None, make: Callable[[Any], Item] = pack) -> Steps[int]:
         """A sequence is packed in chunks; of anything else each item goes as it comes."""
         deadline = deadline_after(timeout)
-        extra = extra_of(headers, id)
         self._check_open()
         sent = 0
         iterator = iter(data)
         most = CHUNK if isinstance(data, Sequence) else 1
         while chunk := list(islice(iterator, most)):
-            items, error = _pack_all(chunk, extra, copy)
+            items, error = _pack_all(chunk, make)
             while items:
                 taken = self._append_run(items)
                 if not taken:
@@ -173,7 +193,7 @@ class Sender:
         """Appends as many as there is room for, if they are all small; returns how many."""
         outgoing = self._outgoing
         run = items[: max(outgoing.limit - len(outgoing.items), 0)]
-        if not run or not {bytes, Extended}.issuperset(map(type, run)) or max(map(len, run)) > SMALL:
+        if not run or not {bytes, Extended, Planned}.issuperset(map(type, run)) or max(map(len, run)) > SMALL:
             return 0
         outgoing.items.extend(run)
         self._engine.mark(self._core)
@@ -207,7 +227,7 @@ class PublisherCore(Sender):
         self._check_open()
 
         def enough() -> bool:
-            return sum(follower.handles for follower in topic.followers.values()) >= count
+            return sum(follower.handles for follower in topic.followers.values()) + len(topic.bound) >= count
 
         if not (yield from until(self._engine, enough, deadline)):
             raise Timeout(f"fewer than {count} subscribers of {self.name} within {timeout} s")
@@ -233,13 +253,15 @@ class PublisherCore(Sender):
 
 
 class Arrival:
-    """Whether what was left for a topic when first looked at has arrived at all its subscribers. Engine's thread."""
+    """Whether what was left for a topic when first looked at has arrived at all its subscribers and, with `queues`, is
+    settled by the queues that it is bound to. Engine's thread."""
 
-    def __init__(self, engine: Engine, topic: Topic) -> None:
+    def __init__(self, engine: Engine, topic: Topic, *, queues: bool = True) -> None:
         self._engine = engine
         self._topic = topic
         self._target: int | None = None
         self._announced = False
+        self._bound = BoundReceipt(engine, topic) if queues else None
 
     def everywhere(self) -> bool:
         topic, node = self._topic, self._engine.node
@@ -250,11 +272,14 @@ class Arrival:
         if not self._announced and not topic.arrived_everywhere(self._target):
             self._announced = True
             node.topics.announce_head(topic, node.now)
-        return topic.arrived_everywhere(self._target)
+        settled = self._bound is None or self._bound.complete()
+        return topic.arrived_everywhere(self._target) and settled
 
     def undelivered(self) -> Undelivered:
         topic, target = self._topic, self._target or 0
         missing = [follower for follower in topic.followers.values() if follower.arrived < target]
+        if not missing and self._bound is not None and (bound := self._bound.undelivered()) is not None:
+            return bound
         arrived = min((follower.arrived for follower in missing), default=topic.head)
         names = [self._name(follower.peer) for follower in missing] or ["the realm to settle"]
         ids: list[str] = []
@@ -275,6 +300,43 @@ class PusherCore(Sender):
 
     _what = "queue"
     _core: Outbox
+
+    def _put_job(
+        self,
+        data: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        id: str | None = None,
+        key: str | None = None,
+        lane: Lane = "normal",
+        ttl: float | None = None,
+        delay: float = 0.0,
+        copy: bool = True,
+        timeout: float | None = None,
+    ) -> Steps[None] | None:
+        """Takes the message, or returns the steps to wait for room."""
+        deadline = None if timeout is None else deadline_after(timeout)
+        return self._leave(pack_job(data, headers, id, key, lane, ttl, delay, copy), deadline, timeout)
+
+    def _put_jobs(
+        self,
+        data: Iterable[Any],
+        *,
+        headers: Mapping[str, str] | None = None,
+        id: str | None = None,
+        key: str | None = None,
+        lane: Lane = "normal",
+        ttl: float | None = None,
+        delay: float = 0.0,
+        copy: bool = True,
+        timeout: float | None = None,
+    ) -> Steps[int]:
+        plan_of(key, lane, ttl, delay)  # refuses what cannot be, although there may be nothing to send
+
+        def make(value: Any) -> Item:
+            return pack_job(value, headers, id, key, lane, ttl, delay, copy)
+
+        return self._put_many(data, timeout, make)
 
     def _flush_steps(self, timeout: float | None, until_: str = "stored") -> Steps[None]:
         """Until all sent so far is confirmed."""
@@ -305,7 +367,9 @@ class PusherCore(Sender):
         full = ", window full" if outbox.held >= outbox.window else ""
         pullers = len(self._engine.node.pushing.pullers(outbox.queue))
         waiting = outbox.waiting + len(outbox.outgoing.items)
-        return f"{pullers} pullers, {outbox.in_flight} in flight, {waiting} waiting{full}"
+        dead = sum(outbox.dropped.values())
+        given_up = f", {dead} dead" if dead else ""
+        return f"{pullers} pullers, {outbox.in_flight} in flight, {waiting} waiting{full}{given_up}"
 
 
 class Receipt:

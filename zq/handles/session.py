@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 import time
@@ -13,17 +14,21 @@ from typing import Any
 from zq.core.inbox import Inbox, Slow, SubscriptionInbox
 from zq.core.meeting import ANSWER
 from zq.core.reception import INHERIT_PATIENCE, patience_on_wire
+from zq.core.replying import RequestInbox
 from zq.core.roster import Remote
 from zq.engine.engine import Engine
 from zq.engine.wake import Waiters
 from zq.errors import Closed, Error, Refused, Timeout, Undelivered
+from zq.handles.bound import Rest
 from zq.handles.incoming import PullerCore, Receiver, SubscriberCore
 from zq.handles.outgoing import _SHUT, Arrival, PublisherCore, PusherCore, Receipt, Sender, Stream
+from zq.handles.replying import ReplierCore
 from zq.handles.steps import Steps, Wait, deadline_after, until
 from zq.info import Gap, Ledger, PeerEvent, PeerInfo, QueueInfo, TopicInfo
 from zq.message import INHERIT, Inherit
 from zq.options import Settings, load
-from zq.wire.names import Filter, check_name, check_queue
+from zq.wire.batch import ATTEMPT_MOST
+from zq.wire.names import Filter, check_name, check_not_dead, check_queue
 
 POLICIES = ("wait", "drop-oldest", "latest")
 LEAVING = 1.0  # s that leaving with an exception under way may take
@@ -80,27 +85,32 @@ class PeerCore:
                     node.stop_pulling(receiver._core, node.now)
                 elif isinstance(receiver, SubscriberCore):
                     node.unsubscribe(receiver._core, node.now)
+                elif isinstance(receiver, ReplierCore):
+                    node.stop_replying(receiver._core, node.now)
 
         engine.call(leave_queues)
         if self._topics:
             yield from hear_everyone(engine, deadline)
         for stream in streams:
             engine.mark(stream.core)
-        arrivals = [Arrival(engine, stream.core) for stream in self._topics.values()]  # type: ignore[arg-type]
+        rest = Rest(engine, (stream.core for stream in streams))
+        arrivals = [Arrival(engine, stream.core, queues=False) for stream in self._topics.values()]  # type: ignore[arg-type]
         receipts = [Receipt(engine, stream.core) for stream in self._queues.values()]  # type: ignore[arg-type]
 
         def all_done() -> bool:
             done = [arrival.everywhere() for arrival in arrivals]
             done += [receipt.complete() for receipt in receipts]
             done += [node.pulling.is_closed(puller._core) for puller in pullers]
-            return all(done)
+            complete = all(done) and node.replying.is_flushed()
+            return complete and rest.complete()  # last: what was piled up is with the queues only then
 
         if (yield from until(engine, all_done, deadline)):
             return
 
         def what_is_left() -> list[Undelivered]:
             left = [arrival.undelivered() for arrival in arrivals if not arrival.everywhere()]
-            return left + [receipt.undelivered() for receipt in receipts if not receipt.complete()]
+            left += [receipt.undelivered() for receipt in receipts if not receipt.complete()]
+            return left + rest.undelivered()
 
         left = [part for part in engine.call(what_is_left) if part.count > 0]
         if left:
@@ -136,7 +146,7 @@ class PeerCore:
             return stream
 
     def _topic_stream(self, topic: str, *, retain: bool, patience: float | None) -> Stream:
-        check_name(topic, "topic")
+        check_not_dead(check_name(topic, "topic"), "topic")
         if patience is not None and not (isinstance(patience, int | float) and patience >= 0):
             raise Refused(f"patience is seconds >= 0, or None for ever; not {patience!r}")
         engine = self._running()
@@ -146,19 +156,24 @@ class PeerCore:
             self._topics, topic, options, lambda: engine.node.publish_topic(topic, retain=retain, patience=waits)
         )
 
-    def _queue_stream(self, queue: str, *, window: int, window_bytes: int) -> Stream:
+    def _queue_stream(self, queue: str, *, window: int, window_bytes: int, max_attempts: int) -> Stream:
         check_queue(queue)
+        if not isinstance(max_attempts, int) or not 1 <= max_attempts <= ATTEMPT_MOST:
+            raise Refused(
+                f"max_attempts is a whole number from 1 to {ATTEMPT_MOST:,}, not {max_attempts!r}; 1 delivers once, "
+                "and gives up when that fails"
+            )
         for what, value in (("window", window), ("window_bytes", window_bytes)):
             if not isinstance(value, int) or value < 1:
                 raise Refused(f"{what} is a whole number >= 1, not {value!r}")
         engine = self._running()
-        options = {"window": window, "window_bytes": window_bytes}
+        options = {"window": window, "window_bytes": window_bytes, "max_attempts": max_attempts}
         node = engine.node
         return self._stream(
             self._queues,
             queue,
             options,
-            lambda: node.push(queue, window=window, window_bytes=window_bytes, now=node.now),
+            lambda: node.push(queue, window=window, window_bytes=window_bytes, max_attempts=max_attempts, now=node.now),
         )
 
     def _close_sender_steps(self, sender: Sender, timeout: float | None) -> Steps[None]:
@@ -235,6 +250,8 @@ class PeerCore:
     ) -> None:
         engine = self._running()
         checked = [Filter(text) for text in filters]
+        for filter in checked:
+            check_not_dead(filter.text, "filter")
         if not checked:
             raise Refused("a subscriber needs at least one filter; '**' is every topic")
         if slow not in POLICIES:
@@ -252,17 +269,54 @@ class PeerCore:
         with self._lock:
             self._receivers.append(handle)
 
-    def _open_puller(self, handle: PullerCore, queue: str, prefetch: int | None, prefetch_bytes: int) -> None:
+    def _open_puller(
+        self,
+        handle: PullerCore,
+        queue: str,
+        prefetch: int | None,
+        prefetch_bytes: int,
+        work_timeout: float | None,
+        topics: Iterable[str],
+    ) -> None:
         engine = self._running()
         check_name(queue, "queue")
+        if isinstance(topics, str):
+            raise Refused(f"topics are a sequence of filters, as in topics=[{topics!r}]")
+        filters = [Filter(text) for text in topics]
+        if filters:
+            check_queue(queue)
         for what, value in (("prefetch", prefetch), ("prefetch_bytes", prefetch_bytes)):
             if not (value is None and what == "prefetch") and (not isinstance(value, int) or value < 1):
                 raise Refused(f"{what} is a whole number >= 1, not {value!r}")
+        if work_timeout is not None and not (isinstance(work_timeout, int | float) and 0 < work_timeout < math.inf):
+            raise Refused(f"work_timeout is seconds > 0, or None for as long as it takes; not {work_timeout!r}")
         inbox = Inbox(handle._waiters.wake)
         inbox.note = handle._note
         handle._inbox = inbox
         node = engine.node
-        handle.attach(engine.call(lambda: node.pull(queue, inbox, prefetch=prefetch, prefetch_bytes=prefetch_bytes)))
+        handle.attach(
+            engine.call(
+                lambda: node.pull(
+                    queue,
+                    inbox,
+                    prefetch=prefetch,
+                    prefetch_bytes=prefetch_bytes,
+                    work_timeout=work_timeout,
+                    topics=filters,
+                    now=node.now,
+                )
+            )
+        )
+        with self._lock:
+            self._receivers.append(handle)
+
+    def _open_replier(self, handle: ReplierCore, service: str) -> None:
+        engine = self._running()
+        check_name(service, "service")
+        inbox = RequestInbox(handle._waiters.wake)
+        inbox.note = handle._note
+        handle._inbox = inbox
+        handle.attach(engine.call(lambda: engine.node.reply_to(service, inbox)))
         with self._lock:
             self._receivers.append(handle)
 
@@ -271,13 +325,29 @@ class PeerCore:
         with self._lock:
             if receiver in self._receivers:
                 self._receivers.remove(receiver)
-        if isinstance(receiver, PullerCore):
+        if isinstance(receiver, PullerCore | ReplierCore):
             yield from receiver._close_steps(timeout)
         elif isinstance(receiver, SubscriberCore) and not receiver.closed:
             receiver._shut()
             engine = receiver._engine
             if not (engine.closed or engine.forked or engine.failed):
                 engine.call(lambda: engine.node.unsubscribe(receiver._core, engine.node.now))
+
+    def _unbind_steps(self, puller: PullerCore, timeout: float | None) -> Steps[None]:
+        """Closes it; then everybody is told that the queue need not be bound any more."""
+        deadline = deadline_after(timeout)
+        if not puller._core.filters:
+            raise Refused(f"the puller of {puller.name} binds it to no topics; just close it")
+        yield from self._close_receiver_steps(puller, timeout)
+        engine = puller._engine
+        if engine.closed or engine.forked or engine.failed:
+            return
+        node = engine.node
+        version = engine.call(lambda: node.unbind(puller.name, node.now))
+        told = yield from until(engine, lambda: node.has_entries(version), deadline)
+        engine.call(lambda: node.unbound(puller.name))
+        if not told:
+            raise Timeout(f"not all peers know within {timeout} s that {puller.name} is not bound any more")
 
     # --- the realm
 
@@ -306,6 +376,14 @@ class PeerCore:
         engine = self._running()
         if not (yield from until(engine, lambda: engine.node.has_up(count) or count <= 0, deadline)):
             raise Timeout(f"fewer than {count} other peers in realm {self.realm} within {timeout} s")
+
+    def _wait_for_repliers_steps(self, service: str, count: int, timeout: float | None) -> Steps[None]:
+        check_name(service, "service")
+        deadline = deadline_after(timeout)
+        engine = self._running()
+        requesting = engine.node.requesting
+        if not (yield from until(engine, lambda: len(requesting.repliers(service)) >= count, deadline)):
+            raise Timeout(f"fewer than {count} repliers of {service} in realm {self.realm} within {timeout} s")
 
     def _settle_steps(self, timeout: float | None) -> Steps[None]:
         deadline = deadline_after(timeout)
@@ -350,6 +428,8 @@ class PeerCore:
                 pulled=mine.pulled,
                 published=mine.published,
                 subscribed=mine.subscribed,
+                requested=mine.requested,
+                replied=mine.replied,
                 refused_frames=mine.refused_frames,
                 others=others,
                 unknown=unknown,
@@ -440,6 +520,11 @@ def list_topics(engine: Engine) -> list[TopicInfo]:
             published.setdefault(name, []).append(head)
     filters = [{Filter(row[0]) for row in remote.entry.filters} for remote in remotes if remote.entry]
     filters.append({filter for subscription in node.receptions for filter in subscription.filters})
+    bound: dict[str, set[Filter]] = {}
+    for rows in [node.pulling.binds(), *(remote.entry.binds for remote in remotes if remote.entry)]:
+        for queue, _, texts in rows:
+            bound.setdefault(str(queue), set()).update(map(Filter, texts))
+    filters.extend(bound.values())
     own = {topic.name: topic for topic in node.topics}
     infos: list[TopicInfo] = []
     for name, heads in sorted(published.items()):

@@ -16,6 +16,7 @@ from zq.engine.leader import CallerToken
 from zq.engine.wake import ThreadToken, Waiters
 from zq.errors import Refused
 from zq.message import Headers
+from zq.wire.plan import Lane
 
 T = TypeVar("T")
 Timeout = float | None  # seconds; 0 tries once, None waits for ever
@@ -27,6 +28,10 @@ class SendOptions(TypedDict, total=False):
 
     headers: Headers | None
     id: str | None
+    key: str | None
+    lane: Lane
+    ttl: float | None  # s
+    delay: float  # s
     copy: bool
     timeout: Timeout
 

@@ -16,6 +16,7 @@ import time
 import zmq
 
 from zq.security.guard import UNKNOWN, Guard
+from zq.security.overfill import Overfill
 
 MOST = 64  # events read before the other sockets get their turn
 OPEN = 65_536  # descriptors whose address is remembered; as many as a process has
@@ -28,9 +29,12 @@ _EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | _FAILURES
 class Knocks:
     """The monitor of one door, and what the guard says to it."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], door: zmq.Socket[bytes], guard: Guard) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], door: zmq.Socket[bytes], guard: Guard, overfill: Overfill
+    ) -> None:
         self._door = door
         self._guard = guard
+        self._overfill = overfill
         self._addresses: dict[int, str] = {}
         self._failed = False  # the connection that is closed next
         address = f"inproc://knocks-{id(self)}"
@@ -55,6 +59,7 @@ class Knocks:
         elif event & _FAILURES:
             self._failed = True
         elif event == zmq.EVENT_DISCONNECTED:
+            self._overfill.closed(value)
             address = self._addresses.pop(value, UNKNOWN)
             self._guard.closed(address, time.monotonic(), failed=self._failed)
             self._failed = False
@@ -67,7 +72,9 @@ class Knocks:
             address = _address(connection)
             if len(self._addresses) < OPEN:
                 self._addresses[descriptor] = address
-            if self._guard.cuts_off(address, time.monotonic()):
+            now = time.monotonic()
+            self._overfill.taken(descriptor, connection, now)
+            if self._guard.cuts_off(address, now):
                 try:
                     connection.shutdown(socket.SHUT_RDWR)
                 except OSError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from math import prod
 from types import ModuleType
 from typing import Any, Literal
@@ -28,6 +28,7 @@ _PLAIN = re.compile(r"([<>|])([biufcSUVmM])([1-9][0-9]{0,8})(\[[0-9]{0,9}(?:Y|M|
 # Bytes an item of a kind can have; other kinds take any number. Long doubles (16 bytes) differ between machines.
 _SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": (8, 16), "m": (8,), "M": (8,)}
 _UTF32 = 4  # bytes of a character of kind U
+_KINDS = 256  # types whose description is remembered; a program has a handful, and strangers may name many
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +61,11 @@ class Array:
 
     def to_numpy(self) -> Any:
         """The items as a read-only `numpy.ndarray`, not copied. ImportError without numpy, Refused if it cannot."""
-        numpy = importlib.import_module("numpy")  # only who asks for it needs it
+        numpy = numpy_if_installed()  # only who asks for it needs it
+        if numpy is None:
+            raise ImportError("numpy is not installed")
         try:
-            return numpy.ndarray(self.shape, _numpy_dtype(numpy, self.dtype), self.buffer, order=self.order)
+            return numpy.ndarray(self.shape, _numpy_dtype(self.dtype), self.buffer, order=self.order)
         except (ValueError, TypeError, OverflowError, RuntimeError) as error:
             raise Refused(f"numpy cannot make an array of {self.dtype!r:.80}, {self.shape!r:.80}: {error}") from error
 
@@ -73,13 +76,7 @@ class Array:
 def item_size(dtype: object, nesting: int = NESTING) -> int:
     """Bytes of one item. Refused unless `dtype` is one that this module describes."""
     if isinstance(dtype, str):
-        match = _PLAIN.fullmatch(dtype)
-        if match is None or (match[4] and match[2] not in "mM"):
-            raise Refused(f"{dtype!r:.60} is not the type of an array that can be sent")
-        size = int(match[3])
-        if size not in _SIZES.get(match[2], (size,)):
-            raise Refused(f"{dtype!r:.60} is an array type that differs between machines, or none")
-        return size * _UTF32 if match[2] == "U" else size
+        return _plain_size(dtype)
     if not isinstance(dtype, tuple) or len(dtype) < 2 or not _is_length(dtype[0]) or not dtype[0] or not nesting:
         raise Refused(f"{dtype!r:.60} is not the type of an array that can be sent")
     size = int(dtype[0])
@@ -94,6 +91,17 @@ def item_size(dtype: object, nesting: int = NESTING) -> int:
     return size
 
 
+@lru_cache(_KINDS)
+def _plain_size(dtype: str) -> int:
+    match = _PLAIN.fullmatch(dtype)
+    if match is None or (match[4] and match[2] not in "mM"):
+        raise Refused(f"{dtype!r:.60} is not the type of an array that can be sent")
+    size = int(match[3])
+    if size not in _SIZES.get(match[2], (size,)):
+        raise Refused(f"{dtype!r:.60} is an array type that differs between machines, or none")
+    return size * _UTF32 if match[2] == "U" else size
+
+
 def from_numpy(array: Any, numpy: ModuleType, *, copy: bool) -> Array:
     """`array`, a numpy.ndarray, as an Array. Refused says what about it cannot be sent.
 
@@ -101,9 +109,7 @@ def from_numpy(array: Any, numpy: ModuleType, *, copy: bool) -> Array:
     """
     if isinstance(array, numpy.ma.MaskedArray):
         raise Refused("a masked array would lose its mask; send its data and its mask")
-    dtype = _described(array.dtype)
-    if _numpy_dtype(numpy, dtype) != array.dtype:
-        raise Refused(f"an array of {array.dtype!r:.60} cannot be sent; convert it to a plain type")
+    dtype = _description(array.dtype)
     plain = numpy.asarray(array)  # a view without what subclasses add
     fortran = plain.flags.f_contiguous and not plain.flags.c_contiguous
     frozen = not copy or _is_frozen(plain, numpy)
@@ -115,7 +121,15 @@ def from_numpy(array: Any, numpy: ModuleType, *, copy: bool) -> Array:
     order: Order = "F" if fortran else "C"
     items = plain.reshape(-1, order=order).view(numpy.uint8)
     buffer = memoryview(items if frozen else items.copy()).toreadonly()
-    return Array(dtype=dtype, shape=plain.shape, order=order, buffer=buffer)
+    return _made(dtype, plain.shape, order, buffer)
+
+
+def _made(dtype: DType, shape: tuple[int, ...], order: Order, buffer: memoryview) -> Array:
+    """An Array whose parts are known to fit together: checking them is most of what a small array costs."""
+    array = object.__new__(Array)
+    for name, value in (("dtype", dtype), ("shape", shape), ("order", order), ("buffer", buffer)):
+        object.__setattr__(array, name, value)
+    return array
 
 
 @cache
@@ -125,6 +139,15 @@ def numpy_if_installed() -> ModuleType | None:
         return importlib.import_module("numpy")
     except ImportError:
         return None
+
+
+@lru_cache(_KINDS)
+def _description(dtype: Any) -> DType:
+    """A numpy dtype as ours. Refused if we have no words for it."""
+    described = _described(dtype)
+    if _numpy_dtype(described) != dtype:
+        raise Refused(f"an array of {dtype!r:.60} cannot be sent; convert it to a plain type")
+    return described
 
 
 def _described(dtype: Any) -> DType:
@@ -144,12 +167,14 @@ def _described(dtype: Any) -> DType:
     return described
 
 
-def _numpy_dtype(numpy: ModuleType, dtype: DType) -> Any:
-    """The numpy dtype that `dtype`, already checked, describes."""
+@lru_cache(_KINDS)
+def _numpy_dtype(dtype: DType) -> Any:
+    """The numpy dtype that `dtype`, already checked, describes. Only where numpy is installed."""
+    numpy = importlib.import_module("numpy")
     if isinstance(dtype, str):
         return numpy.dtype(dtype)
     names, formats, offsets, shapes = zip(*dtype[1:], strict=True)
-    inner = [_numpy_dtype(numpy, format) for format in formats]
+    inner = [_numpy_dtype(format) for format in formats]
     formats = tuple((format, shape) if shape else format for format, shape in zip(inner, shapes, strict=True))
     return numpy.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": dtype[0]})
 

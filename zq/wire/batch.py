@@ -3,7 +3,7 @@
     feed   T topic 0 | flags 1, origin 16, origin number 8, topic number 8, count 4, wall clock 8, own clock 8 |
                messages
     work   B | addressee 16, sender 16, link 16, lane 1, attempt 2, flags 1, number 8, count 4, floor 8, returned 8,
-               wanted 4, runs 2 | runs of 36 each | messages
+               wanted 4, runs 2 | runs of 36 each | messages; with NAMED, topic 0 before the messages
 
 Numbers are big-endian. Messages are as data.py packs them, one behind the other; parts follow as frames of their own.
 Decoders raise `Malformed` and nothing else.
@@ -13,13 +13,17 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
+
+import msgpack
 
 from zq.wire.data import Malformed
 from zq.wire.limits import NAME
+from zq.wire.names import check_name
 
 TOPIC, BATCH = b"T", b"B"  # kinds
-REPORT, PARTS, REDELIVERED, EXTRA = 1, 2, 4, 8  # flags
+REPORT, PARTS, REDELIVERED, EXTRA, NAMED = 1, 2, 4, 8, 16  # flags; NAMED: of a topic that the queue is bound to
 ATTEMPT_MOST = (1 << 16) - 1  # what the field has room for; higher attempts stay at it
 COUNT_MOST = 1 << 20  # messages in one batch that a receiver accepts; senders join 512
 
@@ -181,8 +185,11 @@ class BatchHeader(NamedTuple):
     wanted: int
 
 
-def encode_batch(header: BatchHeader, runs: Sequence[Run], items: Sequence[bytes]) -> bytes:
+def encode_batch(header: BatchHeader, runs: Sequence[Run], items: Sequence[bytes], topic: str | None = None) -> bytes:
+    """`topic` is what the messages were published on; the header's flags have NAMED if there is one."""
     packed = _BATCH.pack(BATCH, *header, len(runs))
+    if topic is not None:
+        items = (topic.encode() + b"\0", *items)
     return b"".join((packed, *[_RUN.pack(*run) for run in runs], *items))
 
 
@@ -198,6 +205,9 @@ def decode_batch(parts: Parts) -> tuple[BatchHeader, Batch]:
     runs = [Run(*_RUN.unpack_from(frame, _BATCH.size + index * _RUN.size)) for index in range(run_count)]
     if sum(run.length for run in runs) != header.length or (bool(header.flags & PARTS) != (len(parts) > 1)):
         raise Malformed("a batch has runs that do not add up")
+    topic = None
+    if header.flags & NAMED:
+        topic, start = _decode_name(frame, start)
     body = memoryview(frame)[start:]
     if len(body) < header.length:
         raise Malformed("a batch claims more messages than it has bytes for")
@@ -208,7 +218,35 @@ def decode_batch(parts: Parts) -> tuple[BatchHeader, Batch]:
         runs=runs,
         body=body,
         parts=parts[1:],
+        topic=topic,
         attempt=header.attempt,
         flags=header.flags,
     )
     return header, batch
+
+
+def _decode_name(frame: Buffer, start: int) -> tuple[str, int]:
+    """The name of a topic at `start`, and where it ends."""
+    name, end, _ = bytes(frame[start : start + NAME + 1]).partition(b"\0")
+    if not end:
+        raise Malformed("a batch is cut short within the name of its topic")
+    try:
+        return check_name(name.decode("ascii"), "topic"), start + len(name) + 1
+    except ValueError as error:  # Refused is one
+        raise Malformed(f"the topic of a batch is none: {error}") from None
+
+
+def split(body: Buffer, count: int) -> list[bytes]:
+    """The `count` messages of a body, one by one. Raises Malformed when there are not exactly so many."""
+    unpacker = msgpack.Unpacker(max_buffer_size=len(body))
+    unpacker.feed(body)
+    ends = [0]
+    try:
+        for _ in range(count):
+            unpacker.skip()
+            ends.append(unpacker.tell())
+    except (ValueError, msgpack.UnpackException) as error:
+        raise Malformed(f"a body does not split into {count} messages: {error}") from error
+    if ends[-1] != len(body):
+        raise Malformed(f"a body has more than {count} messages")
+    return [bytes(body[start:end]) for start, end in pairwise(ends)]

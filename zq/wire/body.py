@@ -94,6 +94,10 @@ def is_map(value: Any) -> bool:
     return type(value) is dict
 
 
+def is_bytes(value: Any) -> bool:
+    return type(value) is bytes
+
+
 def is_flag(value: Any) -> bool:
     return type(value) is bool
 
@@ -112,12 +116,17 @@ class Body:
     KIND: ClassVar[bytes]
     CHECKS: ClassVar[tuple[Callable[[Any], bool], ...]]
     FIELDS: ClassVar[tuple[str, ...]] = ()
+    LATER: ClassVar[tuple[Any, ...]] = ()  # defaults of the last fields: they were appended
 
     def __init_subclass__(cls) -> None:
         cls.FIELDS = tuple(cls.__annotations__)
+        cls.LATER = tuple(getattr(cls, name) for name in cls.FIELDS if hasattr(cls, name))
 
     def __init__(self, *fields: Any, **named: Any) -> None:
         self.__dict__.update(zip(self.FIELDS, fields, strict=False), **named)
+        missing = len(self.FIELDS) - len(self.__dict__)
+        if 0 < missing <= len(self.LATER):
+            self.__dict__.update(zip(self.FIELDS[-missing:], self.LATER[-missing:], strict=True))
         if tuple(self.__dict__) != self.FIELDS:
             raise TypeError(f"{type(self).__name__} has the fields {', '.join(self.FIELDS)}")
 
@@ -142,8 +151,11 @@ class Body:
 
     @classmethod
     def checked(cls, fields: list[Any]) -> list[Any]:
-        """The fields this version knows; later ones may append more."""
+        """The fields this version knows; later ones may append more, and earlier ones lack what was appended."""
         known = fields[: len(cls.CHECKS)]
+        missing = len(cls.CHECKS) - len(known)
+        if 0 < missing <= len(cls.LATER):
+            known += cls.LATER[-missing:]
         if len(known) < len(cls.CHECKS) or not all(
             check(value) for check, value in zip(cls.CHECKS, known, strict=True)
         ):

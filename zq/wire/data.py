@@ -30,7 +30,7 @@ from zq.wire.incoming import EXACT, Incoming, Malformed, array_header, check_dep
 from zq.wire.limits import DEPTH, PART_MINIMUM, PAYLOAD
 from zq.wire.outgoing import Buffer, Outgoing, fresh_pack, new_packer, unencodable
 
-__all__ = ["Buffer", "Extended", "Malformed", "Packed", "pack", "unpack"]
+__all__ = ["Buffer", "Extended", "Malformed", "Packed", "pack", "pack_plain", "unpack"]
 
 # What msgpack takes as it is, with nothing to check. bytes are not among them: long ones become parts.
 _SCALARS = frozenset({type(None), bool, int, float, str})
@@ -57,14 +57,13 @@ _SHARED: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 _pack = new_packer().pack if _SHARED else fresh_pack
 
 
-def pack(data: Any, extra: list[Any] | None = None, *, copy: bool = True) -> bytes | Packed:
-    """`data` as a message; `Packed` if it holds a buffer of 16 KiB or more, at any depth.
+def pack_plain(data: Any) -> bytes | None:
+    """`data` as a message, if msgpack makes of it exactly what we want, as it does of nearly everything; None if it has
+    to be looked at, because it holds a large buffer, an array, or what cannot be sent: `pack` does, or says why not.
 
-    Read-only buffers (bytes, read-only memoryviews, arrays that nobody can write to) are never copied; others once,
-    unless `copy=False` promises that they stay as they are until the message is released. Refused says where in the
-    data something cannot be sent. Thread-safe.
+    Refused if it is too large. Thread-safe.
     """
-    if extra is None and type(data) is dict:
+    if type(data) is dict:
         # A flat map of scalars is what nearly every message is: 0.1 us of checks an item would be half of its cost.
         for key, value in data.items():
             if type(key) is not str or (
@@ -75,19 +74,33 @@ def pack(data: Any, extra: list[Any] | None = None, *, copy: bool = True) -> byt
             try:
                 body = _pack(data)
             except (OverflowError, UnicodeEncodeError):
-                return _pack_checked(data, None, copy)  # it finds out where
+                return None  # an int or a str somewhere
             return body if len(body) < _KEEP else _sized(body)
-    return _pack_any(data, extra, copy)
+    if _is_plain(data, DEPTH, [PAYLOAD]):
+        try:
+            return _sized(_pack(data))
+        except (OverflowError, UnicodeEncodeError):
+            return None
+    return None
 
 
-def _pack_any(data: Any, extra: list[Any] | None, copy: bool) -> bytes | Packed:
-    if extra is not None and (problem := extra_problem(extra)):
+def pack(data: Any, extra: list[Any] | None = None, *, copy: bool = True) -> bytes | Packed:
+    """`data` as a message; `Packed` if it holds a buffer of 16 KiB or more, at any depth.
+
+    Read-only buffers (bytes, read-only memoryviews, arrays that nobody can write to) are never copied; others once,
+    unless `copy=False` promises that they stay as they are until the message is released. Refused says where in the
+    data something cannot be sent. Thread-safe.
+    """
+    if extra is None:
+        body = pack_plain(data)
+        return _pack_checked(data, None, copy) if body is None else body
+    if problem := extra_problem(extra):
         raise Refused(problem)
     if _is_plain(data, DEPTH, [PAYLOAD]):
         try:
             return _sized(_body(data, extra))
         except (OverflowError, UnicodeEncodeError):
-            pass  # an int or str somewhere; the next line finds out where
+            pass  # an int or a str somewhere; the next line finds out where
     return _pack_checked(data, extra, copy)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from zq.message import DELAY, HEADERS, ID, KEY, PRIORITY, TTL
@@ -21,8 +20,8 @@ def extra_problem(extra: Any) -> str:
     if extra[PRIORITY] is not None and type(extra[PRIORITY]) is not int:
         return f"priority {extra[PRIORITY]!r:.60} is not an int"
     for name, seconds in (("ttl", extra[TTL]), ("delay", extra[DELAY])):
-        if seconds is not None and (type(seconds) not in (int, float) or not 0 <= seconds < math.inf):
-            return f"{name} {seconds!r:.60} is not a number of seconds of 0 or more"
+        if seconds is not None and (type(seconds) not in (int, float) or not 0 <= seconds <= limits.SECONDS):
+            return f"{name} {seconds!r:.60} is not a number of seconds from 0 to {limits.SECONDS:,}"
     return "" if extra[HEADERS] is None else _headers_problem(extra[HEADERS])
 
 

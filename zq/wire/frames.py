@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from zq.wire.batch import Buffer
+from zq.wire.batch import ATTEMPT_MOST, Buffer
 from zq.wire.body import (
     ID_BYTES,
     NONCE_BYTES,
     Body,
     address,
     bytes_of,
+    is_bytes,
     is_filter,
     is_flag,
     is_id,
@@ -38,6 +39,9 @@ ENTRY, NOTED, PEERS = b"E", b"N", b"p"
 SEEN, REPAIR = b"S", b"R"
 PROBE, STATE, END = b"P", b"s", b"e"
 ASK, LEDGER = b"A", b"L"
+BINDING, SINCE = b"b", b"d"
+INQUIRE, LETTERS = b"I", b"i"
+INQUIRY, MISSING = b"y", b"m"
 REFILL, REFILLED, FENCE = b"F", b"f", b"\xff"
 
 ACKED, NACKED, REJECTED, RETURNED, STORED = range(5)  # outcomes of a settled number; STORED is a receipt of a spool
@@ -101,6 +105,9 @@ class Entry(Body):
         list_of(is_name, is_number),
         list_of(is_name, is_number, is_seconds),
         list_of(is_name, is_id),
+        list_of(is_name, is_id),
+        list_of(is_name, is_id, list_of(is_filter)),
+        list_of(is_name),
     )
     version: int
     fence: bytes  # nonce of the fence that closes the filters below
@@ -108,6 +115,9 @@ class Entry(Body):
     topics: list[list[Any]]  # topic, messages published
     pushes: list[list[Any]]  # queue, messages held, seconds the oldest has been held
     pulls: list[list[Any]]  # queue, puller id
+    replies: list[list[Any]] = []  # service, replier id  # noqa: RUF012 - nobody changes a frame
+    binds: list[list[Any]] = []  # queue, puller id, filters of topics whose messages it is to have  # noqa: RUF012
+    unbinds: list[str] = []  # queues that need not be bound any more, unless somebody else binds them  # noqa: RUF012
 
 
 class Noted(Body):
@@ -158,7 +168,7 @@ class Probe(Body):
     """The pusher's side of a link, cumulative: opens it, asks for its state, says what it would send."""
 
     KIND = PROBE
-    CHECKS = (is_id, is_number, is_number, is_text, is_id, is_number, is_number, is_number, is_number, is_number)
+    CHECKS = (is_id, is_number, is_number, is_text, is_id, *[is_number] * 6)
     link: bytes
     lane: int
     session: int
@@ -169,6 +179,7 @@ class Probe(Body):
     returned: int  # credit given back, messages
     wanted: int  # messages waiting beyond those sent
     first_bytes: int  # size of the first of them
+    max_attempts: int = ATTEMPT_MOST  # for a puller that has to deliver again itself, its pusher being gone
 
 
 class State(Body):
@@ -209,6 +220,43 @@ class End(Body):
     link: bytes
 
 
+class Binding(Body):
+    """The publisher asks when a puller that binds its queue to topics came into being, and says what its clock is."""
+
+    KIND = BINDING
+    CHECKS = (is_text, is_id, is_seconds)
+    queue: str
+    puller: bytes
+    clock: float
+
+
+class Since(Body):
+    """The answer: what was published at `clock` (the publisher's own) or later is for the queue."""
+
+    KIND = SINCE
+    CHECKS = (is_text, is_id, is_seconds)
+    queue: str
+    puller: bytes
+    clock: float
+
+
+class Inquiry(Body):
+    """Which of these requests of the sender are not with the addressee any more?"""
+
+    KIND = INQUIRY
+    CHECKS = (list_of(is_number),)
+    requests: list[int]
+
+
+class Missing(Body):
+    """Requests of the addressee that the sender does not hold."""
+
+    KIND = MISSING
+    CHECKS = (list_of(is_number), list_of(is_number))
+    unseen: list[int]  # have not come
+    answered: list[int]  # were answered, and the answer is not on a work connection that still stands
+
+
 class Ask(Body):
     KIND = ASK
     CHECKS = (is_number,)
@@ -220,6 +268,40 @@ class LedgerReply(Body):
     CHECKS = (is_number, is_map)
     request: int
     ledger: dict[str, Any]
+
+
+LIST, RETRY, PURGE = range(3)  # what an Inquire asks for
+
+
+class Inquire(Body):
+    """Asks for dead letters, or to do something with them."""
+
+    KIND = INQUIRE
+    CHECKS = (is_number, is_number, is_text, list_of(is_text), is_text, is_number)
+    request: int
+    action: int  # LIST, RETRY or PURGE
+    queue: str  # whose dead letters; empty: of every queue, which only LIST may ask for
+    ids: list[str]  # of the messages; none: of all
+    after_queue: str  # LIST: from where on; with LIST again and again the whole list comes in pieces
+    after: int
+
+
+class Letters(Body):
+    """The answer: a piece of the list, or how many were retried or purged."""
+
+    KIND = LETTERS
+    CHECKS = (
+        is_number,
+        is_number,
+        list_of(is_text, is_number, is_id, is_number, is_seconds, is_number, is_flag, is_bytes),
+        is_flag,
+        is_text,
+    )
+    request: int
+    count: int  # messages retried or purged
+    letters: list[list[Any]]  # queue of the dead, position, origin, origin number, time sent, bytes, complete, message
+    more: bool  # the list goes on behind the last of these
+    problem: str  # why it was not done; empty if it was
 
 
 def refill_frame(addressee: bytes, sender: bytes, request: int) -> bytes:

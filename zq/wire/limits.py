@@ -13,3 +13,4 @@ HEADER: Final = 8 << 10  # characters of one header name or value; what web serv
 PART_MINIMUM: Final = 16 << 10  # bytes; from here on a buffer is its own frame: copying would cost more
 BATCH_MESSAGES: Final = 512  # messages joined into one frame; more gained nothing in benchmarks
 BATCH_BYTES: Final = 64 << 10  # bytes joined into one frame; above, one slow frame delays the next
+SECONDS: Final = 1 << 30  # s, 34 years: a time to live or a delay; above, it is a mistake in the unit

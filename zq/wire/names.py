@@ -35,6 +35,15 @@ def check_queue(name: str) -> str:
     return name
 
 
+def check_not_dead(name: str, what: str) -> None:
+    """Refused for a topic or filter that is called like a queue of dead letters."""
+    if name.endswith(DEAD):
+        raise Refused(
+            f"{what} {name!r}: names that end in {DEAD} are reserved for the dead letters of queues; pull from such a "
+            "queue, or look with `zq dead ls`"
+        )
+
+
 def check_filter(text: str) -> str:
     """`text`, if it is a filter; Refused says what is wrong and where."""
     if not isinstance(text, str):

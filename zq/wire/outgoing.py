@@ -21,6 +21,7 @@ Buffer = bytes | memoryview
 MEMORY, ARRAY, BYTES_PART, MEMORY_PART, ARRAY_PART = 1, 2, 3, 4, 5
 INDEX_BYTES = 2  # PAYLOAD / PART_MINIMUM parts are possible: 16,384
 
+_LITTLE = 1_024  # bytes that a packer begins with; the 256 KiB it takes by itself cost more than packing a header
 _INT_LEAST, _INT_MOST = -(1 << 63), (1 << 64) - 1  # what msgpack has room for
 
 # What to use instead of common types that cannot be sent, by the type's name.
@@ -190,8 +191,8 @@ def unencodable(value: Any) -> str:
 
 
 def fresh_pack(value: object) -> bytes:
-    """`value` by a packer of its own."""
-    packed: bytes = new_packer().pack(value)
+    """`value`, which is small, by a packer of its own."""
+    packed: bytes = msgpack.Packer(autoreset=True, datetime=True, buf_size=_LITTLE).pack(value)
     return packed
 
 

@@ -1,0 +1,144 @@
+"""RabbitMQ by pika's BlockingConnection: a queue in memory, an acknowledgement each, 500 prefetched.
+
+Its publisher does not wait for confirms, which would take a round trip each: it may lose what the broker loses.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgpack
+import pika
+
+from benchmarks import servers, sharing
+from benchmarks.alternatives.figures import percentiles
+from benchmarks.process import Running, Say, finish
+from benchmarks.sharing import STOP, Share
+from benchmarks.workload import READING, Scale, Values
+
+JOBS, BACK, SHARED = "benchmark-jobs", "benchmark-back", "benchmark-shared"
+PREFETCH = 500
+MOST = 100_000  # messages counted
+
+
+def _connect(port: int) -> pika.BlockingConnection:
+    return pika.BlockingConnection(pika.ConnectionParameters(servers.HOST, port))
+
+
+def pull(say: Say, port: int, count: int, warm_up: int) -> float:
+    with _connect(port) as connection:
+        channel = connection.channel()
+        channel.queue_delete(JOBS)
+        channel.queue_declare(JOBS)
+        channel.basic_qos(prefetch_count=PREFETCH)
+        say("open")
+        started = 0.0
+        for done, (method, _, body) in enumerate(channel.consume(JOBS), 1):
+            msgpack.unpackb(body)
+            channel.basic_ack(method.delivery_tag)
+            if done == warm_up:
+                started = time.perf_counter()
+            elif done == warm_up + count:
+                break
+        taken = time.perf_counter() - started
+        channel.cancel()
+        return count / taken
+
+
+def push(say: Say, port: int, count: int) -> None:
+    pack = msgpack.Packer(autoreset=True).pack
+    with _connect(port) as connection:
+        channel = connection.channel()
+        for _ in range(count):
+            channel.basic_publish("", JOBS, pack(READING))
+
+
+def work_queue(scale: Scale) -> Values:
+    port = servers.port_of("rabbitmq")
+    count = min(scale.messages, MOST)
+    warm_up = min(scale.warm_up, count // 5)
+    with Running(pull, port, count, warm_up) as puller:
+        puller.hear()
+        with Running(push, port, count + warm_up) as pusher:
+            return {"msg/s": finish(puller, pusher)}
+
+
+def echo(say: Say, port: int, count: int) -> None:
+    pack = msgpack.Packer(autoreset=True).pack
+    with _connect(port) as connection:
+        channel = connection.channel()
+        channel.queue_delete(JOBS)
+        channel.queue_declare(JOBS)
+        channel.queue_delete(BACK)
+        channel.queue_declare(BACK)
+        say("open")
+        for method, _, body in channel.consume(JOBS, auto_ack=True):
+            channel.basic_publish("", BACK, pack(msgpack.unpackb(body)))
+            if method.delivery_tag == count:
+                break
+        channel.cancel()
+
+
+def travel(say: Say, port: int, count: int) -> list[float]:
+    pack = msgpack.Packer(autoreset=True).pack
+    with _connect(port) as connection:
+        channel = connection.channel()
+        answers = channel.consume(BACK, auto_ack=True)
+        times = []
+        for _ in range(count):
+            started = time.perf_counter()
+            channel.basic_publish("", JOBS, pack(READING))
+            msgpack.unpackb(next(answers)[2])
+            times.append(time.perf_counter() - started)
+        channel.cancel()
+        return times
+
+
+def round_trip(scale: Scale) -> Values:
+    port = servers.port_of("rabbitmq")
+    trips = min(scale.trips, 2_000)
+    warm_up = trips // 10
+    with Running(echo, port, trips + warm_up) as other:
+        other.hear()
+        with Running(travel, port, trips + warm_up) as traveller:
+            return percentiles(finish(traveller, other)[warm_up:])
+
+
+def share(say: Say, port: int, pushers: int) -> Share:
+    """A worker. What it was sent beyond its stop goes back to the queue when its connection ends."""
+    done, first = 0, 0.0
+    with _connect(port) as connection:
+        channel = connection.channel()
+        channel.queue_declare(SHARED)
+        channel.basic_qos(prefetch_count=PREFETCH)
+        say("open")
+        for method, _, body in channel.consume(SHARED):
+            stop = "stop" in msgpack.unpackb(body)
+            channel.basic_ack(method.delivery_tag)
+            if stop:
+                break
+            first = first or time.monotonic()
+            done += 1
+        last = time.monotonic()
+        channel.cancel()
+        return Share(done, first, last)
+
+
+def push_shared(say: Say, port: int, said: Sequence[Any], count: int, pushers: int) -> None:
+    pack = msgpack.Packer(autoreset=True).pack
+    with _connect(port) as connection:
+        channel = connection.channel()
+        for _ in range(count):
+            channel.basic_publish("", SHARED, pack(READING))
+        for _ in range(len(said) // pushers):
+            channel.basic_publish("", SHARED, pack(STOP))
+
+
+def one_to_four(scale: Scale) -> Values:
+    return sharing.shared(scale, 1, share, push_shared, servers.port_of("rabbitmq"), most=MOST)
+
+
+def four_to_four(scale: Scale) -> Values:
+    return sharing.shared(scale, 4, share, push_shared, servers.port_of("rabbitmq"), most=MOST)

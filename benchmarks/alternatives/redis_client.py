@@ -1,0 +1,188 @@
+"""Redis by redis-py: pub/sub, which forgets, and a stream with a consumer group, which acknowledges. In memory only.
+
+Commands go in pipelines of 500, because one by one each waits for the server's answer; a consumer of the group reads
+500 at a time and acknowledges each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgpack
+import redis
+
+from benchmarks import fan, servers, sharing
+from benchmarks.alternatives.figures import percentiles
+from benchmarks.process import Running, Say, finish
+from benchmarks.sharing import STOP, Share
+from benchmarks.workload import READING, Scale, Values
+
+THERE, BACK, JOBS, SHARED, GROUP = "there", "back", "jobs", "shared", "workers"
+PIPELINE = 500
+
+
+def _connect(port: int) -> redis.Redis:
+    return redis.Redis(host=servers.HOST, port=port)
+
+
+def receive(say: Say, port: int, count: int, warm_up: int) -> float:
+    with _connect(port) as client, client.pubsub(ignore_subscribe_messages=True) as subscription:
+        subscription.subscribe(THERE)
+        subscription.get_message(timeout=5)
+        say("open")
+        unpack = msgpack.unpackb
+        messages = subscription.listen()
+        for _ in range(warm_up):
+            unpack(next(messages)["data"])
+        started = time.perf_counter()
+        for _ in range(count):
+            unpack(next(messages)["data"])
+        return count / (time.perf_counter() - started)
+
+
+def send(say: Say, port: int, count: int) -> None:
+    pack = msgpack.Packer(autoreset=True).pack
+    with _connect(port) as client, client.pipeline(transaction=False) as pipeline:
+        for number in range(1, count + 1):
+            pipeline.publish(THERE, pack(READING))
+            if number % PIPELINE == 0 or number == count:
+                pipeline.execute()
+
+
+def one_way(scale: Scale) -> Values:
+    port = servers.port_of("redis")
+    with Running(receive, port, scale.messages, scale.warm_up) as receiver:
+        receiver.hear()
+        with Running(send, port, scale.messages + scale.warm_up) as sender:
+            return {"msg/s": finish(receiver, sender)}
+
+
+def echo(say: Say, port: int, count: int) -> None:
+    pack = msgpack.Packer(autoreset=True).pack
+    with _connect(port) as client, client.pubsub(ignore_subscribe_messages=True) as subscription:
+        subscription.subscribe(THERE)
+        subscription.get_message(timeout=5)
+        say("open")
+        messages = subscription.listen()
+        for _ in range(count):
+            client.publish(BACK, pack(msgpack.unpackb(next(messages)["data"])))
+
+
+def travel(say: Say, port: int, count: int) -> list[float]:
+    pack = msgpack.Packer(autoreset=True).pack
+    with _connect(port) as client, client.pubsub(ignore_subscribe_messages=True) as subscription:
+        subscription.subscribe(BACK)
+        subscription.get_message(timeout=5)
+        messages = subscription.listen()
+        times = []
+        for _ in range(count):
+            started = time.perf_counter()
+            client.publish(THERE, pack(READING))
+            msgpack.unpackb(next(messages)["data"])
+            times.append(time.perf_counter() - started)
+        return times
+
+
+def round_trip(scale: Scale) -> Values:
+    port = servers.port_of("redis")
+    warm_up = scale.trips // 10
+    with Running(echo, port, scale.trips + warm_up) as other:
+        other.hear()
+        with Running(travel, port, scale.trips + warm_up) as traveller:
+            return percentiles(finish(traveller, other)[warm_up:])
+
+
+def pull(say: Say, port: int, count: int, warm_up: int) -> float:
+    with _connect(port) as client, client.pipeline(transaction=False) as acks:
+        client.delete(JOBS)
+        client.xgroup_create(JOBS, GROUP, id="0", mkstream=True)
+        say("open")
+        done, started, total = 0, 0.0, warm_up + count
+        while done < total:
+            for _, messages in client.xreadgroup(GROUP, "worker", {JOBS: ">"}, count=PIPELINE, block=1_000):
+                for id, fields in messages:
+                    msgpack.unpackb(fields[b"d"])
+                    acks.xack(JOBS, GROUP, id)
+                    done += 1
+                    if done == warm_up:
+                        started = time.perf_counter()
+                acks.execute()
+        return count / (time.perf_counter() - started)
+
+
+def push(say: Say, port: int, count: int) -> None:
+    pack = msgpack.Packer(autoreset=True).pack
+    with _connect(port) as client, client.pipeline(transaction=False) as pipeline:
+        for number in range(1, count + 1):
+            pipeline.xadd(JOBS, {"d": pack(READING)})
+            if number % PIPELINE == 0 or number == count:
+                pipeline.execute()
+
+
+def work_queue(scale: Scale) -> Values:
+    port = servers.port_of("redis")
+    with Running(pull, port, scale.messages, scale.warm_up) as puller:
+        puller.hear()
+        with Running(push, port, scale.messages + scale.warm_up) as pusher:
+            return {"msg/s": finish(puller, pusher)}
+
+
+def fan_out(scale: Scale) -> Values:
+    return fan.fan_out(scale, receive, send, servers.port_of("redis"))
+
+
+def fan_in(scale: Scale) -> Values:
+    return fan.fan_in(scale, receive, send, servers.port_of("redis"))
+
+
+def share(say: Say, port: int, pushers: int) -> Share:
+    """A worker of the group. Of the stops it reads at once it puts back all but its own."""
+    done, first, last = 0, 0.0, 0.0
+    with _connect(port) as client, client.pipeline(transaction=False) as acks:
+        me = f"worker-{os.getpid()}"
+        _prepare(client)
+        say("open")
+        stops = 0
+        while not stops:
+            for _, messages in client.xreadgroup(GROUP, me, {SHARED: ">"}, count=PIPELINE, block=1_000):
+                first = first or time.monotonic()
+                for id, fields in messages:
+                    if "stop" in msgpack.unpackb(fields[b"d"]):
+                        stops += 1
+                    else:
+                        done += 1
+                    acks.xack(SHARED, GROUP, id)
+                acks.execute()
+                last = time.monotonic()
+        for _ in range(stops - 1):
+            client.xadd(SHARED, {"d": msgpack.packb(STOP)})
+    return Share(done, first if done else 0.0, last)
+
+
+def _prepare(client: redis.Redis) -> None:
+    """The stream and its group, whoever is first; there is nothing in it after a round."""
+    with contextlib.suppress(redis.ResponseError):  # the group is there
+        client.xgroup_create(SHARED, GROUP, id="$", mkstream=True)
+
+
+def push_shared(say: Say, port: int, said: Sequence[Any], count: int, pushers: int) -> None:
+    pack = msgpack.Packer(autoreset=True).pack
+    with _connect(port) as client, client.pipeline(transaction=False) as pipeline:
+        for number in range(1, count + 1):
+            pipeline.xadd(SHARED, {"d": pack(READING)})
+            if number % PIPELINE == 0 or number == count:
+                pipeline.execute()
+        for _ in range(len(said) // pushers):
+            client.xadd(SHARED, {"d": pack(STOP)})
+
+
+def one_to_four(scale: Scale) -> Values:
+    return sharing.shared(scale, 1, share, push_shared, servers.port_of("redis"))
+
+
+def four_to_four(scale: Scale) -> Values:
+    return sharing.shared(scale, 4, share, push_shared, servers.port_of("redis"))

@@ -1,0 +1,140 @@
+"""A queue that four workers share, a process each, every message acknowledged: with one pusher, and with four.
+
+The end is a message: a worker that gets one stops. Pushers send them once all of theirs is on its way, as many together
+as there are workers. PUSH/PULL has no queue to share, it deals messages out in turn; so there each pusher sends every
+worker one, and a worker waits for all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import msgpack
+import zmq
+
+from benchmarks import alternatives, peers
+from benchmarks.process import Running, Say
+from benchmarks.raw import LOOPBACK
+from benchmarks.work_queue import QUEUE
+from benchmarks.workload import READING, Compare, Contender, Scale, Target, Values, Workload
+
+STOP = {"stop": True}
+WORKERS = 4
+
+
+class Share(NamedTuple):
+    """What one worker did, by the clock that all processes have in common."""
+
+    done: int
+    first: float
+    last: float
+
+
+def shared(
+    scale: Scale, pushers: int, pull: Callable[..., Share], push: Callable[..., None], *where: Any, most: int = 0
+) -> Values:
+    """All messages a second, from the first that a worker had to the last. `most` is for what takes minutes else."""
+    count, pushers = min(WORKERS, scale.blades), min(pushers, scale.blades)
+    share = min(scale.messages, most or scale.messages) // (pushers * count) * count
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(Running(pull, *where, pushers)) for _ in range(count)]
+        said = [worker.hear() for worker in workers]
+        senders = [stack.enter_context(Running(push, *where, said, share, pushers)) for _ in range(pushers)]
+        for sender in senders:
+            sender.result()
+        shares = [worker.result() for worker in workers]
+    worked = [share for share in shares if share.done]
+    took = max(share.last for share in worked) - min(share.first for share in worked)
+    return {"msg/s": share * pushers / took}
+
+
+# --- zq
+
+
+def pull(say: Say, pushers: int) -> Share:
+    with peers.blocking("worker") as peer, peer.puller(QUEUE) as puller:
+        say("open")
+        done, first = 0, 0.0
+        for message in puller:
+            with message:
+                if "stop" in message.data:
+                    break
+                first = first or time.monotonic()
+                done += 1
+        return Share(done, first, time.monotonic())
+
+
+def push(say: Say, said: Sequence[Any], count: int, pushers: int) -> None:
+    with peers.blocking("pusher") as peer, peer.pusher(QUEUE) as pusher:
+        pusher.wait_for_pullers(len(said))
+        peers.require_tcp(peer.peers())
+        for _ in range(count):
+            pusher.send(READING)
+        pusher.flush(until="processed", timeout=60)
+        for _ in range(len(said) // pushers):
+            pusher.send(STOP)
+        pusher.flush(until="processed", timeout=60)
+
+
+# --- by hand
+
+
+def pull_by_hand(say: Say, pushers: int) -> Share:
+    with zmq.Context() as context, context.socket(zmq.PULL) as socket:
+        socket.rcvhwm = 0
+        socket.bind(LOOPBACK)
+        say(socket.getsockopt_string(zmq.LAST_ENDPOINT))
+        unpack = msgpack.unpackb
+        done, stops, first, last = 0, 0, 0.0, 0.0
+        while stops < pushers:
+            if "stop" in unpack(socket.recv()):
+                stops += 1
+                last = time.monotonic()
+                continue
+            first = first or time.monotonic()
+            done += 1
+        return Share(done, first, last)
+
+
+def push_by_hand(say: Say, endpoints: Sequence[str], count: int, pushers: int) -> None:
+    with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
+        socket.sndhwm = 0
+        for endpoint in endpoints:
+            socket.connect(endpoint)
+        pack = msgpack.Packer(autoreset=True).pack
+        for _ in range(count):
+            socket.send(pack(READING))
+        for _ in endpoints:
+            socket.send(pack(STOP))
+
+
+def _workload(name: str, pushers: int, title: str) -> Workload:
+    return Workload(
+        name=name,
+        title=title,
+        rounds=3,
+        contenders=(
+            Contender(
+                name="pyzmq PUSH/PULL, no acks", run=lambda scale: shared(scale, pushers, pull_by_hand, push_by_hand)
+            ),
+            Contender(name="zq", run=lambda scale: shared(scale, pushers, pull, push)),
+            *alternatives.SHARING[pushers],
+        ),
+        targets=(
+            Target(
+                contender="zq",
+                metric="msg/s",
+                compare=Compare.RATIO,
+                baseline="pyzmq PUSH/PULL, no acks",
+                at_least=True,
+                limit=0.6,
+            ),
+        ),
+    )
+
+
+ONE_TO_FOUR = _workload("queue-1-4", 1, "one pusher, four workers that share a queue, an ack each, over TCP")
+FOUR_TO_FOUR = _workload("queue-4-4", 4, "four pushers, four workers that share a queue, an ack each, over TCP")

@@ -1,0 +1,250 @@
+"""What reads bytes that anybody may have written, each as a function of bytes: it may refuse them, and nothing else.
+
+A target raises when its decoder does anything but accept or refuse. `SAMPLES` are inputs to begin with: one that is
+accepted leads a fuzzer further in than chance does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from zq.cli.lines import BadLine
+from zq.cli.lines import parse as parse_line
+from zq.core.endpoints import at_host_of, in_zones, tellable
+from zq.core.inbox import Inbox, SubscriptionInbox
+from zq.core.ledger import from_wire, to_wire
+from zq.core.port import Kind
+from zq.discovery.host import Entry as HostEntry
+from zq.discovery.mdns import sighting
+from zq.errors import Refused
+from zq.info import HeldQueue, Ledger
+from zq.options import host_and_port
+from zq.security.keys import RealmKey
+from zq.security.keys import parse as parse_keys
+from zq.testing import SimulatedNetwork, SimulatedPeer
+from zq.wire import frames
+from zq.wire.batch import BatchHeader, Run, decode_batch, decode_topic, encode_batch, encode_topic, topic_prefix
+from zq.wire.body import Body, decode_addressed, unpack_array
+from zq.wire.data import Malformed, Packed, pack, unpack
+from zq.wire.names import Filter, check_filter, check_name
+
+Target = Callable[[bytes], None]
+
+TARGETS: dict[str, Target] = {}
+SAMPLES: dict[str, list[bytes]] = {}
+BODIES = {kind.KIND: kind for kind in Body.__subclasses__()}
+ID, OTHER = b"i" * 16, b"o" * 16
+
+
+def target(*samples: bytes) -> Callable[[Target], Target]:
+    def add(function: Target) -> Target:
+        TARGETS[function.__name__] = function
+        SAMPLES[function.__name__] = list(samples)
+        return function
+
+    return add
+
+
+def split(data: bytes) -> list[bytes]:
+    """A frame and its parts: the first byte says how long each but the last is."""
+    if not data:
+        return [b""]
+    size, rest = 4 * data[0] + 1, data[1:]
+    return [rest[start : start + size] for start in range(0, len(rest), size)] or [b""]
+
+
+# --- frames
+
+TOPIC_FRAME = encode_topic(topic_prefix("news"), 0, Run(ID, 1, 2, 0.0), 1, 0.0, [b"\x01", b"\xa1x"])
+HEADER = BatchHeader(OTHER, ID, b"l" * 16, 0, 1, 0, 1, 2, 1, 0, 0)
+BATCH_FRAME = encode_batch(HEADER, [Run(ID, 1, 2, 0.0)], [b"\x01", b"\xa1x"])
+STATE = frames.State(b"l" * 16, 0, 2, [[1, 1, 0]], [[2, 1, 0.5, "why"]], 9, 9, 0, 1, False, 9)
+PROBE = frames.Probe(b"l" * 16, 0, 0, "jobs", b"q" * 16, 1, 0, 0, 5, 1)
+ENTRY = frames.Entry(
+    1, bytes(8), [["a/**", -1.0, 1]], [["news", 2]], [["jobs", 1, 0.5]], [["jobs", b"q" * 16]]
+)  # fmt: skip
+HELLO = frames.Hello(1, 1, b"simulate", bytes(8), 0, "n", "h", 1, [["tcp://a:1", "tcp://a:2", "tcp://a:3"]])
+SAID = [body.encode(OTHER, ID) for body in (STATE, PROBE, ENTRY, HELLO, frames.Seen([["news", 1, 1]]))]
+
+
+@target(b"\xff" + TOPIC_FRAME)
+def topic(data: bytes) -> None:
+    try:
+        batch = decode_topic(split(data))
+    except Malformed:
+        return
+    assert 0 <= batch.live == batch.count
+
+
+@target(b"\xff" + BATCH_FRAME)
+def batch(data: bytes) -> None:
+    try:
+        header, found = decode_batch(split(data))
+    except Malformed:
+        return
+    assert sum(run.length for run in found.runs) == header.length == found.count
+    found.identify(found.count - 1), found.sent_at(0)
+
+
+@target(*SAID)
+def addressed(data: bytes) -> None:
+    """Every frame of the mailbox, by its kind."""
+    try:
+        frame = decode_addressed(data)
+        kind = BODIES.get(frame.kind)
+        if kind is not None:
+            body = kind.decode(frame.body)
+            assert kind.decode(memoryview(body.encode(ID, OTHER))[33:]).encode(ID, OTHER) == body.encode(ID, OTHER)
+    except (Malformed, Refused):
+        return
+
+
+@target(frames.encode_fence(frames.Fence(ID, bytes(8), OTHER, 1.0, [frames.Head("news", 1, 0.0, 1.0, False)])))
+def fence(data: bytes) -> None:
+    try:
+        frames.decode_fence(data)
+    except Malformed:
+        return
+
+
+def _packed(data: Any, extra: list[Any] | None = None) -> bytes:
+    packed = pack(data, extra)
+    return packed.body if isinstance(packed, Packed) else packed
+
+
+@target(
+    b"\x01\xff" + _packed({"a": [1, 2.5, None, "x", b"y"]}), b"\x81\xff" + _packed(1, ["id", None, "k", 1, 1.0, 0.0])
+)
+def message(data: bytes) -> None:
+    count, extended = (data[0] & 0x7F, bool(data[0] & 0x80)) if data else (0, False)
+    body, *parts = split(data[1:])
+    try:
+        found = unpack(body, count, parts, 0, extended=extended)
+    except Malformed:
+        return
+    assert len(found) == count
+
+
+LEDGER = Ledger(peer=ID, name="n", held=(HeldQueue(queue="q", taken=1, waiting=1, in_flight=0, acked=0),))
+
+
+@target(frames.LedgerReply(1, to_wire(LEDGER)).encode(OTHER, ID)[33:])
+def ledger(data: bytes) -> None:
+    try:
+        fields = unpack_array(data, "ledger")
+        found = from_wire(fields[1]) if len(fields) > 1 and type(fields[1]) is dict else None
+    except Malformed:
+        return
+    if found is not None:
+        hash(found.balanced), repr(found)
+
+
+# --- a whole node
+
+
+class _Victim:
+    """A node that has met another, with something of everything; made once, fed for ever."""
+
+    def __init__(self) -> None:
+        self.network = SimulatedNetwork(1)
+        self.peer, self.other = self.network.peer("victim"), self.network.peer("other")
+        node = self.peer.node
+        node.pull("jobs", Inbox(lambda: None), prefetch=64, prefetch_bytes=1 << 20)
+        node.subscribe([Filter("**")], SubscriptionInbox("latest", lambda: None), -1.0, self.peer.clock())
+        node.publish_topic("news", retain=True, patience=0.0).outgoing.items.append(b"\x01")
+        node.push("jobs", window=10, window_bytes=1 << 20, now=self.peer.clock()).outgoing.items.append(b"\x01")
+        self.peer.touch(*node.topics, *node.pushing)
+        self.network.introduce()
+        self.network.run(2.0)
+
+    def feed(self, kind: Kind, parts: list[bytes]) -> None:
+        peer: SimulatedPeer = self.peer
+        first = parts[0]
+        if kind is not Kind.FEED and len(first) >= 33:  # so that it gets further than the first check
+            parts[0] = first[:1] + peer.id + (self.other.id if first[17] & 1 else first[17:33]) + first[33:]
+        connection = next(iter(peer.node._feeds), None) if kind is Kind.FEED else None
+        peer.node.received(kind, parts, peer.clock(), connection)
+        self.network.now += 0.01
+        peer._turn(peer.clock())
+        peer.node.ledger(peer.clock())
+
+
+_victims: list[_Victim] = []
+KINDS = (Kind.MAILBOX, Kind.WORK, Kind.FEED)
+LIVES = 2_000  # frames that one victim is fed, so that what it has kept stays little
+
+
+@target(*(b"\0\xff" + said for said in SAID), b"\1\xff" + BATCH_FRAME, b"\2\xff" + TOPIC_FRAME)
+def node(data: bytes) -> None:
+    """Whatever comes, a peer goes on."""
+    if not data:
+        return
+    if not _victims or _victims[0].network.random.random() < 1 / LIVES:
+        _victims[:] = [_Victim()]
+    _victims[0].feed(KINDS[data[0] % 3], split(data[1:]))
+
+
+# --- what discovery finds, files, arguments
+
+TXT = {b"v": b"1", b"id": b"69" * 16, b"tag": b"0" * 16, b"port": b"20000"}
+
+
+@target(f"{'69' * 16}._zq._tcp.local.\0".encode() + b"\0".join(b"%s=%s" % pair for pair in TXT.items()))
+def mdns(data: bytes) -> None:
+    name, *fields = data.split(b"\0")
+    pairs = [field.partition(b"=") for field in fields]
+    properties = {key: value if equals else None for key, equals, value in pairs}
+    try:
+        sighting(name.decode("utf-8", "replace"), properties, 20_000, ["10.0.0.1"], loopback=False)
+    except ValueError:  # UnicodeDecodeError is one
+        return
+
+
+@target(HostEntry(id=ID, tag="t", endpoints=("ipc:///x",), version=1, name="n").encode())
+def host_entry(data: bytes) -> None:
+    try:
+        entry = HostEntry.decode(data)
+    except (ValueError, RecursionError):
+        return
+    assert HostEntry.decode(entry.encode()) == entry
+
+
+@target(RealmKey(b"k" * 32).line().encode())
+def keys(data: bytes) -> None:
+    text = data.decode("utf-8", "replace")
+    if "passphrase" in text:
+        return  # takes a tenth of a second, on purpose
+    complaint = ""
+    try:
+        parse_keys(text)
+    except ValueError as error:
+        complaint = str(error)
+    assert not any(len(line) >= 40 and line in complaint for line in text.splitlines()), "it shows a key file's text"
+
+
+@target(b"a/b/c", b"**/a/*/**")
+def names(data: bytes) -> None:
+    text = data.decode("utf-8", "surrogateescape")
+    for check in (lambda name: check_name(name, "topic"), check_filter, lambda name: Filter(name).matches("a/b/c")):
+        try:
+            check(text)
+        except Refused:
+            continue
+
+
+@target(b"10.0.0.1:20000", b"tcp://[fe80::1%eth0]:20000")
+def endpoints(data: bytes) -> None:
+    text = data.decode("utf-8", "replace")
+    host_and_port(text)
+    in_zones([text], ["eth0"]), at_host_of(text, text), tellable([[text] * 3], text)
+
+
+@target(json.dumps({"a": [1, None]}).encode(), b"007")
+def lines(data: bytes) -> None:
+    for every_line in (False, True):
+        try:
+            parse_line(data.decode("utf-8", "replace"), every_line_is_json=every_line)
+        except BadLine:
+            continue

@@ -1,0 +1,164 @@
+"""What the players of a round do: python -m tests.nemesis.roles ROLE '[ARGUMENTS]'; see `tests.nemesis.players`.
+
+Each does its part until it is told to be calm, and writes down what it does before (or when) it is done, in a journal
+that outlives it. Told "look" it says how it is; told "finish" it says when everybody has what it has sent, or that
+nothing has come for a while; told nothing, it leaves.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import time
+from hashlib import blake2b
+from typing import Any
+
+import zq
+from tests.processes import roles
+from tests.processes.journal import Journal
+from tests.processes.roles import main, role, say
+from tests.processes.watching import footprint
+
+FLUSH = 60.0  # s that the last flush of a round may take
+STILL = 0.5  # s without a message after which a receiver says that it has them all
+LARGEST = 3_000  # bytes of filler in a message
+
+
+def stamped(stream: int, number: int, chance: random.Random) -> list[Any]:
+    filler = chance.randbytes(chance.choice((0, 20, LARGEST)))
+    return [stream, number, filler, digest(stream, number, filler)]
+
+
+def digest(stream: int, number: int, filler: bytes) -> bytes:
+    return blake2b(b"%d/%d/" % (stream, number) + filler, digest_size=8).digest()
+
+
+def genuine(data: Any) -> list[int]:
+    """Stream and number. Fails when the message is not as it was sent."""
+    stream, number, filler, said = data
+    assert digest(stream, number, filler) == said, f"message {stream}/{number} was altered"
+    return [stream, number]
+
+
+class Ear:
+    """What the player is told, looked at between two pieces of its work."""
+
+    def __init__(self, peer: zq.Peer) -> None:
+        self._peer = peer
+        self.calm = self.finishing = self.leaving = False
+        say(peer.id.hex())
+
+    def listen(self, seconds: float = 0.0) -> None:
+        """Waits for a word for so long at most."""
+        try:
+            word = roles._told.get(timeout=seconds) if seconds else roles._told.get_nowait()
+        except queue.Empty:
+            return
+        if word == "calm":
+            self.calm = True
+        elif word == "finish":
+            self.finishing = True
+        elif word == "look":
+            self._look()
+        else:
+            self.leaving = True
+
+    def _look(self) -> None:
+        ledger = self._peer.ledger()
+        held = [[row.taken, row.waiting, row.in_flight, row.acked] for row in ledger.held]
+        others = [info.id.hex() for info in self._peer.peers() if info.state == "up"]
+        say({"balanced": ledger.balanced, "ledger": repr(ledger), "held": held, "others": others} | footprint())
+
+    def finished(self, what: Any = True) -> None:
+        self.finishing = False
+        say({"finished": what})
+
+
+@role
+def push(options: dict[str, Any], stream: int, journal: str) -> None:
+    written, chance = Journal(journal), random.Random(stream)
+    number = 0
+    with zq.Peer(**options) as peer:
+        pusher, ear = peer.pusher("jobs"), Ear(peer)
+        while not ear.leaving:
+            if not ear.calm:
+                for _ in range(chance.choice((1, 1, 5, 30))):
+                    number += 1
+                    pusher.send(stamped(stream, number, chance))
+                    written.add("taken", number)
+                try:
+                    pusher.flush(until="processed", timeout=chance.choice((0.02, 0.3)))
+                    written.add("confirmed", number)
+                except zq.Undelivered:
+                    pass  # they are only taken
+            if ear.finishing:
+                pusher.flush(until="processed", timeout=FLUSH)
+                written.add("confirmed", number)
+                ear.finished(number)
+            ear.listen(chance.uniform(0.0, 0.1))
+
+
+@role
+def pull(options: dict[str, Any], stream: int, journal: str) -> None:
+    written, chance = Journal(journal), random.Random(stream)
+    with zq.Peer(**options) as peer:
+        puller, ear = peer.puller("jobs", prefetch=chance.choice((None, 1, 8))), Ear(peer)
+        while not ear.leaving:
+            ear.listen()
+            try:
+                message = puller.receive(timeout=STILL if ear.finishing else 0.05)
+            except zq.Timeout:
+                if ear.finishing:
+                    ear.finished()
+                continue
+            row = genuine(message.data)
+            written.add("began", *row, message.attempt, message.redelivered)
+            time.sleep(chance.choice((0.0, 0.002, 0.01)))  # the work
+            if not ear.calm and chance.random() < 0.03:
+                message.nack()
+                continue
+            written.add("done", *row)
+            message.ack()
+
+
+@role
+def publish(options: dict[str, Any], stream: int, journal: str) -> None:
+    written, chance = Journal(journal), random.Random(stream)
+    number = 0
+    with zq.Peer(**options) as peer:
+        publisher, ear = peer.publisher(f"news/{stream}"), Ear(peer)
+        while not ear.leaving:
+            for _ in range(0 if ear.calm else chance.choice((1, 1, 5, 30))):
+                number += 1
+                written.add("published", number)  # before: what is published after a subscription is owed to it
+                publisher.send(stamped(stream, number, chance))
+            if ear.finishing:
+                publisher.flush(timeout=FLUSH)
+                ear.finished(number)
+            ear.listen(chance.uniform(0.0, 0.1))
+
+
+@role
+def subscribe(options: dict[str, Any], stream: int, journal: str) -> None:
+    written = Journal(journal)
+
+    def on_gap(gap: zq.Gap) -> None:
+        written.add("gap", int(gap.topic.removeprefix("news/")), gap.first, gap.last)
+
+    with zq.Peer(**options) as peer:
+        subscriber = peer.subscriber("news/**", on_gap=on_gap)
+        written.add("subscribed")
+        ear = Ear(peer)
+        while not ear.leaving:
+            ear.listen()
+            try:
+                message = subscriber.receive(timeout=STILL if ear.finishing else 0.05)
+            except zq.Timeout:
+                if ear.finishing:
+                    ear.finished()
+                continue
+            written.add("came", *genuine(message.data))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Planted bugs are found: what is tested by the simulator and the core's tests is tested by breaking it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+import pytest
+
+from tests.planted.bugs import garden
+from tests.planting import DEADLINE, SIMULATION, Search
+
+AT_ONCE = 2  # processes; they do nothing but compute
+SLOW = {"heads_are_not_repeated", "a_fence_whose_answer_was_lost_is_not_set_again"}  # take more than a few seeds
+QUICK = [fault.name for fault in garden.faults.values() if fault.found_by == SIMULATION and fault.name not in SLOW]
+
+Searches = dict[str, Future[Search]]
+
+
+@pytest.fixture(scope="module")
+def searches() -> Iterator[Searches]:
+    """All of them, begun at once."""
+    yield from garden.searches(QUICK, AT_ONCE)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_planted_bug_is_found(name: str, searches: Searches) -> None:
+    search = searches[name].result(DEADLINE)
+    assert search.found, f"{search.row}\n{search.said}"
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(garden.faults) >= 20
+    assert len(QUICK) >= 10

@@ -1,0 +1,121 @@
+"""What a message costs its sender and its receiver, without a clock: the interpreter's instructions and new objects.
+
+Counted in the caller's thread alone, on one peer that hears itself. The limits are what is needed today and a tenth:
+who needs more has made every message slower, and says here why it is worth it.
+"""
+
+from __future__ import annotations
+
+import sys
+import tracemalloc
+from collections.abc import Callable, Iterator
+from itertools import islice
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import zq
+
+MESSAGES = 1_000
+READING = {"id": 1, "t": 21.5, "name": "sensor-kitchen", "payload": b"x" * 50}
+
+# Instructions of CPython 3.11 for the map above, one by one; other versions differ by less than a third.
+SEND, ITERATE, PUSH, SETTLE = 176, 26, 172, 107
+SLACK = 1.1 if sys.version_info[:2] == (3, 11) else 1.45
+
+
+@pytest.fixture
+def peer() -> Iterator[zq.Peer]:
+    with zq.Peer("hot", discovery=["none"]) as peer:
+        yield peer
+
+
+def instructions(work: Callable[[], Any]) -> int:
+    """How many the interpreter executes for it in this thread."""
+    count = 0
+
+    def each(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal count
+        if event == "opcode":
+            count += 1
+        else:
+            frame.f_trace_opcodes = True
+            frame.f_trace_lines = False
+        return each
+
+    before = sys.gettrace()
+    sys.settrace(each)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def test_a_message_costs_its_publisher_no_more_instructions(peer: zq.Peer) -> None:
+    with peer.publisher("hot/topic") as publisher:
+
+        def send() -> None:
+            for _ in range(MESSAGES):
+                publisher.send(READING)
+
+        send()
+        assert instructions(send) / MESSAGES <= SEND * SLACK
+
+
+def test_a_message_costs_its_subscriber_no_more_instructions(peer: zq.Peer) -> None:
+    with peer.subscriber("hot/topic") as subscriber, peer.publisher("hot/topic") as publisher:
+        publisher.wait_for_subscribers()
+        publisher.send_many([READING] * 10 * MESSAGES)
+        publisher.flush()
+        messages = iter(subscriber)
+        list(islice(messages, MESSAGES))
+
+        def receive() -> None:
+            for message in islice(messages, MESSAGES):
+                _ = message.data
+
+        assert instructions(receive) / MESSAGES <= ITERATE * SLACK
+
+
+def test_a_message_costs_its_pusher_and_its_puller_no_more_instructions(peer: zq.Peer) -> None:
+    with peer.puller("hot-jobs", prefetch=4 * MESSAGES) as puller, peer.pusher("hot-jobs") as pusher:
+        pusher.wait_for_pullers()
+
+        def push() -> None:
+            for _ in range(MESSAGES):
+                pusher.send(READING)
+
+        push()
+        assert instructions(push) / MESSAGES <= PUSH * SLACK
+
+        messages = iter(puller)
+        for message in islice(messages, MESSAGES // 2):
+            message.ack()
+
+        def work() -> None:
+            for message in islice(messages, MESSAGES):
+                with message:
+                    _ = message.data
+
+        assert instructions(work) / MESSAGES <= SETTLE * SLACK
+        for message in islice(messages, MESSAGES // 2):
+            message.ack()
+        pusher.flush(until="processed")
+
+
+def test_what_is_sent_takes_the_memory_of_its_bytes(peer: zq.Peer) -> None:
+    """A backlog costs little more than the bytes it holds."""
+    with peer.pusher("hot-backlog", window=20_000) as pusher:
+        pusher.send_many([READING] * 1_000)
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            pusher.send_many([READING] * 10_000)
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert (after - before) / 10_000 <= 200
+        with pytest.raises(zq.Undelivered):
+            pusher.close(timeout=0)

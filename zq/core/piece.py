@@ -1,0 +1,105 @@
+"""Messages of a queue as their holder has them: chunks as they were taken, and the pieces that these fall into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from zq.wire.batch import Parts, Run
+from zq.wire.dead import Failure
+from zq.wire.plan import NORMAL, Plan, remaining
+
+
+class Place(Enum):
+    """Where a message with a key, a ttl or a delay is."""
+
+    LINE = "in the line of its lane"
+    LATER = "not due yet"
+    KEYED = "behind another one of its key"
+    FLIGHT = "on a link"
+    OVER = "settled or expired"
+
+
+@dataclass(eq=False, slots=True)
+class Chunk:
+    """Messages taken together: consecutive positions, consecutive origin numbers, one time, one lane."""
+
+    position: int
+    items: list[bytes]
+    parts: Parts
+    size: int
+    flags: int  # EXTRA and PARTS; NAMED with a topic
+    run: Run
+    taken_at: float  # this peer's clock
+    lane: int = NORMAL
+    plan: Plan | None = None  # of a single message that has a fate of its own
+    place: Place = Place.LINE  # of that one
+    expires: float | None = None  # this peer's clock
+    has_key: bool = False  # no other message of its key may go before it is settled
+    topic: str | None = None  # that they were published on, the queue being bound to it
+    timed: bool = False  # it is among those that the outbox looks at when they expire
+
+    def size_of(self, start: int, stop: int) -> int:
+        return self.size if stop - start == len(self.items) else sum(map(len, self.items[start:stop]))
+
+
+@dataclass(eq=False, slots=True)
+class Piece:
+    """Some messages of a chunk that share their fate."""
+
+    chunk: Chunk
+    start: int
+    stop: int
+    attempt: int = 1
+    redelivered: bool = False
+    alone: bool = False  # somebody died over it: nothing else may be under way beside it
+    nacked: bool = False  # somebody did not want it: it does not always go first
+    doubts: int = 0  # pullers lost with it under way, of which nobody knows whether they had been given it
+    history: tuple[Failure, ...] = ()  # attempts that failed; only a piece of one message has some
+
+    @property
+    def count(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def position(self) -> int:
+        return self.chunk.position + self.start
+
+    @property
+    def size(self) -> int:
+        return self.chunk.size_of(self.start, self.stop)
+
+    def split(self, most: int) -> tuple[Piece, Piece | None]:
+        """The first `most` messages, and the rest."""
+        if most >= self.count:
+            return self, None
+        middle = self.start + most
+        return self.slice(self.start, middle), self.slice(middle, self.stop)
+
+    def slice(self, start: int, stop: int) -> Piece:
+        return Piece(
+            self.chunk, start, stop, self.attempt, self.redelivered, self.alone, self.nacked, self.doubts, self.history
+        )
+
+    def may_join(self, other: Piece) -> bool:
+        """Whether one frame can carry both: it has one attempt number, and parts have a frame to themselves."""
+        return (
+            self.attempt == other.attempt
+            and self.redelivered == other.redelivered
+            and self.chunk.flags == other.chunk.flags
+            and self.chunk.topic == other.chunk.topic
+            and not (self.alone or other.alone or self.chunk.parts)
+        )
+
+    def items(self, now: float) -> list[bytes]:
+        """Its messages as they leave now."""
+        chunk = self.chunk
+        items = chunk.items[self.start : self.stop]
+        if chunk.plan is None:
+            return items
+        ttl = None if chunk.expires is None else max(chunk.expires - now, 0.0)
+        return [remaining(item, chunk.plan, ttl) for item in items]
+
+    def run(self) -> Run:
+        run = self.chunk.run
+        return Run(run.origin, run.first + self.start, self.count, run.time)
