@@ -65,15 +65,20 @@ BODIES: list[tuple[Body, str]] = [
             [["sum", PULLER]],
             [["mail", PULLER, ["a/*"]]],
             ["old"],
+            [["jobs", PULLER, LINK, 1]],
         ),
-        "45" + "62" * 16 + "61" * 16 + "9903c4086e6f6e63652d30319193a4612f2a2acbbff0000000000000019192a3612f6207"
+        "45" + "62" * 16 + "61" * 16 + "9a03c4086e6f6e63652d30319193a4612f2a2acbbff0000000000000019192a3612f6207"
         "9193a46a6f627302cb3fe00000000000009192a46d61696cc410"
         + "70" * 16
         + "9192a373756dc410"
         + "70" * 16
         + "9193a46d61696cc410"
         + "70" * 16
-        + "91a3612f2a91a36f6c64",
+        + "91a3612f2a91a36f6c649194a46a6f6273c410"
+        + "70" * 16
+        + "c410"
+        + LINK.hex()
+        + "01",
     ),
     (
         frames.Binding("mail", PULLER, 1.5),
@@ -237,9 +242,9 @@ def test_a_body_is_split_into_its_messages() -> None:
 
 
 def test_an_entry_of_before_queues_could_be_bound_binds_none() -> None:
-    frame = bytearray(frames.Entry(1, NONCE, [], [], [], []).encode(B, A)[:-3])
+    frame = bytearray(frames.Entry(1, NONCE, [], [], [], []).encode(B, A)[:-4])
     frame[33] = 0x96
-    assert frames.Entry.decode(bytes(frame[33:])) == frames.Entry(1, NONCE, [], [], [], [], [], [], [])
+    assert frames.Entry.decode(bytes(frame[33:])) == frames.Entry(1, NONCE, [], [], [], [], [], [], [], [])
 
 
 def test_bytes_of_a_fence() -> None:

@@ -581,6 +581,10 @@ class Log:
 
     # --- trimming
 
+    def holds_nothing_from(self, number: int) -> bool:
+        """Whether the oldest segment would go with `drop_below(number)`."""
+        return len(self._segments) > 1 and self._segments[0].last < number
+
     def drop_below(self, number: int) -> int:
         """Removes the segments that hold nothing from `number` on, except the last; returns how many. OSError."""
         gone = 0

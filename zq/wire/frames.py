@@ -108,6 +108,7 @@ class Entry(Body):
         list_of(is_name, is_id),
         list_of(is_name, is_id, list_of(is_filter)),
         list_of(is_name),
+        list_of(is_name, is_id, is_id, is_number),
     )
     version: int
     fence: bytes  # nonce of the fence that closes the filters below
@@ -118,6 +119,7 @@ class Entry(Body):
     replies: list[list[Any]] = []  # service, replier id  # noqa: RUF012 - nobody changes a frame
     binds: list[list[Any]] = []  # queue, puller id, filters of topics whose messages it is to have  # noqa: RUF012
     unbinds: list[str] = []  # queues that need not be bound any more, unless somebody else binds them  # noqa: RUF012
+    spools: list[list[Any]] = []  # queue, id of the puller that stores it, stream, 1 if it takes no more  # noqa: RUF012
 
 
 class Noted(Body):
