@@ -190,7 +190,7 @@ class Pushing:
         links = self.links(outbox.queue)
         if any(link.expected < link.next for link in links if not link.retired):
             return False
-        if outbox.taken:
+        if outbox.taken > outbox.waiting:  # something has gone the other way
             where = "pullers, and no more to a spool" if path is None else f"the spool of {self._name_of(path[0])!r}"
             self._tell(f"messages of {outbox.queue} go to {where}")
         outbox.go_by(path, now)

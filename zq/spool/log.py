@@ -240,9 +240,15 @@ class Log:
             and ends is not None
             and size > ends
             and f"{segment.name}.{ends:x}.bad" not in self._disk.names()
+            and not self._was_written_again(segment, ends, size)
         ):
             self.found.append(Found(segment.name, ends, size, "it ends neither with a footer nor with its records"))
         return footer
+
+    def _was_written_again(self, segment: Segment, ends: int, size: int) -> bool:
+        """Whether there are records behind its end: those of a log that was not closed, which the next segment has."""
+        items = scan(self._disk.read(segment.name, ends, size - ends), 0, segment.seed)
+        return isinstance(next(items, None), Record)
 
     def _size(self, name: str) -> int:
         file = self._disk.open(name)
