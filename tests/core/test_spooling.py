@@ -332,3 +332,36 @@ def test_a_backlog_is_in_memory_only_for_a_window_and_comes_in_order(monkeypatch
     assert list(scene.seen) == list(range(5_000))
     assert all(marks == [False] for marks in scene.seen.values())
     assert most <= 300
+
+
+def test_a_spool_that_is_killed_charges_nobody_an_attempt_and_nothing_goes_alone_afterwards() -> None:
+    scene = Scene()
+    spool, disk, spooled = scene.spool()
+    source, outbox = scene.pusher()
+    scene.run(3.0)
+    disk.append = lambda *batch: None  # type: ignore[method-assign] - it hangs
+    scene.push(source, outbox, range(20))
+    assert scene.run(5.0, lambda: spooled.storing)
+    scene.run(1.0)  # the pusher hears that it has arrived
+    scene.network.kill(spool)
+    scene.worker()
+    assert scene.run(10.0, lambda: len(scene.seen) == 20)
+    assert set(scene.attempts.values()) == {1}
+    assert all(marks == [True] for marks in scene.seen.values())
+    assert not any(piece.alone for piece in outbox.pieces())
+
+
+def test_an_outbox_turns_to_a_spool_once_all_has_arrived_at_its_pullers() -> None:
+    scene = Scene()
+    source, outbox = scene.pusher()
+    puller = scene.worker()
+    scene.run(3.0)
+    scene.network.slow(source, puller, 1.0)
+    scene.push(source, outbox, range(10))
+    assert scene.run(5.0, lambda: outbox.in_flight)
+    scene.spool()
+    assert scene.run(5.0, lambda: outbox.turning)
+    scene.push(source, outbox, range(10, 20))
+    assert scene.run(20.0, lambda: len(scene.seen) == 20)
+    assert list(scene.seen) == list(range(20))
+    assert outbox.stored > 0
