@@ -81,6 +81,8 @@ def test_the_queue_of_the_dead_is_not_pushed_to(peer: zq.Peer) -> None:
     with pytest.raises(zq.Refused, match=r"\.dead are reserved"):
         peer.pusher("jobs.dead")
     peer.puller("jobs.dead").close()
+    with pytest.raises(zq.Refused, match=r"filter 'orders/new\.dead': .*\.dead are reserved"):
+        peer.puller("jobs", topics=["orders/new.dead"])
 
 
 @pytest.mark.parametrize("text", ["", "a//b", "/**", "a**", "a/b*", "***", "a b", "x/" * 200, 7, None], ids=repr)

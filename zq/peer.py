@@ -436,8 +436,8 @@ class _BlockingReceiver(Receiver):
         if concurrency < 1:
             raise Refused(f"concurrency is at least 1, not {concurrency}")
         threads = [
-            threading.Thread(target=self._work, args=(handler,), name=f"zq-{self.name}-{index}")
-            for index in range(1, concurrency)
+            self._engine.thread(lambda: self._work(handler), f"zq-{self.name}-{number}")
+            for number in range(1, concurrency)
         ]
         with _DrainOnTerm(self):
             for thread in threads:

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from zq.core import binding
-from zq.core.binding import ASK_AFTER, BINDINGS_MOST, UNBIND_AFTER, Bindings
+from zq.core.binding import ASK_AFTER, ASKS, BINDINGS_MOST, UNBIND_AFTER, Bindings
 from zq.core.inbox import Handing, Inbox
 from zq.core.inquiry import Answers
 from zq.core.outbox import MAX_ATTEMPTS
 from zq.core.pushing import Pushing
 from zq.core.timers import Timers
 from zq.core.topics import Origin, Topic, Topics
-from zq.info import HeldQueue
+from zq.info import Gap, HeldQueue
 from zq.testing import SimulatedNetwork
 from zq.wire import frames
 from zq.wire.batch import REDELIVERED, Batch, BatchHeader, Parts, decode_batch
@@ -218,6 +218,33 @@ def test_a_second_replica_does_not_start_the_queue_again(publisher: Publisher) -
     assert publisher.received() == [2, 3]
 
 
+def test_of_answers_that_took_long_the_latest_counts(publisher: Publisher) -> None:
+    """A puller of 100.5 is asked at 101 with a transit of a second, which makes it one of 99.5; a message is of 100."""
+    topic = publisher.topic()
+    publisher.publish(topic, 1)
+    publisher.now = 101.0
+    publisher.entry(b"a")
+    publisher.asked()
+    publisher.now = 102.0
+    publisher.since(b"a", 99.5)
+    assert publisher.asked() == [(b"a", 102.0)], "it may be older than the message or younger"
+    publisher.now = 102.02
+    publisher.since(b"a", 100.49)
+    assert topic.bound[0].start == 2
+    assert (publisher.asked(), topic.bound[0].pending) == ([], None)
+
+
+def test_a_puller_whose_answers_always_take_long_is_asked_a_few_times_only(publisher: Publisher) -> None:
+    topic = publisher.topic()
+    publisher.publish(topic, 1)
+    publisher.entry(b"a")
+    for _ in range(ASKS):
+        assert topic.bound[0].pending is not None
+        publisher.now += 5.0
+        publisher.since(b"a", 99.0)
+    assert (topic.bound[0].start, topic.bound[0].pending) == (1, None)
+
+
 def test_a_replica_that_is_older_adds_what_is_missing_as_redelivered(publisher: Publisher) -> None:
     topic = publisher.topic()
     for number in (1, 2, 3):
@@ -289,6 +316,8 @@ def test_after_a_minute_what_waits_is_dropped_and_counted(publisher: Publisher) 
     publisher.publish(topic, 3)
     row = publisher.row()
     assert (row.taken, row.waiting, row.in_flight, row.dropped) == (2, 0, 0, {"unbound": 2})
+    assert row.spans == ()
+    assert [(span.origin, span.first, span.last, span.state) for span in row.lost] == [(ME, 1, 2, "unbound")]
     assert publisher.pushing.find(QUEUE) is None
     assert topic.bound == ()
 
@@ -345,6 +374,7 @@ def test_what_has_left_the_ring_is_counted_and_said(publisher: Publisher, monkey
     publisher.grant()
     assert publisher.received() == [3, 4]
     assert publisher.row().dropped == {"left the ring": 2}
+    assert publisher.row().gaps == (Gap(publisher=ME, topic=topic.name, first=1, last=2),)
     publisher.grant(settled=2)
     outbox = publisher.pushing.find(QUEUE)
     assert outbox is not None
@@ -428,7 +458,7 @@ def test_a_program_that_pushes_to_the_queue_shares_its_outbox(publisher: Publish
         ("orders/new", b"\1"),
         (None, b"\2"),
     ]
-    assert publisher.bindings.keep(outbox)
+    assert publisher.bindings.keep(outbox, publisher.now)
     publisher.publish(topic, 3)
     assert publisher.row().taken == 3
     assert outbox.max_attempts == MAX_ATTEMPTS
@@ -446,6 +476,17 @@ def test_pullers_are_told_what_a_program_that_shares_the_outbox_allows(publisher
     assert [body.max_attempts for _, body in publisher.probes] == [2]
 
 
+def test_pullers_are_told_when_the_program_does_not_push_any_more(publisher: Publisher) -> None:
+    topic = publisher.topic()
+    publisher.entry(b"a")
+    publisher.publish(topic, 1)
+    outbox = publisher.bindings.adopt(QUEUE, window=5, window_bytes=1 << 20, max_attempts=2, now=publisher.now)
+    assert outbox is not None
+    publisher.probes.clear()
+    assert publisher.bindings.keep(outbox, publisher.now)
+    assert [body.max_attempts for _, body in publisher.probes] == [MAX_ATTEMPTS]
+
+
 def test_what_dies_in_a_bound_queue_is_a_dead_letter_of_its_topic_and_may_be_tried_again(publisher: Publisher) -> None:
     topic = publisher.topic()
     publisher.entry(b"a")
@@ -458,11 +499,45 @@ def test_what_dies_in_a_bound_queue_is_a_dead_letter_of_its_topic_and_may_be_tri
     (row, letters) = publisher.pushing.ledger()
     assert (dict(row.dropped), letters.queue, letters.waiting) == ({"rejected": 1}, "mailer.dead", 1)
     publisher.batches.clear()
-    answers = Answers(publisher.pushing)
+    answers = Answers(publisher.pushing, publisher.bindings.revive)
     assert answers.answer(OTHER, frames.Inquire(1, frames.RETRY, QUEUE, [], "", 0), publisher.now).count == 1
     ((header, again),) = publisher.batches
     assert (again.topic, bytes(again.body), header.attempt) == ("orders/new", b"\1", 1)
     assert again.identify(0) == f"{ME.hex()}-1"
+
+
+def test_a_dead_letter_of_a_queue_that_is_bound_no_more_may_be_tried_again(publisher: Publisher) -> None:
+    topic = publisher.topic()
+    publisher.entry(b"a")
+    publisher.publish(topic, 1)
+    publisher.grant()
+    (link,) = publisher.pushing.pullers(QUEUE)
+    refused = [[1, frames.REJECTED, 0.0, "no"]]
+    state = State(link.id, 0, 2, [], refused, 1_000, 1 << 20, 1_000, 1, False, 1)
+    publisher.pushing.on_state(SERVICE, state, publisher.now)
+    publisher.entry(unbinds=[QUEUE])
+    assert publisher.pushing.find(QUEUE) is None
+    answers = Answers(publisher.pushing, publisher.bindings.revive)
+    assert answers.answer(OTHER, frames.Inquire(1, frames.RETRY, QUEUE, [], "", 0), publisher.now).count == 1
+    publisher.entry(unbinds=[QUEUE])  # said again
+    publisher.now += 2 * UNBIND_AFTER
+    publisher.turn()
+    outbox = publisher.pushing.find(QUEUE)
+    assert outbox is not None
+    assert outbox.held == 1, "it waits for a puller, for however long"
+    publisher.batches.clear()
+    publisher.entry(b"b")
+    publisher.grant()
+    ((_, again),) = publisher.batches
+    assert (again.topic, bytes(again.body)) == ("orders/new", b"\1")
+
+
+def test_a_queue_that_was_opened_for_a_dead_letter_ends_when_that_is_done(publisher: Publisher) -> None:
+    outbox = publisher.bindings.revive(QUEUE, publisher.now)
+    assert publisher.bindings.revive(QUEUE, publisher.now) is outbox
+    publisher.now += UNBIND_AFTER
+    publisher.turn()
+    assert publisher.pushing.find(QUEUE) is None
 
 
 def test_who_pulls_the_dead_letters_of_a_bound_queue_is_told_their_topic(publisher: Publisher) -> None:
@@ -516,7 +591,7 @@ def test_unbinding_leaves_what_a_program_has_pushed(publisher: Publisher) -> Non
     row = publisher.row()
     assert (row.waiting, row.dropped) == (1, {"unbound": 1})
     assert woken == [9], "there is room again, and whoever waits for it is told"
-    assert not publisher.bindings.keep(outbox)
+    assert not publisher.bindings.keep(outbox, publisher.now)
 
 
 def test_more_queues_than_anybody_needs_are_refused_once(publisher: Publisher) -> None:

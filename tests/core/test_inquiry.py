@@ -25,7 +25,7 @@ class Asking:
 
     def __init__(self) -> None:
         self.holder = Pullers()
-        self.answers = Answers(self.holder.pushing)
+        self.answers = Answers(self.holder.pushing, lambda queue, now: pytest.fail(f"{queue} was never bound"))
         self.timers = Timers()
         self.inquiries = Inquiries(self.timers, self._carry)
         self.under_way: list[Inquire] = []

@@ -16,15 +16,19 @@ from zq.core.endpoints import at_host_of, in_zones, tellable
 from zq.core.inbox import Inbox, SubscriptionInbox
 from zq.core.ledger import from_wire, to_wire
 from zq.core.port import Kind
+from zq.core.replying import RequestInbox
+from zq.core.requesting import Call
 from zq.discovery.host import Entry as HostEntry
 from zq.discovery.mdns import sighting
 from zq.errors import Refused
+from zq.handles.dead import _attempt as attempt_of
+from zq.handles.dead import _letter as letter_of
 from zq.info import HeldQueue, Ledger
 from zq.options import host_and_port
 from zq.security.keys import RealmKey
 from zq.security.keys import parse as parse_keys
 from zq.testing import SimulatedNetwork, SimulatedPeer
-from zq.wire import frames
+from zq.wire import dead, frames, requests
 from zq.wire.batch import BatchHeader, Run, decode_batch, decode_topic, encode_batch, encode_topic, topic_prefix
 from zq.wire.body import Body, decode_addressed, unpack_array
 from zq.wire.data import Malformed, Packed, pack, unpack
@@ -66,7 +70,26 @@ ENTRY = frames.Entry(
     1, bytes(8), [["a/**", -1.0, 1]], [["news", 2]], [["jobs", 1, 0.5]], [["jobs", b"q" * 16]]
 )  # fmt: skip
 HELLO = frames.Hello(1, 1, b"simulate", bytes(8), 0, "n", "h", 1, [["tcp://a:1", "tcp://a:2", "tcp://a:3"]])
-SAID = [body.encode(OTHER, ID) for body in (STATE, PROBE, ENTRY, HELLO, frames.Seen([["news", 1, 1]]))]
+BINDER = frames.Entry(
+    2, bytes(8), [], [], [], [["mail", b"q" * 16]], [["sum", b"r" * 16]], [["mail", b"q" * 16, ["a/**"]]], ["audit"]
+)
+HISTORY = (dead.Failure(1, "nacked", "worker", ID, 1.0, "why"), dead.Failure(2, "lost", "worker", ID, 2.0, ""))
+LETTER = bytes(dead.wrap(b"\x01", False, "jobs", "2 attempts failed", 3.0, HISTORY))
+SAID = [
+    body.encode(OTHER, ID)
+    for body in (
+        *(STATE, PROBE, ENTRY, HELLO, frames.Seen([["news", 1, 1]])),
+        *(BINDER, frames.Binding("mail", b"q" * 16, 1.0), frames.Since("mail", b"q" * 16, 1.0), frames.End(b"l" * 16)),
+        *(frames.Inquiry([1, 2]), frames.Missing([1], [2])),
+        *(frames.Inquire(1, action, "jobs", ["a"], "", 0) for action in (frames.LIST, frames.RETRY, frames.PURGE)),
+        frames.Letters(1, 0, [["jobs.dead", 1, ID, 1, 1.0, 1, True, LETTER]], False, ""),
+    )
+]
+REQUEST = requests.encode_request(OTHER, ID, b"r" * 16, number=2, floor=1, patience=1.0, time=1.0, item=b"\x01")
+REPLY = requests.encode_reply(OTHER, ID, request=1, number=2, time=1.0, outcome=requests.REPLIED, item=b"\x01")
+FAILURE = requests.encode_reply(
+    OTHER, ID, request=1, number=2, time=1.0, outcome=requests.FAILED, item=requests.encode_failure("KeyError", "x")
+)
 
 
 @target(b"\xff" + TOPIC_FRAME)
@@ -101,6 +124,41 @@ def addressed(data: bytes) -> None:
         return
 
 
+@target(b"\xff" + REQUEST[0])
+def request(data: bytes) -> None:
+    try:
+        frame = requests.decode_request(split(data))
+    except Malformed:
+        return
+    assert frame.number > 0 <= frame.patience
+    frame.identify(0), frame.sent_at(0)
+
+
+@target(b"\xff" + REPLY[0], b"\xff" + FAILURE[0])
+def reply(data: bytes) -> None:
+    try:
+        frame = requests.decode_reply(split(data))
+    except Malformed:
+        return
+    if frame.outcome != requests.REPLIED:
+        frame.failure()
+
+
+@target(LETTER)
+def letter(data: bytes) -> None:
+    """A dead letter as a holder tells of it, with what its headers say of its death."""
+    found = letter_of(ID, "holder", ["jobs.dead", 1, ID, 1, 1.0, len(data), True, data])
+    if found is not None:
+        repr(found)
+
+
+@target(json.dumps([[1, "nacked", "worker", "00" * 16, 1.0, "why"]]).encode(), b'[[Infinity,"","","",1,""]]')
+def history(data: bytes) -> None:
+    for failure in dead.history_of({dead.HISTORY: data.decode("utf-8", "replace")}):
+        assert isinstance(failure.attempt, int)
+        attempt_of(failure)
+
+
 @target(frames.encode_fence(frames.Fence(ID, bytes(8), OTHER, 1.0, [frames.Head("news", 1, 0.0, 1.0, False)])))
 def fence(data: bytes) -> None:
     try:
@@ -130,11 +188,11 @@ def message(data: bytes) -> None:
 LEDGER = Ledger(peer=ID, name="n", held=(HeldQueue(queue="q", taken=1, waiting=1, in_flight=0, acked=0),))
 
 
-@target(frames.LedgerReply(1, to_wire(LEDGER)).encode(OTHER, ID)[33:])
+@target(frames.LedgerReply(1, to_wire(LEDGER)[0], 0, 1, 1).encode(OTHER, ID)[33:])
 def ledger(data: bytes) -> None:
     try:
         fields = unpack_array(data, "ledger")
-        found = from_wire(fields[1]) if len(fields) > 1 and type(fields[1]) is dict else None
+        found = from_wire([fields[1]]) if len(fields) > 1 and type(fields[1]) is dict else None
     except Malformed:
         return
     if found is not None:
@@ -155,7 +213,13 @@ class _Victim:
         node.subscribe([Filter("**")], SubscriptionInbox("latest", lambda: None), -1.0, self.peer.clock())
         node.publish_topic("news", retain=True, patience=0.0).outgoing.items.append(b"\x01")
         node.push("jobs", window=10, window_bytes=1 << 20, now=self.peer.clock()).outgoing.items.append(b"\x01")
-        self.peer.touch(*node.topics, *node.pushing)
+        node.pull("mail", Inbox(lambda: None), prefetch=64, prefetch_bytes=1 << 20, topics=[Filter("a/**")])
+        node.reply_to("sum", RequestInbox(lambda: None))
+        node.requesting.pile.append(Call("sub", b"\x01", None, lambda: None))
+        self.other.node.pull("audit", Inbox(lambda: None), prefetch=1, prefetch_bytes=1 << 20, topics=[Filter("**")])
+        self.other.node.reply_to("sub", RequestInbox(lambda: None))
+        self.peer.touch(*node.topics, *node.pushing, node.requesting)
+        self.other.touch()
         self.network.introduce()
         self.network.run(2.0)
 
@@ -176,7 +240,11 @@ KINDS = (Kind.MAILBOX, Kind.WORK, Kind.FEED)
 LIVES = 2_000  # frames that one victim is fed, so that what it has kept stays little
 
 
-@target(*(b"\0\xff" + said for said in SAID), b"\1\xff" + BATCH_FRAME, b"\2\xff" + TOPIC_FRAME)
+@target(
+    *(b"\0\xff" + said for said in (*SAID, *REQUEST, *REPLY, *FAILURE)),
+    *(b"\1\xff" + frame for frame in (BATCH_FRAME, *REQUEST, *REPLY)),
+    b"\2\xff" + TOPIC_FRAME,
+)
 def node(data: bytes) -> None:
     """Whatever comes, a peer goes on."""
     if not data:

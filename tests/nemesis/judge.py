@@ -5,12 +5,14 @@ All processes share one monotonic clock, so what was before what is known.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.nemesis.plan import asks_all, key_of, lane_of
 from tests.processes.journal import read
 
 MOST = 20  # violations that are told
@@ -45,8 +47,11 @@ class Verdict:
 def judge(lives: Iterable[Life]) -> Verdict:
     lives = list(lives)
     verdict = Verdict()
-    roles = {role: [life for life in lives if life.role == role] for role in ("push", "pull", "publish", "subscribe")}
+    kinds = ("push", "pull", "publish", "subscribe", "serve", "ask", "reply")
+    roles = {role: [life for life in lives if life.role == role] for role in kinds}
     _judge_queue(roles["push"], roles["pull"], verdict)
+    _judge_service(roles["publish"], roles["serve"], verdict)
+    _judge_requests(roles["ask"], roles["reply"], verdict)
     for reader in roles["subscribe"]:
         rows = reader.rows("came", "gap")
         (since, *_), *_ = [*reader.rows("subscribed"), [float("inf")]]  # killed before it had subscribed
@@ -57,34 +62,101 @@ def judge(lives: Iterable[Life]) -> Verdict:
 
 
 def _judge_queue(pushers: Sequence[Life], pullers: Sequence[Life], verdict: Verdict) -> None:
-    done = {(row[2], row[3]) for life in pullers for row in life.rows("done")}
+    ends: dict[tuple[int, int], float] = {}  # when a message was first done, or rejected
+    for life in pullers:
+        for at, _, stream, number in life.rows("done", "rejected"):
+            ends[stream, number] = min(at, ends.get((stream, number), at))
     for life in pushers:
         taken, confirmed = (max((row[2] for row in life.rows(kind)), default=0) for kind in ("taken", "confirmed"))
         owed = taken if life.alive else confirmed
         verdict.counts["sent"] += taken
         verdict.counts["confirmed"] += owed
-        if lost := [number for number in range(1, owed + 1) if (life.stream, number) not in done]:
+        if lost := [number for number in range(1, owed + 1) if (life.stream, number) not in ends]:
             verdict.counts["lost"] += len(lost)
             verdict.blame(f"{life}: {len(lost)} of {owed} confirmed messages were not processed: {lost[:10]}")
+    verdict.counts["rejected"] += sum(len(life.rows("rejected")) for life in pullers)
+    starts = _judge_order(pullers, lane_of, key_of, verdict)
+    _judge_keys(starts, ends, verdict)
+
+
+def _judge_order(
+    pullers: Sequence[Life], lane_of: Callable[[int], str], key_of: Callable[[int], str | None], verdict: Verdict
+) -> dict[tuple[int, int], float]:
+    """First deliveries, by pusher, puller and lane; what has a key may be passed. Returns when each message began."""
     begun: dict[tuple[int, int], list[tuple[float, bool, Life]]] = {}
     for life in pullers:
-        newest: dict[int, int] = {}
+        newest: dict[tuple[int, str], int] = {}
         for at, _, stream, number, attempt, again in life.rows("began"):
             begun.setdefault((stream, number), []).append((at, again, life))
             if again:
                 continue
             if attempt != 1:
                 verdict.blame(f"{life}: {stream}/{number} claims to be new with attempt {attempt}")
-            if number <= newest.get(stream, 0):
+            if key_of(number) is not None:
+                continue
+            lane = stream, lane_of(number)
+            if number <= newest.get(lane, 0):
                 verdict.counts["out of order"] += 1
-                verdict.blame(f"{life}: {stream}/{number} comes first behind {newest[stream]}")
-            newest[stream] = max(number, newest.get(stream, 0))
+                verdict.blame(f"{life}: {stream}/{number} comes first behind {newest[lane]}")
+            newest[lane] = max(number, newest.get(lane, 0))
     for (stream, number), times in begun.items():
         verdict.counts["redelivered"] += len(times) - 1
         # Not always the earliest: who was given up while it stood still begins with what it had been sent as new.
         new = [str(life) for _, again, life in sorted(times, key=lambda time: time[0]) if not again]
         if len(new) > 1:
             verdict.blame(f"{stream}/{number} claims to be new more than once: to {new}")
+    return {message: min(time[0] for time in times) for message, times in begun.items()}
+
+
+def _judge_keys(starts: dict[tuple[int, int], float], ends: dict[tuple[int, int], float], verdict: Verdict) -> None:
+    """Of one key a message begins when the one before it has ended somewhere."""
+    before: dict[tuple[int, str], int] = {}
+    for stream, number in sorted(starts):
+        key = key_of(number)
+        if key is None:
+            continue
+        last = before.get((stream, key))
+        before[stream, key] = number
+        verdict.counts["keyed"] += 1
+        if last is not None and ends.get((stream, last), math.inf) > starts[stream, number]:
+            verdict.counts["out of order"] += 1
+            verdict.blame(f"{stream}/{number} began before {last}, of the same key, had ended")
+
+
+def _judge_service(publishers: Sequence[Life], replicas: Sequence[Life], verdict: Verdict) -> None:
+    """A publisher that lives owes the service what it published after a replica that lives had bound its queue."""
+    bound = [row[0] for life in replicas if life.alive for row in life.rows("bound")[:1]]
+    done = {(row[2], row[3]) for life in replicas for row in life.rows("done")}
+    for life in publishers:
+        if not life.alive or not bound:
+            continue
+        owed = [row[2] for row in life.rows("published") if row[0] > min(bound)]
+        verdict.counts["bound"] += len(owed)
+        if lost := [number for number in owed if (life.stream, number) not in done]:
+            verdict.counts["lost"] += len(lost)
+            verdict.blame(f"{life}: {len(lost)} of {len(owed)} were not processed by the bound service: {lost[:10]}")
+    _judge_order(replicas, lambda number: "", lambda number: None, verdict)
+
+
+def _judge_requests(askers: Sequence[Life], repliers: Sequence[Life], verdict: Verdict) -> None:
+    handed = Counter((row[2], row[3]) for life in repliers for row in life.rows("handed"))
+    for life in repliers:
+        own = Counter((row[2], row[3]) for row in life.rows("handed"))
+        for request, times in own.items():
+            if times > 1 or (handed[request] > 1 and not asks_all(request[1])):
+                verdict.blame(f"request {request} was handed out {max(times, handed[request])} times")
+    for life in askers:
+        for _, _, stream, number, how in life.rows("ended"):
+            verdict.counts["requests"] += 1
+            verdict.counts["replied"] += how == "replied"
+            if how == "replied" and not handed[stream, number]:
+                verdict.blame(f"{life}: request {number} was replied to by nobody")
+            if how == "NoPeer" and handed[stream, number]:
+                verdict.blame(f"{life}: request {number} was handed out although nobody was there")
+            if how not in ("replied", "asked all", "NoPeer", "PeerLost", "Timeout"):
+                verdict.blame(f"{life}: request {number} ended as {how}")
+        if life.alive and (last := life.rows("ended")[-1:]) and last[0][4] != "replied":
+            verdict.blame(f"{life}: in peace its last request ended as {last[0][4]}")
 
 
 def _judge_topic(reader: Life, since: float, publisher: Life, rows: list[list[Any]], verdict: Verdict) -> None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import queue
 import random
 import time
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
 import zq
+from tests.nemesis.plan import asks_all, is_doomed, key_of, lane_of
 from tests.processes import roles
 from tests.processes.journal import Journal
 from tests.processes.roles import main, role, say
@@ -65,7 +67,10 @@ class Ear:
 
     def _look(self) -> None:
         ledger = self._peer.ledger()
-        held = [[row.taken, row.waiting, row.in_flight, row.acked] for row in ledger.held]
+        held = [
+            [row.queue, row.taken, row.waiting, row.in_flight, row.acked, sum(row.dropped.values())]
+            for row in ledger.held
+        ]
         others = [info.id.hex() for info in self._peer.peers() if info.state == "up"]
         say({"balanced": ledger.balanced, "ledger": repr(ledger), "held": held, "others": others} | footprint())
 
@@ -84,7 +89,7 @@ def push(options: dict[str, Any], stream: int, journal: str) -> None:
             if not ear.calm:
                 for _ in range(chance.choice((1, 1, 5, 30))):
                     number += 1
-                    pusher.send(stamped(stream, number, chance))
+                    pusher.send(stamped(stream, number, chance), lane=lane_of(number), key=key_of(number))
                     written.add("taken", number)
                 try:
                     pusher.flush(until="processed", timeout=chance.choice((0.02, 0.3)))
@@ -100,9 +105,20 @@ def push(options: dict[str, Any], stream: int, journal: str) -> None:
 
 @role
 def pull(options: dict[str, Any], stream: int, journal: str) -> None:
-    written, chance = Journal(journal), random.Random(stream)
+    _pull(options, stream, Journal(journal), "jobs", ())
+
+
+@role
+def serve(options: dict[str, Any], stream: int, journal: str) -> None:
+    """A replica of the one service whose queue is bound to all topics."""
+    _pull(options, stream, Journal(journal), "mailer", ["news/**"])
+
+
+def _pull(options: dict[str, Any], stream: int, written: Journal, queue: str, topics: Sequence[str]) -> None:
+    chance = random.Random(stream)
     with zq.Peer(**options) as peer:
-        puller, ear = peer.puller("jobs", prefetch=chance.choice((None, 1, 8))), Ear(peer)
+        puller, ear = peer.puller(queue, prefetch=chance.choice((None, 1, 8)), topics=topics), Ear(peer)
+        written.add("bound")
         while not ear.leaving:
             ear.listen()
             try:
@@ -112,13 +128,18 @@ def pull(options: dict[str, Any], stream: int, journal: str) -> None:
                     ear.finished()
                 continue
             row = genuine(message.data)
+            if not topics:
+                assert message.key == key_of(row[1]), f"message {row} has key {message.key}"
             written.add("began", *row, message.attempt, message.redelivered)
             time.sleep(chance.choice((0.0, 0.002, 0.01)))  # the work
             if not ear.calm and chance.random() < 0.03:
                 message.nack()
-                continue
-            written.add("done", *row)
-            message.ack()
+            elif not topics and is_doomed(row[1]):
+                written.add("rejected", *row)
+                message.reject("doomed")
+            else:
+                written.add("done", *row)
+                message.ack()
 
 
 @role
@@ -158,6 +179,50 @@ def subscribe(options: dict[str, Any], stream: int, journal: str) -> None:
                     ear.finished()
                 continue
             written.add("came", *genuine(message.data))
+
+
+@role
+def ask(options: dict[str, Any], stream: int, journal: str) -> None:
+    """One request after another; how each ended."""
+    written, chance = Journal(journal), random.Random(stream)
+    number = 0
+    with zq.Peer(**options) as peer:
+        ear = Ear(peer)
+        while not ear.leaving:
+            if ear.finishing or not ear.calm:
+                number += 1 + (ear.finishing and asks_all(number + 1))
+                data, timeout = stamped(stream, number, chance), FLUSH if ear.finishing else 1.0
+                try:
+                    if asks_all(number):
+                        replies, how = list(peer.request_all("sum", data, timeout=timeout)), "asked all"
+                    else:
+                        replies, how = [peer.request("sum", data, timeout=timeout)], "replied"
+                    for reply in replies:
+                        assert genuine(reply.data) == [stream, number], f"request {number} got another one's reply"
+                except zq.Error as error:
+                    how = type(error).__name__
+                written.add("ended", stream, number, how)
+            if ear.finishing:
+                ear.finished(how)
+            ear.listen(chance.uniform(0.0, 0.1))
+
+
+@role
+def reply(options: dict[str, Any], stream: int, journal: str) -> None:
+    written, chance = Journal(journal), random.Random(stream)
+    with zq.Peer(**options) as peer:
+        replier, ear = peer.replier("sum"), Ear(peer)
+        while not ear.leaving:
+            ear.listen()
+            try:
+                request = replier.receive(timeout=0.05)
+            except zq.Timeout:
+                if ear.finishing:
+                    ear.finished()
+                continue
+            written.add("handed", *genuine(request.data))
+            time.sleep(chance.choice((0.0, 0.002, 0.01)))
+            request.reply(request.data)
 
 
 if __name__ == "__main__":

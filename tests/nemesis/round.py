@@ -22,9 +22,13 @@ from tests.lan.lan import Lan
 from tests.nemesis.judge import Verdict, judge
 from tests.nemesis.nemesis import Nemesis
 from tests.nemesis.players import Player
+from zq.core.dead import KEPT
 
 HOSTS = 4
-CAST = (("push", 1), ("publish", 1), ("pull", 2), ("subscribe", 2), ("pull", 3), ("push", 4), ("subscribe", 4))
+CAST = (
+    *(("push", 1), ("publish", 1), ("pull", 2), ("subscribe", 2), ("pull", 3), ("push", 4), ("subscribe", 4)),
+    *(("serve", 2), ("serve", 3), ("ask", 4), ("reply", 1)),
+)
 FAULTS = 16  # a round
 WAYS = ("mdns", "directory", "seeds")  # to be found; what takes longest to be found again is mDNS, with 12 s
 PORT = 20_100  # of the first player's mailbox where seeds name it; who is killed is followed on his port by another
@@ -102,7 +106,7 @@ def _finish(players: list[Player]) -> None:
         player.tell("calm")
     for player in players:
         _meet(player)
-    for roles in (("push", "publish"), ("pull", "subscribe")):
+    for roles in (("push", "publish", "ask"), ("pull", "subscribe", "serve", "reply")):
         for player in players:
             if player.role in roles:
                 player.tell("finish")
@@ -124,9 +128,18 @@ def _fault(player: Player, seen: dict[str, Any]) -> str:
     """What is not as it should be at rest, empty if all is."""
     if not seen["balanced"]:
         return f"its ledger does not balance: {seen['ledger']}"
-    for taken, waiting, in_flight, acked in seen["held"]:
-        if waiting or in_flight or taken != acked:
-            return f"of {taken} messages taken {acked} are acked, {waiting} waiting, {in_flight} in flight"
+    letters = {queue: waiting for queue, taken, waiting, *_ in seen["held"]}
+    for queue, taken, waiting, in_flight, acked, dropped in seen["held"]:
+        what = f"of {taken} messages of {queue} {acked} are acked, {waiting} waiting, {in_flight} in flight"
+        if queue.endswith(".dead"):
+            if in_flight or waiting != taken - dropped:
+                return what
+        elif waiting or in_flight or taken != acked + dropped:
+            return f"{what}, {dropped} dropped"
+        elif min(dropped, KEPT) != letters.get(f"{queue}.dead", 0):
+            return (
+                f"{dropped} messages of {queue} are dead, {letters.get(f'{queue}.dead', 0)} are among the dead letters"
+            )
     before = player.before
     if not before:
         return ""

@@ -27,6 +27,8 @@ def test_a_nemesis_breaks_no_promise() -> None:
     assert result.faults.total() >= FAULTS
     assert result.verdict.counts["confirmed"] > 100, what
     assert result.verdict.counts["read"] > 100, what
+    for part in ("bound", "keyed", "rejected", "replied"):
+        assert result.verdict.counts[part] > 0, f"{part}: {what}"
     assert result.verdict.violations == [], what
 
 
@@ -64,13 +66,48 @@ def test_a_round_without_fault_is_found_so(tmp_path: Path) -> None:
     ("rows", "complaint"),
     [
         (WORKED[:2], "1 of 2 confirmed messages were not processed"),
-        ((*WORKED[2:], *WORKED[:2]), "comes first behind"),
+        ((("began", 1, 3, 1, False), ("began", 1, 1, 1, False)), "comes first behind"),
+        ((("began", 1, 4, 1, False), ("began", 1, 12, 1, False)), "of the same key, had ended"),
         ((*WORKED, *WORKED[2:]), "more than once"),
         ((("began", 1, 1, 2, False), *WORKED[1:]), "claims to be new with attempt 2"),
     ],
 )
 def test_what_is_wrong_with_a_queue_is_found(tmp_path: Path, rows: tuple[Row, ...], complaint: str) -> None:
     verdict = judge([life(tmp_path, "push", 1, *PUSHED), life(tmp_path, "pull", 2, *rows)])
+    assert any(complaint in violation for violation in verdict.violations), verdict.violations
+
+
+def test_lanes_have_orders_of_their_own(tmp_path: Path) -> None:
+    rows = [("began", 1, number, 1, False) for number in (1, 3, 2)]  # the second is of the high lane
+    assert judge([life(tmp_path, "pull", 2, *rows)]).violations == []
+
+
+def test_what_is_rejected_is_done(tmp_path: Path) -> None:
+    rows = (*WORKED[:2], WORKED[2], ("rejected", 1, 2))
+    assert judge([life(tmp_path, "push", 1, *PUSHED), life(tmp_path, "pull", 2, *rows)]).violations == []
+
+
+def test_what_a_bound_service_has_missed_is_found(tmp_path: Path) -> None:
+    rows = [("bound",), *(("done", 9, number) for number in (1, 2, 4))]
+    lives = [life(tmp_path, "serve", 3, *rows), life(tmp_path, "publish", 9, *PUBLISHED)]
+    assert any("1 of 4 were not processed by the bound service: [3]" in each for each in judge(lives).violations)
+    lives[0].alive = False  # and another one may have begun later
+    assert judge(lives).violations == []
+
+
+@pytest.mark.parametrize(
+    ("handed", "ended", "complaint"),
+    [
+        (2, "replied", "handed out 2 times"),
+        (0, "replied", "replied to by nobody"),
+        (1, "NoPeer", "although nobody was there"),
+        (1, "EngineFailed", "ended as EngineFailed"),
+        (1, "PeerLost", "in peace its last request ended as PeerLost"),
+    ],
+)
+def test_what_is_wrong_with_requests_is_found(tmp_path: Path, handed: int, ended: str, complaint: str) -> None:
+    replier = life(tmp_path, "reply", 3, *[("handed", 7, 1)] * handed)
+    verdict = judge([replier, life(tmp_path, "ask", 7, ("ended", 7, 1, ended))])
     assert any(complaint in violation for violation in verdict.violations), verdict.violations
 
 

@@ -12,19 +12,26 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from tests.planting import SIMULATION, Garden
+from tests.planting import REQUESTS, SIMULATION, Garden
+from zq.core.binding import Binding, Bindings, Hold
 from zq.core.inbox import SubscriptionInbox
+from zq.core.keys import Keys
+from zq.core.lanes import Turns
 from zq.core.link import SendingLink
 from zq.core.meeting import Meeting
 from zq.core.node import Node
 from zq.core.outbox import Outbox
+from zq.core.piece import Piece
 from zq.core.pulling import Pulling, ReceivingLink
 from zq.core.pushing import Pushing
 from zq.core.ranges import Ranges
 from zq.core.reception import Receptions
+from zq.core.replying import Replying, Seen
+from zq.core.requesting import Requesting
 from zq.core.ring import Track
 from zq.core.topics import Topics
 from zq.wire.frames import ACKED
+from zq.wire.plan import HIGH, LOW, NORMAL
 
 garden = Garden("tests.planted.bugs")
 bug = garden.fault
@@ -270,6 +277,230 @@ def a_window_has_no_end() -> None:
         return endless
 
     replace(Outbox, "take", build)
+
+
+# --- keys, lanes, times
+
+
+@bug(SIMULATION)
+def a_nack_lets_go_of_the_key() -> None:
+    """The next message of the key goes although the one before it is to come again."""
+
+    def build(retry: Any) -> Any:
+        def careless(outbox: Outbox, pieces: Any, **due: Any) -> None:
+            for piece in pieces:
+                if piece.chunk.has_key:
+                    outbox._pass_on(piece.chunk)
+            retry(outbox, pieces, **due)
+
+        return careless
+
+    replace(Outbox, "retry", build)
+
+
+@bug(SIMULATION)
+def keys_are_ignored() -> None:
+    replace(Keys, "claim", lambda claim: lambda keys, key, piece: True)
+    replace(Keys, "release", lambda release: nothing)
+
+
+@bug(SIMULATION)
+def who_waits_longest_for_a_key_gets_it_last() -> None:
+    def build(release: Any) -> Any:
+        def reversed_order(keys: Keys, key: str) -> Any:
+            line = keys._behind[key]
+            return line.pop() if line else release(keys, key)
+
+        return reversed_order
+
+    replace(Keys, "release", build)
+
+
+@bug("tests/core/test_lanes.py::test_with_a_prefetch_of_one_the_lanes_take_turns")
+def the_low_lane_starves() -> None:
+    replace(Turns, "next", lambda next: lambda turns, among: min(among, key=(HIGH, NORMAL, LOW).index))
+
+
+@bug("tests/core/test_lanes.py::test_the_others_have_their_turns_in_the_inbox_too")
+def the_high_lane_goes_first_for_ever() -> None:
+    import zq.core.lanes
+
+    zq.core.lanes._allowed = lambda item: 1 << 40
+
+
+@bug("tests/core/test_plans.py::test_time_is_told_as_what_remains")
+def a_ttl_begins_again_with_each_delivery() -> None:
+    """It is told as it was given, and not what remains of it."""
+    replace(Piece, "items", lambda items: lambda piece, now: items(piece, piece.chunk.taken_at))
+
+
+@bug(SIMULATION)
+def what_has_expired_is_not_counted() -> None:
+    def build(expire: Any) -> Any:
+        def silent(outbox: Outbox, piece: Any) -> None:
+            counted = outbox.expired
+            expire(outbox, piece)
+            outbox.expired = counted
+
+        return silent
+
+    replace(Outbox, "_expire", build)
+
+
+@bug(SIMULATION)
+def a_delay_ends_by_the_wall_clock() -> None:
+    def build(wake: Any) -> Any:
+        return lambda pushing, outbox, now: wake(pushing, outbox, now + pushing.ahead)
+
+    replace(Pushing, "_wake_delayed", build)
+
+
+# --- dead letters
+
+
+@bug(SIMULATION)
+def a_dead_letter_is_lost_on_its_way_to_the_others() -> None:
+    """It has left its queue, is counted there, and nobody has it."""
+    import zq.core.pushing
+
+    zq.core.pushing.bury = nothing  # type: ignore[assignment]
+
+
+@bug(SIMULATION)
+def a_dead_letter_that_is_tried_again_is_forgotten() -> None:
+    import zq.core.dead
+
+    zq.core.dead.revive = nothing  # type: ignore[assignment]
+
+
+@bug("tests/core/test_binding.py::test_a_dead_letter_of_a_queue_that_is_bound_no_more_may_be_tried_again")
+def a_repeated_unbind_drops_what_is_tried_again() -> None:
+    def build(on_entry: Any) -> Any:
+        def strict(bindings: Bindings, peer: bytes, entry: Any, now: float) -> None:
+            on_entry(bindings, peer, entry, now)
+            for queue in entry.unbinds:
+                binding = bindings._bindings.get(queue)
+                if binding is not None and not binding.bonds:
+                    bindings.unbind(binding, now)
+
+        return strict
+
+    replace(Bindings, "on_entry", build)
+
+
+# --- requests
+
+
+@bug("tests/core/test_requesting.py::test_a_reply_to_what_was_abandoned_is_counted_and_dropped")
+def a_late_reply_is_delivered() -> None:
+    """Nobody waits for the call any more, and it has its reply all the same."""
+
+    def build(abandon: Any) -> Any:
+        def half(requesting: Requesting, call: Any, now: float) -> Any:
+            return call.ended
+
+        return half
+
+    replace(Requesting, "abandon", build)
+
+
+@bug(REQUESTS)
+def a_request_that_comes_twice_is_executed_twice() -> None:
+    replace(Seen, "add", lambda add: lambda seen, number, floor: (add(seen, number, floor), True)[1])
+
+
+@bug(REQUESTS)
+def a_request_that_was_lost_is_not_missed() -> None:
+    replace(Replying, "on_inquiry", lambda on_inquiry: nothing)
+
+
+@bug(REQUESTS)
+def what_a_lost_replier_had_is_waited_for() -> None:
+    replace(Requesting, "on_gone", lambda on_gone: nothing)
+
+
+# --- bound queues
+
+
+@bug("tests/core/test_binding.py::test_the_binding_outlives_its_pullers_by_a_minute")
+def a_binding_ends_with_its_last_puller() -> None:
+    def build(lose: Any) -> Any:
+        def ending(bindings: Bindings, binding: Binding, bond: Any, now: float) -> None:
+            lose(bindings, binding, bond, now)
+            if not binding.bonds:
+                bindings.unbind(binding, now)
+
+        return ending
+
+    replace(Bindings, "_lose", build)
+
+
+@bug(SIMULATION)
+def a_binding_begins_when_its_entry_comes() -> None:
+    """And not when its puller came into being."""
+
+    def build(place: Any) -> Any:
+        return lambda bindings, binding, bond, began, now: place(bindings, binding, bond, None, now)
+
+    replace(Bindings, "_place", build)
+
+
+@bug("tests/core/test_binding.py::test_of_answers_that_took_long_the_latest_counts")
+def a_binding_begins_a_whole_transit_too_early() -> None:
+    replace(Bindings, "_is_vague", lambda vague: lambda bindings, binding, bond, latest: False)
+
+
+@bug(SIMULATION)
+def a_replica_starts_the_topic_again() -> None:
+    def build(first: Any) -> Any:
+        def begin_again(bindings: Bindings, hold: Hold, began: float) -> int:
+            if hold.pending is None:
+                hold.start = hold.topic.head + 1
+            return int(first(bindings, hold, began))
+
+        return begin_again
+
+    replace(Bindings, "_first", build)
+
+
+@bug(SIMULATION)
+def what_is_pending_is_dropped_when_the_puller_has_answered() -> None:
+    def build(kept: Any) -> Any:
+        def drop(bindings: Bindings, hold: Hold) -> Any:
+            return kept(bindings, hold)[:0]
+
+        return drop
+
+    replace(Bindings, "_kept", build)
+
+
+@bug(SIMULATION)
+def a_bound_queue_drops_at_a_full_window() -> None:
+    def build_room(room: Any) -> Any:
+        return lambda hold, first: (1 << 30, 1 << 40)
+
+    def build_take(take: Any) -> Any:
+        def lossy(hold: Hold, piece: Any, run: Any, now: float) -> None:
+            outbox = hold.binding.outbox
+            if outbox is None or outbox.held < outbox.window:
+                take(hold, piece, run, now)
+
+        return lossy
+
+    replace(Hold, "room", build_room)
+    replace(Hold, "take", build_take)
+
+
+@bug(SIMULATION)
+def a_puller_that_binds_is_asked_only_once() -> None:
+    def build(ask: Any) -> Any:
+        def once(bindings: Bindings, binding: Binding, bond: Any, now: float) -> None:
+            ask(bindings, binding, bond, now)
+            bindings._timers.cancel((bond, "ask"))
+
+        return once
+
+    replace(Bindings, "_ask", build)
 
 
 # --- topics

@@ -63,6 +63,10 @@ class Program:
     def step(self) -> None:
         raise NotImplementedError
 
+    def leave(self) -> None:
+        """Its peer leaves in good order, when it has nothing left."""
+        self.active = False
+
     def settle_down(self) -> None:
         """No more mischief: what is left is to be finished."""
         self.active = False
@@ -165,7 +169,7 @@ class Pusher(Sender):
         if self.peer.alive and not self.closed:
             if self.done:
                 self.closed = True
-                self.peer.node.unpush(self.stream)  # type: ignore[arg-type]
+                self.peer.node.unpush(self.stream, self.peer.clock())  # type: ignore[arg-type]
                 self.peer.touch()
             else:
                 self.world.network.after(0.05, self.close)
@@ -184,6 +188,10 @@ class Publisher(Sender):
 
     def message(self) -> bytes:
         return stamp(self.number, self.world.oracle.published(self.number))
+
+    def leave(self) -> None:
+        super().leave()
+        self.peer.node.topics.announce_head(self.stream, self.peer.clock())  # type: ignore[arg-type]
 
     @property
     def done(self) -> bool:
@@ -227,6 +235,13 @@ class Taker(Program):
     def __init__(self, world: World, peer: SimulatedPeer, behaviour: str) -> None:
         super().__init__(world, peer)
         self.behaviour = behaviour
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def leave(self) -> None:
+        super().leave()
+        self.close()
 
     def woken(self) -> None:
         if self.behaviour != "rarely" or not self.active:

@@ -17,10 +17,10 @@ from unittest import mock
 from tests.simulation.oracle import check
 from tests.simulation.programs import Program
 from tests.simulation.rest import endless_timers
-from tests.simulation.world import LEAVING, World
+from tests.simulation.world import Role, World
 from zq.core import replying, requesting
 from zq.core.replying import Asked, RequestInbox
-from zq.core.requesting import Call
+from zq.core.requesting import Call, Key
 from zq.errors import NoPeer, PeerLost, RemoteError
 from zq.testing import SimulatedPeer
 from zq.wire import requests
@@ -56,10 +56,13 @@ class Requester(Program):
             return
         for _ in range(min(self.random.choice((1, 1, 2, 5, 20)), self.left)):
             self.left -= 1
-            self._ask()
+            everybody = self.peer.node.requesting.repliers(self.service) if self.random.random() < 0.1 else []
+            for target in everybody or [None]:
+                self._ask(target)
         self.later(self.random.choice((0.001, 0.05, 0.4)) * self.random.random())
 
-    def _ask(self) -> None:
+    def _ask(self, target: Key | None) -> None:
+        """One replier of all, or the one that is meant, as one who asks every one does."""
         peer, requesting_ = self.peer, self.peer.node.requesting
         number = len(self.requests.fates)
         fate = Fate(peer)
@@ -68,7 +71,7 @@ class Requester(Program):
         body = number.to_bytes(4, "big") + bytes(self.random.choice((0, 0, 200)))
         item = Packed(body, (b"part",)) if self.random.random() < 0.05 else body
         deadline = None if timeout == math.inf else peer.clock() + timeout
-        call = Call(self.service, item, deadline, lambda: self._ended(fate, call, number))
+        call = Call(self.service, item, deadline, lambda: self._ended(fate, call, number), target)
         self.open += 1
         requesting_.pile.append(call)
         peer.touch(requesting_)
@@ -112,6 +115,9 @@ class Requester(Program):
 
     def close(self) -> None:
         self.active = False
+
+    def leave(self) -> None:
+        self.close()
 
 
 class Server(Program):
@@ -176,6 +182,9 @@ class Server(Program):
             self.peer.node.stop_replying(self.core, self.peer.clock())
             self.peer.touch()
 
+    def leave(self) -> None:
+        self.close()
+
     @property
     def done(self) -> bool:
         return self.closed or not (self.held or self.core.inbox.arrived or self.core.held)
@@ -184,18 +193,15 @@ class Server(Program):
 class RequestWorld(World):
     """Peers that ask and answer, and nothing else."""
 
-    def __init__(self, seed: int, *, trace: Callable[[str], None] | None = None) -> None:
-        super().__init__(seed, small_rings=False, trace=trace)
+    def __init__(self, seed: int, *, small_rings: bool = False, trace: Callable[[str], None] | None = None) -> None:
+        super().__init__(seed, small_rings=small_rings, trace=trace)
         self.fates: list[Fate] = []
 
-    def start(self, *, endpoint: str | None = None) -> SimulatedPeer:
-        peer = self.network.peer(f"p{len(self.network.peers)}", endpoint=endpoint)
-        self._names[peer.id] = peer
-        for role in self.random.sample(
-            [self.add_requester, self.add_server, self.add_server], self.random.choice((1, 2, 3))
-        ):
-            role(peer)
-        return peer
+    def roles(self) -> list[Role]:
+        return [self.add_requester, self.add_server, self.add_server]
+
+    def more_roles(self) -> list[Role]:
+        return [self.add_requester, self.add_server]
 
     def add_requester(self, peer: SimulatedPeer) -> None:
         total = self.random.choice((3, 15, 60))
@@ -208,20 +214,6 @@ class RequestWorld(World):
         super().check_ledger(peer)
         known = {peer.id, *(remote.id for remote in peer.node.meeting.roster)}
         check(set(peer.node.requesting._sent) <= known, f"{peer.name} waits for one who is gone")
-
-    def _open_one(self) -> None:
-        for peer in self._some():
-            if peer.stopped_at is None:
-                self.random.choice((self.add_requester, self.add_server))(peer)
-
-    def _leave(self) -> None:
-        for peer in self._some() if len(self.running) > 1 else []:
-            if peer.stopped_at is None:
-                self.leaving.add(peer)
-                for program in self.of(peer):
-                    program.close()  # type: ignore[attr-defined]
-                peer.touch()
-                self._leave_when_done(peer, self.network.now + LEAVING)
 
     def _leave_when_done(self, peer: SimulatedPeer, deadline: float) -> None:
         if peer.alive and not peer.node.replying.is_flushed() and self.network.now < deadline:
@@ -236,17 +228,22 @@ class RequestWorld(World):
         return not (waiting or holding) and super()._is_done()
 
     def _check_end(self) -> None:
+        self.check_requests()
+        for peer in self.running:
+            self.check_ledger(peer)
+            left_over = [key for key in peer.node.timers._set if key not in endless_timers(peer)]
+            check(not left_over, f"{peer.name} has timers at rest: {left_over[:5]}")
+
+    def check_requests(self) -> None:
+        """Each has ended once, and nothing of any is left over."""
         for fate in self.fates:
             check(len(fate.ends) == 1 or not fate.peer.alive, f"a request ended {len(fate.ends)} times")
             check(not (fate.handed and {"nobody", OVERLOADED} & set(fate.ends)), f"a program had it: {fate}")
         for peer in self.running:
-            self.check_ledger(peer)
             asking, answering = peer.node.requesting, peer.node.replying
             left = [asking._sent, asking._lines, asking._apart, asking._missed, asking.undecided, asking.pile]
             check(not any(left), f"{peer.name} has something left that it asked: {left}")
             check(not (answering._held or answering._unsent), f"{peer.name} has something left that it was asked")
-            left_over = [key for key in peer.node.timers._set if key not in endless_timers(peer)]
-            check(not left_over, f"{peer.name} has timers at rest: {left_over[:5]}")
 
     @property
     def ends(self) -> Counter[str]:

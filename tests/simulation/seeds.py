@@ -9,15 +9,26 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from multiprocessing import get_context
 
+from tests.simulation import mixed, world
 from tests.simulation import requests as asking
-from tests.simulation import world
 
+MIXED = 3  # every third seed of a realm plays requests, too, beside queues and topics
 REPORT = 1_000  # seeds between two lines of progress
 CHUNK = 50  # seeds a process plays in a row: a second
 
 
 def replay(seed: int, *, requests: bool = False) -> str:
     return f"python -m tests.simulation {'--requests ' if requests else ''}--seed {seed} --verbose"
+
+
+def play(seed: int, trace: Callable[[str], None] | None = None, *, requests: bool = False) -> None:
+    """One seed; requests alone if `requests`."""
+    if requests:
+        asking.play(seed, trace)
+    elif seed % MIXED == 0:
+        mixed.play(seed, trace)
+    else:
+        world.play(seed, trace)
 
 
 def failures(
@@ -27,7 +38,7 @@ def failures(
     failed: list[str] = []
     for seed in seeds:
         try:
-            (asking.play if requests else world.play)(seed, trace)
+            play(seed, trace, requests=requests)
         except Exception as error:
             if trace is not None:
                 traceback.print_exc()

@@ -12,8 +12,7 @@ from multiprocessing import get_context
 
 import pytest
 
-from tests.simulation.seeds import failures
-from tests.simulation.world import play
+from tests.simulation.seeds import failures, play
 
 SEEDS = 3_000
 CHUNK = 100  # seeds a test; a few seconds

@@ -78,7 +78,10 @@ def test_of_a_history_that_is_too_long_the_newest_is_told() -> None:
     assert len(headers_of(extra)[REASON]) == dead.REASON_MOST
 
 
-@pytest.mark.parametrize("text", ["", "{", "[[1]]", "[1]", '[["x", 1, 2, 3, 4, 5]]', "[" * 100_000])
+ENDLESS = ['[[Infinity, "", "", "", 1, ""]]', f'[[1, "", "", "", 1{"0" * 400}, ""]]']
+
+
+@pytest.mark.parametrize("text", ["", "{", "[[1]]", "[1]", '[["x", 1, 2, 3, 4, 5]]', "[" * 100_000, *ENDLESS])
 def test_a_history_that_is_none_is_passed_over(text: str) -> None:
     assert dead.history_of({HISTORY: text}) == []
 

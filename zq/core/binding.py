@@ -19,13 +19,17 @@ States of one topic in it (a Hold), and what a puller that is new to the binding
 
 - entry: a puller that is new is asked when it came into being, by this peer's clock, if any topic has messages that
   may be younger (Binding, repeated until its answer, Since). A clock that was stamped before the question left, less
-  the puller's age when it arrived: one transit too early at most, never late.
+  the puller's age when it arrived: too early by the question's transit, never late. If there are messages between that
+  and what the answer's arrival allows for at most, the puller is asked again, and the latest of ASKS answers counts: it
+  is too early by the shortest of their transits.
 - pending: what is published meanwhile is kept here and counts against the window; what is older is in the ring.
 - since: what the ring has of the time before goes to the outbox, then what was kept. What the ring has no more is
   counted as dropped ("left the ring"). A second puller that asks for the same adds nothing: each number enters the
   outbox once. `start` only goes down, so that two replicas that come at once, or in any order, start it once.
 - puller gone: the binding stays, so that all replicas of a service may be restarted. One that is lost before it has
   answered was there when its entry came: the hold starts there.
+- revived: a dead letter of a queue that is bound no more is to be tried again: a binding to no topics holds it, until
+  nothing is left.
 - unbound: what waits is dropped and counted ("unbound"). How far each topic was bound is remembered, so that a puller
   that was away for longer, and is the same, goes on behind that.
 
@@ -35,6 +39,7 @@ A crash of this process loses what it holds, as with any pusher; a crash of the 
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -44,9 +49,10 @@ from typing import NamedTuple
 from zq.core.outbox import MAX_ATTEMPTS, Outbox
 from zq.core.outgoing import Cut, Outgoing
 from zq.core.pushing import Pushing
+from zq.core.spans import SPANS
 from zq.core.timers import Timers
 from zq.core.topics import Topic, Topics
-from zq.info import HeldQueue
+from zq.info import Gap, HeldQueue
 from zq.wire.batch import NAMED, PARTS, Parts, Run, decode_topic, split
 from zq.wire.frames import Binding as Question
 from zq.wire.frames import Entry, Since
@@ -54,9 +60,11 @@ from zq.wire.names import DEAD, Filter
 
 UNBIND_AFTER = 60.0  # s without a puller until a binding ends: a restart of all replicas takes less
 ASK_AFTER, ASK_MOST = 0.2, 2.0  # s until a puller is asked again when it came into being, doubled up to
+ASKS = 4  # answers of a puller at most, of which the latest counts; the shortest of so many transits is a usual one
 BOUND_WINDOW, BOUND_BYTES = 16_384, 64 << 20  # the defaults of a pusher
 BINDINGS_MOST = 1_000  # queues bound to topics of one publisher; more are refused, as each costs every message
 REMEMBERED = 4_096  # pullers of a binding, queues and topics that are unbound; then the oldest are forgotten
+REVIVED = "revived"  # names a timer
 LEFT_RING, UNBOUND = "left the ring", "unbound"  # why messages are dropped, in the ledger
 
 
@@ -114,6 +122,9 @@ class Bond:
     filters: tuple[Filter, ...]
     new: bool  # to this binding
     asked: bool = False  # it has not said yet when it came into being
+    asked_at: float = 0.0  # last
+    began: float = -math.inf  # what it has said; it was not there before
+    answers: int = 0
     patience: float = 0.0
 
     def matches(self, topic: str) -> bool:
@@ -195,7 +206,7 @@ class Bindings:
                 self._gain(bound, Bond(puller, peer, tuple(map(Filter, filters)), new), now)
         for queue in entry.unbinds:
             bound = self._bindings.get(queue)
-            if bound is not None and not bound.bonds:
+            if bound is not None and bound.filters and not bound.bonds:
                 self.unbind(bound, now)
 
     def on_gone(self, peer: bytes, now: float) -> None:
@@ -233,7 +244,7 @@ class Bindings:
         """Its puller has closed, or its peer is gone. One of the same filters may come instead."""
         del binding.bonds[bond.peer, bond.puller]
         if bond.asked:
-            self._place(binding, bond, None, now)
+            self._place(binding, bond, bond.began if bond.answers else None, now)
         wanted = {filter for other in binding.bonds.values() for filter in other.filters}
         for filter in bond.filters:
             if filter not in wanted:
@@ -269,15 +280,27 @@ class Bindings:
         return self._left.get((hold.binding.queue, hold.topic.name), 0) + 1
 
     def _ask(self, binding: Binding, bond: Bond, now: float) -> None:
-        bond.patience = min(max(bond.patience * 2, ASK_AFTER), ASK_MOST)
+        bond.patience, bond.asked_at = min(max(bond.patience * 2, ASK_AFTER), ASK_MOST), now
         self._timers.set((bond, "ask"), now + bond.patience, lambda when: self._ask(binding, bond, when))
         self._send(bond.peer, Question(binding.queue, bond.puller, now))
 
     def on_since(self, peer: bytes, since: Since, now: float) -> None:
         binding = self._bindings.get(since.queue)
         bond = binding.bonds.get((peer, since.puller)) if binding is not None else None
-        if binding is not None and bond is not None and bond.asked:
-            self._place(binding, bond, float(since.clock), now)
+        if binding is None or bond is None or not bond.asked:
+            return
+        clock = float(since.clock)
+        bond.began = max(bond.began, clock)
+        bond.answers += 1
+        if bond.answers < ASKS and self._is_vague(binding, bond, clock + now - bond.asked_at):
+            self._ask(binding, bond, now)
+        else:
+            self._place(binding, bond, bond.began, now)
+
+    def _is_vague(self, binding: Binding, bond: Bond, latest: float) -> bool:
+        """Whether there are messages for which it matters when, up to `latest`, the puller came into being."""
+        holds = [hold for hold in binding.holds.values() if bond.matches(hold.topic.name)]
+        return any(self._first(hold, bond.began) != self._first(hold, latest) for hold in holds)
 
     def _place(self, binding: Binding, bond: Bond, began: float | None, now: float) -> None:
         """The puller came into being at `began`; None: nobody will know, but it was there when its entry came."""
@@ -292,7 +315,7 @@ class Bindings:
             if first < hold.start:
                 oldest = hold.topic.track.oldest
                 if first < oldest:
-                    self._count_lost(binding, hold, min(oldest, hold.start) - first, now)
+                    self._count_lost(binding, hold, first, min(oldest, hold.start) - 1, now)
                 found += [(hold, portion, again) for portion in _ring(hold.topic, max(first, oldest), hold.start - 1)]
                 hold.start = first
             found += [(hold, portion, False) for portion in self._kept(hold)]
@@ -317,8 +340,10 @@ class Bindings:
             first = topic.track.since(began)
         return min(max(first, self._floor(hold)), hold.start)
 
-    def _count_lost(self, binding: Binding, hold: Hold, count: int, now: float) -> None:
-        binding.open(now).lose(count, LEFT_RING)
+    def _count_lost(self, binding: Binding, hold: Hold, first: int, last: int, now: float) -> None:
+        count = last - first + 1
+        gap = Gap(topic=hold.topic.name, publisher=self._topics.publisher, first=first, last=last)
+        binding.open(now).lose(gap, count, LEFT_RING)
         self._trouble(f"queue {binding.queue} was bound too late for {count} messages of topic {hold.topic.name}")
 
     # --- the end
@@ -329,6 +354,7 @@ class Bindings:
             self._drop(hold, now)
         for filter in binding.filters:
             self._timers.cancel((binding, filter))
+        self._timers.cancel((binding, REVIVED))
         self._bindings.pop(binding.queue, None)
         outbox = binding.outbox
         if outbox is not None and binding.shared:
@@ -336,8 +362,9 @@ class Bindings:
             self._pushing.released.add(outbox)
             outbox.outgoing.wake()
         elif outbox is not None:
+            row = self._pushing.row(outbox)
             self._pushing.close(outbox)
-            self._count_past(outbox.row())
+            self._count_past(row)
             self._changed()
 
     def _drop(self, hold: Hold, now: float) -> None:
@@ -360,7 +387,8 @@ class Bindings:
         dropped = dict(row.dropped)
         if left:
             dropped[UNBOUND] = dropped.get(UNBOUND, 0) + left
-        ended = replace(row, waiting=0, in_flight=0, dropped=dropped)
+        lost = (*row.lost, *(replace(span, state=UNBOUND, peer=b"") for span in row.spans))[-SPANS:]
+        ended = replace(row, waiting=0, in_flight=0, dropped=dropped, spans=(), lost=lost)
         past = self._past.get(row.queue)
         self._past[row.queue] = ended if past is None else _sum(past, ended)
         if len(self._past) > REMEMBERED:
@@ -378,7 +406,23 @@ class Bindings:
         self._pushing.tell_options(binding.outbox, now)
         return binding.outbox
 
-    def keep(self, outbox: Outbox) -> bool:
+    def revive(self, queue: str, now: float) -> Outbox:
+        """An outbox for dead letters of a queue that was bound and is so no more; it stays until it holds nothing."""
+        binding = self._bindings.get(queue)
+        if binding is None:
+            binding = self._bindings[queue] = Binding(queue, self._pushing, self._changed)
+            self._timers.set((binding, REVIVED), now + UNBIND_AFTER, partial(self._end_revived, binding))
+        return binding.open(now)
+
+    def _end_revived(self, binding: Binding, now: float) -> None:
+        if binding.bonds or binding.filters:
+            return  # it is bound again
+        if binding.outbox is not None and binding.outbox.held:
+            self._timers.set((binding, REVIVED), now + UNBIND_AFTER, partial(self._end_revived, binding))
+        else:
+            self.unbind(binding, now)
+
+    def keep(self, outbox: Outbox, now: float) -> bool:
         """The program does not push to it any more: whether it stays for a binding."""
         binding = self._bindings.get(outbox.queue)
         if binding is None or binding.outbox is not outbox:
@@ -386,6 +430,7 @@ class Bindings:
         binding.shared = False
         outbox.outgoing.limit = -1
         _refit(outbox, BOUND_WINDOW, BOUND_BYTES, MAX_ATTEMPTS)
+        self._pushing.tell_options(outbox, now)
         return True
 
     # --- reports
@@ -405,6 +450,10 @@ class Bindings:
     def unconfirmed(self, topic: Topic) -> list[Binding]:
         """Queues that have not settled all of `topic`."""
         return [hold.binding for hold in topic.bound if hold.pending is not None or not _is_settled(hold, hold.last)]
+
+    def past(self) -> Iterable[HeldQueue]:
+        """What outboxes that are closed have counted, a row a queue."""
+        return self._past.values()
 
     def ledger(self, rows: Iterable[HeldQueue]) -> tuple[HeldQueue, ...]:
         """`rows` are those of the outboxes; with them what closed ones have counted."""
@@ -450,4 +499,7 @@ def _sum(one: HeldQueue, other: HeldQueue) -> HeldQueue:
         expired=one.expired + other.expired,
         dropped={reason: one.dropped.get(reason, 0) + other.dropped.get(reason, 0) for reason in reasons},
         redelivered=one.redelivered + other.redelivered,
+        spans=(*one.spans, *other.spans)[:SPANS],
+        lost=(*one.lost, *other.lost)[-SPANS:],
+        gaps=(*one.gaps, *other.gaps)[-SPANS:],
     )

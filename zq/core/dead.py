@@ -71,6 +71,8 @@ def unbury(outbox: Outbox, letter: Piece) -> int | None:
 def revive(outbox: Outbox, piece: Piece, now: float, number: int | None = None) -> None:
     """A dead letter becomes a message of `outbox` again, with its lane and its key, at that position if it has one. If
     somebody was lost over it, it still goes alone."""
+    run = piece.run()
+    outbox.lost.remove(run.origin, run.first)
     item = wire.unwrap(item_of(piece))
     if type(item) is not Extended:
         _enter(outbox, item, piece, piece.chunk.flags & ~EXTRA, now, number=number)

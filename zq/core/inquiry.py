@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from zq.core import dead
-from zq.core.outbox import Piece
+from zq.core.outbox import RETRIED, Outbox, Piece
 from zq.core.pushing import Pushing
 from zq.core.timers import Timers
 from zq.wire import dead as wire
@@ -115,10 +115,12 @@ class Inquiries:
 
 
 class Answers:
-    """The answers of a holder. Those in `holders` have the dead letters."""
+    """The answers of a holder. `pushing` has the dead letters, and so have `others`; `reopen` makes an outbox for those
+    of a queue that was bound to topics and is so no more."""
 
-    def __init__(self, *holders: Pushing) -> None:
-        self._holders = holders
+    def __init__(self, pushing: Pushing, reopen: Callable[[str, float], Outbox], *others: Pushing) -> None:
+        self._holders = (pushing, *others)
+        self._reopen = reopen
         self._kept: dict[tuple[bytes, int], Letters] = {}
 
     def answer(self, peer: bytes, question: Inquire, now: float) -> Letters:
@@ -172,11 +174,14 @@ class Answers:
         wanted = frozenset(question.ids)
         chosen = [piece for piece in letters.waiting_again() if not wanted or dead.identify(piece) in wanted]
         if question.action == RETRY and outbox is None and chosen:
-            return Letters(request, 0, [], False, f"nobody there pushes to {question.queue} any more")
+            chosen = [piece for piece in chosen if piece.chunk.topic is not None]  # which no program has pushed
+            if not chosen:
+                return Letters(request, 0, [], False, f"nobody there pushes to {question.queue} any more")
+            outbox = self._reopen(question.queue, now)
         for piece in chosen:
             if question.action == RETRY and outbox is not None:
                 number = dead.unbury(outbox, piece)
-                letters.discard(piece, "retried")
+                letters.discard(piece, RETRIED)
                 dead.revive(outbox, piece, now, number)
             else:
                 letters.discard(piece, "purged")

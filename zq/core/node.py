@@ -15,8 +15,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from zq.core import ledger as ledgers
+from zq.core.asking import Questions
 from zq.core.binding import Bindings
+from zq.core.departures import Departures
 from zq.core.endpoints import at_host_of, is_local
 from zq.core.gossip import Gossip
 from zq.core.hearing import Hearing
@@ -34,6 +35,7 @@ from zq.core.requesting import Requesting
 from zq.core.roster import Remote
 from zq.core.seeds import ANYBODY, Seeds
 from zq.core.spooling import Spooling
+from zq.core.standing import Standing, standing
 from zq.core.supervisor import Supervisor
 from zq.core.timers import Timers
 from zq.core.topics import Origin, Topic, Topics
@@ -78,14 +80,14 @@ class Node:
         self._entry_version = 0
         self._entry_dirty = True
         self._announced: list[Any] = []
+        self._standing: tuple[list[list[object]], list[list[object]]] = ([], [])  # lags and drops as last looked at
+        self._lost = 0  # of subscriptions, as last noticed
         self._reported: set[bytes] = set()
         self.open_topics: dict[Topic, None] = {}  # those that some handle publishes on
-        self._asked = 0
         self.moved = 0  # messages taken from callers or settled by them in the last turn
         self.now = 0.0  # this turn's time, for those whom the owner lets in between
         self.discovered = False  # set by the owner when discovery has had its first look around
         self.refused_frames = 0
-        self.replies: dict[int, dict[bytes, Ledger]] = {}
         origin = Origin(card.id)
         self.topics = Topics(origin, self.timers, port.publish, lambda parts: self._loop.append((Kind.FEED, parts)))
         self.receptions = Receptions(
@@ -101,7 +103,7 @@ class Node:
         self.bindings = Bindings(self.timers, self._send, self.topics, self.pushing, self._offer_again, on_trouble)
         self._unbinds: dict[str, None] = {}
         self.inquiries = Inquiries(self.timers, self._send)
-        self.answers = Answers(*self._holders)
+        self.answers = Answers(self.pushing, self._reopen, self.relaying)
         carry = (self._send_single, self._send, self._generation_of)
         self.requesting = Requesting(origin, self.timers, *carry, self._is_queue)
         self.replying = Replying(origin, self.timers, *carry)
@@ -116,6 +118,8 @@ class Node:
         self.pushing.on_silence = self.relaying.on_silence = self.hearing.on_probe
         self.supervisor = Supervisor(self.timers, roster.get, self._open_feed, self._open_work)
         self.receptions.on_unanswered = self.supervisor.on_unanswered
+        self.departures = Departures()
+        self.questions = Questions(self.timers, self._send, self.ledger)
         self.receptions.connect(card.id, None, 0.0)
         self.receptions.nonce = draw(NONCE_BYTES)
 
@@ -174,8 +178,12 @@ class Node:
             queue, window=window, window_bytes=window_bytes, max_attempts=max_attempts, now=now
         )
 
-    def unpush(self, outbox: Outbox) -> None:
-        if not self.bindings.keep(outbox):
+    def _reopen(self, queue: str, now: float) -> Outbox:
+        self._entry_dirty = True
+        return self.bindings.revive(queue, now)
+
+    def unpush(self, outbox: Outbox, now: float) -> None:
+        if not self.bindings.keep(outbox, now):
             self.pushing.close(outbox)
         self._entry_dirty = True
 
@@ -224,6 +232,7 @@ class Node:
 
     def _offer_again(self) -> None:
         self._entry_dirty = True
+        self._count_later(self.now)  # what was dropped with a binding is told as well
 
     def reply_to(self, service: str, inbox: RequestInbox) -> Replier:
         self._entry_dirty = True
@@ -277,6 +286,9 @@ class Node:
                 self._publish_entry(now)
             self.receptions.report()
             self.pulling.report()
+            if self.receptions.lost != self._lost:
+                self._lost = self.receptions.lost
+                self._count_later(now)
             if not (self._loop or self.topics.released or self._entry_dirty):
                 return self.timers.next()
 
@@ -449,12 +461,14 @@ class Node:
             state = frames.State.decode(body)
             holder = self.relaying if self.relaying.has(state.link) else self.pushing
             holder.on_state(sender, state, now)
+            self._count_later(now)
             if self.topics.blocked:
                 self.topics.unblock()
         elif frame.kind == frames.PROBE:
             self.pulling.on_probe(sender, frames.Probe.decode(body), now)
         elif frame.kind == frames.SEEN:
             self.topics.on_seen(sender, frames.Seen.decode(body))
+            self._count_later(now)
         elif frame.kind == frames.REPAIR:
             repair = frames.Repair.decode(body)
             answers = self.topics.refill(sender, repair)
@@ -484,10 +498,9 @@ class Node:
             self.receptions.on_last_heads(sender, frames.Goodbye.decode(body).heads)
             self.meeting.on_goodbye(sender, now)
         elif frame.kind == frames.ASK:
-            reply = frames.LedgerReply(frames.Ask.decode(body).request, ledgers.to_wire(self.ledger(now)))
-            self._send(sender, reply)
+            self.questions.on_ask(sender, frames.Ask.decode(body), now)
         elif frame.kind == frames.LEDGER:
-            self._on_ledger(sender, frames.LedgerReply.decode(body))
+            self.questions.on_reply(sender, frames.LedgerReply.decode(body))
         elif frame.kind == frames.INQUIRE:
             self._send(sender, self.answers.answer(sender, frames.Inquire.decode(body), now))
             self._count_later(now)
@@ -630,17 +643,28 @@ class Node:
         self.timers.set_if_unset("counts", now + ENTRY_REFRESH, self._refresh_counts)
 
     def _refresh_counts(self, now: float) -> None:
+        self._standing = self.standing().rows()
         if self._counts(now) != self._announced:
             self._entry_dirty = True
             self._count_later(now)
 
     def _counts(self, now: float) -> list[Any]:
         topics = [[topic.name, topic.head] for topic in self.open_topics]
-        return [topics, [row[:2] for row in self.held(now)]]
+        # Whatever is taken or settled changes one of these, and the age of the oldest is told anew with it.
+        held = [(outbox.queue, outbox.held, outbox.taken) for outbox in self.pushing]
+        return [topics, held, [row[:2] for row in self.spooled(now)], self._standing]
+
+    def spooled(self, now: float) -> list[list[object]]:
+        """Queues that a spool here holds, as its entry tells of them."""
+        return self.spooling.rows(self.relaying.rows(now))
 
     def held(self, now: float) -> list[list[object]]:
-        """Queues that this peer holds messages of, as its entry tells of them."""
-        return [*self.pushing.rows(now), *self.spooling.rows(self.relaying.rows(now))]
+        """The same of all that this peer holds messages of."""
+        return [*self.pushing.rows(now), *self.spooled(now)]
+
+    def standing(self) -> Standing:
+        """How well those who take from this peer keep up, and what was dropped here."""
+        return standing(self.topics, self.pushing, self.receptions, self.bindings.past())
 
     def _publish_entry(self, now: float) -> None:
         self._entry_dirty = False
@@ -656,6 +680,7 @@ class Node:
             self.replying.rows(),
             self.pulling.binds(),
             list(self._unbinds),
+            *self._standing,
             self.pulling.spools(),
         )
         self.topics.on_entry(self.card.id, entry, now)
@@ -674,6 +699,7 @@ class Node:
             if remote.work is not None:
                 self._redial_work(remote)
         if first:
+            self.departures.on_up(remote.id)
             self.gossip.on_up(remote, now)
             self.pulling.on_back(remote.id)
         else:
@@ -687,6 +713,7 @@ class Node:
             self.replying.on_proven(remote.id, now)
 
     def on_entry(self, remote: Remote, entry: Entry, now: float) -> None:
+        remote.entry_at = now
         self.topics.on_entry(remote.id, entry, now)
         for holder in self._holders:
             holder.on_entry(remote.id, entry, now)
@@ -708,6 +735,8 @@ class Node:
             if connection is not None:
                 del table[connection]
                 self._port.hang_up(connection)
+        self.departures.on_gone(remote, now)
+        self.questions.on_gone(remote.id)
         self.gossip.on_gone(remote.id)
         self.hearing.on_gone(remote)
         self.supervisor.on_gone(remote)
@@ -747,20 +776,8 @@ class Node:
             requested=self.requesting.ledger(),
             replied=self.replying.ledger(),
             refused_frames=self.refused_frames,
+            departed=self.departures.rows(now),
         )
-
-    def ask_ledgers(self) -> int:
-        """Asks every peer for its ledger; the replies gather in `replies` under the number returned."""
-        self._asked += 1
-        self.replies[self._asked] = {}
-        for remote in self.meeting.roster.up():
-            self._send(remote.id, frames.Ask(self._asked))
-        return self._asked
-
-    def _on_ledger(self, sender: bytes, reply: frames.LedgerReply) -> None:
-        replies = self.replies.get(reply.request)
-        if replies is not None:
-            replies[sender] = ledgers.from_wire(reply.ledger)
 
     def has_up(self, count: int) -> bool:
         return sum(remote.state is Life.UP for remote in self.meeting.roster) >= count

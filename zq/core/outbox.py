@@ -22,7 +22,8 @@ A crash of this process loses all of them, except those already at a puller, whi
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from zq.core.keys import Keys
@@ -30,12 +31,14 @@ from zq.core.line import Line
 from zq.core.outgoing import PILE_BYTES, PILE_MESSAGES, SMALL, Outgoing, cut, fitting
 from zq.core.piece import Chunk, Piece, Place
 from zq.core.ranges import Ranges
+from zq.core.spans import SPANS, Spans
 from zq.core.topics import Origin
 from zq.errors import IDS_KEPT
-from zq.info import HeldQueue
+from zq.info import Gap, HeldQueue
 from zq.wire.batch import Parts, Run
 from zq.wire.plan import NORMAL, Plan
 
+RETRIED = "retried"  # why a dead letter leaves that is a message of its queue again: not lost
 MAX_ATTEMPTS = 5  # as many as Celery's and SQS's users commonly set; a handler's failures are spread over 2 s then
 EXPIRING_KEPT = 64  # settled messages whose ttl is not over are kept in the heap; more, if no more than are held
 
@@ -78,6 +81,8 @@ class Outbox:
     expired: int = 0
     in_flight: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    gaps: deque[Gap] = field(default_factory=lambda: deque(maxlen=SPANS))  # of topics, see `lose`
+    lost: Spans = field(default_factory=lambda: Spans(newest=True))  # the newest dropped or expired and not retried
     redelivered: int = 0
     held_bytes: int = 0
     waiting: int = 0
@@ -145,8 +150,9 @@ class Outbox:
         else:
             self.lines[NORMAL].append(piece)
 
-    def lose(self, count: int, reason: str) -> None:
-        """Messages that were to be taken and are no more."""
+    def lose(self, gap: Gap, count: int, reason: str) -> None:
+        """Messages of a topic that were to be taken and are no more; what their origin numbers were nobody knows."""
+        self.gaps.append(gap)
         self.done.add(self.taken + 1, self.taken + count)
         self.taken += count
         self.dropped[reason] = self.dropped.get(reason, 0) + count
@@ -310,6 +316,7 @@ class Outbox:
             self.keyed -= 1
         self.waiting -= 1
         self.expired += 1
+        self._tell(self.lost, piece, "expired")
         self._forget(piece)
         chunk.items, chunk.parts = [], ()  # an empty one may be in a line for long
 
@@ -382,6 +389,8 @@ class Outbox:
     def drop(self, piece: Piece, reason: str) -> None:
         self._release(piece)
         self.dropped[reason] = self.dropped.get(reason, 0) + piece.count
+        if reason != RETRIED:
+            self._tell(self.lost, piece, reason)
 
     def _release(self, piece: Piece) -> None:
         self.in_flight -= piece.count
@@ -453,7 +462,18 @@ class Outbox:
                 break
         return ids[:IDS_KEPT]
 
-    def row(self) -> HeldQueue:
+    @staticmethod
+    def _tell(spans: Spans, piece: Piece, state: str, peer: bytes = b"") -> bool:
+        origin, first, length, _ = piece.run()
+        return spans.add(origin, first, first + length - 1, state, peer)
+
+    def row(self, in_flight: Iterable[tuple[bytes, Piece]] = ()) -> HeldQueue:
+        """`in_flight`: to whom, and what."""
+        spans = Spans()
+        room = all(self._tell(spans, piece, "in flight", peer) for peer, piece in in_flight)
+        for piece in self.pieces() if room else ():
+            if not self._tell(spans, piece, "waiting"):
+                break
         return HeldQueue(
             queue=self.queue,
             taken=self.taken,
@@ -464,4 +484,7 @@ class Outbox:
             expired=self.expired,
             dropped=dict(self.dropped),
             redelivered=self.redelivered,
+            spans=spans.rows(),
+            lost=self.lost.rows(),
+            gaps=tuple(self.gaps),
         )

@@ -696,4 +696,8 @@ class Pushing:
         return rows
 
     def ledger(self) -> tuple[HeldQueue, ...]:
-        return tuple(outbox.row() for outbox in self._outboxes.values())
+        return tuple(self.row(outbox) for outbox in self._outboxes.values())
+
+    def row(self, outbox: Outbox) -> HeldQueue:
+        """Its line of the ledger, with what is in flight to whom."""
+        return outbox.row((link.peer, piece) for link in self.links(outbox.queue) for piece in link.in_flight())

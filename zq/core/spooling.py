@@ -38,7 +38,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from zq.core.inbox import Inbox
@@ -521,13 +521,5 @@ class Spooling:
             dropped["damaged"] = spooled.damaged
         gone = row.acked + row.expired + sum(dropped.values())
         taken = spooled.taken + kept.retried
-        return HeldQueue(
-            queue=row.queue,
-            taken=taken,
-            waiting=taken - row.in_flight - gone,
-            in_flight=row.in_flight,
-            acked=row.acked,
-            expired=row.expired,
-            dropped=dropped,
-            redelivered=row.redelivered,
-        )
+        waiting = taken - row.in_flight - gone
+        return replace(row, taken=taken, waiting=waiting, dropped=dropped)

@@ -111,5 +111,5 @@ def history_of(headers: dict[str, str]) -> list[Failure]:
             Failure(int(attempt), str(outcome), str(name), bytes.fromhex(puller), float(at), str(reason))
             for attempt, outcome, name, puller, at, reason in rows
         ]
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return []
