@@ -44,16 +44,19 @@ if TYPE_CHECKING:
     from zq.info import RepliedService as RepliedService
     from zq.info import RequestedService as RequestedService
     from zq.info import Span as Span
+    from zq.info import SpooledQueue as SpooledQueue
     from zq.info import SubscribedTopic as SubscribedTopic
     from zq.info import TopicInfo as TopicInfo
     from zq.message import INHERIT as INHERIT
     from zq.message import Message as Message
+    from zq.options import SpoolOptions as SpoolOptions
     from zq.peer import Peer as Peer
     from zq.peer import Publisher as Publisher
     from zq.peer import Puller as Puller
     from zq.peer import Pusher as Pusher
     from zq.peer import Replier as Replier
     from zq.peer import Request as Request
+    from zq.peer import Spool as Spool
     from zq.peer import Subscriber as Subscriber
     from zq.wire.array import Array as Array
 
@@ -63,14 +66,16 @@ _ERRORS = (
 )
 _INFO = (
     "Consumer DeadLetter DeadLetters Departed FailedAttempt Gap HeldQueue Ledger Missing PeerEvent PeerInfo "
-    "PublishedTopic PulledQueue QueueAccount QueueInfo RepliedService RequestedService Span SubscribedTopic TopicInfo"
+    "PublishedTopic PulledQueue QueueAccount QueueInfo RepliedService RequestedService Span SpooledQueue "
+    "SubscribedTopic TopicInfo"
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS.split(), "zq.errors"),
     **dict.fromkeys(_INFO.split(), "zq.info"),
     **dict.fromkeys(("INHERIT", "Message"), "zq.message"),
-    **dict.fromkeys(("Peer", "Publisher", "Puller", "Pusher", "Replier", "Request", "Subscriber"), "zq.peer"),
+    **dict.fromkeys(("Peer", "Publisher", "Puller", "Pusher", "Replier", "Request", "Spool", "Subscriber"), "zq.peer"),
     "Array": "zq.wire.array",
+    "SpoolOptions": "zq.options",
     "Dedup": "zq.dedup",
 }
 

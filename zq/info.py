@@ -117,7 +117,8 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldQueue:
-    """A queue at the peer that holds its messages. taken = waiting + in_flight + acked + expired + sum(dropped)."""
+    """A queue at the peer that holds its messages. taken = waiting + in_flight + acked + stored + expired +
+    sum(dropped)."""
 
     queue: str
     taken: int
@@ -129,12 +130,25 @@ class HeldQueue:
     spans: tuple[Span, ...] = ()  # which are waiting and in flight; at most 16, then there are more
     lost: tuple[Span, ...] = ()  # dropped or expired, and why, unless retried since; the newest 16
     expired: int = 0  # their ttl was over before anybody got them
+    stored: int = 0  # a spool has them now
     gaps: tuple[Gap, ...] = ()  # of topics it is bound to: what was not there any more when it was; the newest 16
 
     @property
     def balanced(self) -> bool:
         left = self.waiting + self.in_flight
-        return self.taken == left + self.acked + self.expired + sum(self.dropped.values())
+        return self.taken == left + self.acked + self.stored + self.expired + sum(self.dropped.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpooledQueue:
+    """A queue of a running spool."""
+
+    queue: str
+    depth: int  # messages stored and not settled, dead letters included
+    bytes: int  # of its files
+    dead: int  # dead letters
+    full: bool  # it takes no more
+    problem: str  # why it cannot store; empty if it can
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,8 +67,9 @@ BODIES: list[tuple[Body, str]] = [
             ["old"],
             [[1, "jobs", PULLER, PULLER, 2, 1]],
             [[0, "a/b", "gap", 3]],
+            [["jobs", PULLER, LINK, 1]],
         ),
-        "45" + "62" * 16 + "61" * 16 + "9b03c4086e6f6e63652d30319193a4612f2a2acbbff0000000000000019192a3612f6207"
+        "45" + "62" * 16 + "61" * 16 + "9c03c4086e6f6e63652d30319193a4612f2a2acbbff0000000000000019192a3612f6207"
         "9193a46a6f627302cb3fe00000000000009192a46d61696cc410"
         + "70" * 16
         + "9192a373756dc410"
@@ -79,7 +80,12 @@ BODIES: list[tuple[Body, str]] = [
         + "919601a46a6f6273"
         + 2 * ("c410" + "70" * 16)
         + "0201"
-        + "919400a3612f62a367617003",
+        + "919400a3612f62a367617003"
+        + "9194a46a6f6273c410"
+        + "70" * 16
+        + "c410"
+        + LINK.hex()
+        + "01",
     ),
     (
         frames.Binding("mail", PULLER, 1.5),
@@ -242,17 +248,17 @@ def test_a_body_is_split_into_its_messages() -> None:
             split(body, count)
 
 
-@pytest.mark.parametrize("appended", range(6), ids=["none", "replies", "binds", "unbinds", "lags", "drops"])
+@pytest.mark.parametrize("appended", range(7), ids=["none", "replies", "binds", "unbinds", "lags", "drops", "spools"])
 def test_an_entry_of_an_earlier_version_has_nothing_of_what_was_appended(appended: int) -> None:
-    """Replies, binds, unbinds, lags and drops, in this order."""
+    """Replies, binds, unbinds, lags, drops and spools, in this order."""
     frame = bytearray(frames.Entry(1, NONCE, [], [], [], []).encode(B, A))
-    assert frame[33] == 0x9B
-    frame[33] -= 5 - appended
-    del frame[len(frame) - (5 - appended) :]
+    assert frame[33] == 0x9C
+    frame[33] -= 6 - appended
+    del frame[len(frame) - (6 - appended) :]
     entry = frames.Entry.decode(bytes(frame[33:]))
     assert entry == frames.Entry(1, NONCE, [], [], [], [])
-    assert [entry.replies, entry.binds, entry.unbinds, entry.lags, entry.drops] == [[]] * 5
-    assert frames.Entry.FIELDS[6:] == ("replies", "binds", "unbinds", "lags", "drops")
+    assert [entry.replies, entry.binds, entry.unbinds, entry.lags, entry.drops, entry.spools] == [[]] * 6
+    assert frames.Entry.FIELDS[6:] == ("replies", "binds", "unbinds", "lags", "drops", "spools")
 
 
 def test_bytes_of_a_fence() -> None:

@@ -34,6 +34,7 @@ from zq.core.replying import Replier, Replying, RequestInbox
 from zq.core.requesting import Requesting
 from zq.core.roster import Remote
 from zq.core.seeds import ANYBODY, Seeds
+from zq.core.spooling import Spooling
 from zq.core.standing import Standing, standing
 from zq.core.supervisor import Supervisor
 from zq.core.timers import Timers
@@ -92,22 +93,17 @@ class Node:
         self.receptions = Receptions(
             self.timers, self._send, port.subscribe, lambda nonce: frames.fence_prefix(card.id, nonce)
         )
-        self.pushing = Pushing(
-            origin,
-            self.timers,
-            draw,
-            self._send,
-            self._send_work,
-            self._generation_of,
-            self._session_with,
-            name_of=self.name_of,
-            tell=on_trouble,
-        )
+        self.pushing = self._new_pushing(origin)
+        self.relaying = self._new_pushing(origin, relays=True)
+        self._holders = (self.pushing, self.relaying)
         self.pulling = Pulling(self.timers, self._send, self._session_of, on_trouble)
+        self.spooling = Spooling(
+            self.timers, self.pulling, self.relaying, draw, on_trouble, self._offer_again, lambda: self.now
+        )
         self.bindings = Bindings(self.timers, self._send, self.topics, self.pushing, self._offer_again, on_trouble)
         self._unbinds: dict[str, None] = {}
         self.inquiries = Inquiries(self.timers, self._send)
-        self.answers = Answers(self.pushing, self._reopen)
+        self.answers = Answers(self.pushing, self._reopen, self.relaying)
         carry = (self._send_single, self._send, self._generation_of)
         self.requesting = Requesting(origin, self.timers, *carry, self._is_queue)
         self.replying = Replying(origin, self.timers, *carry)
@@ -119,13 +115,28 @@ class Node:
         roster = self.meeting.roster
         self.gossip = Gossip(card.id, roster, self.timers, draw, self._send, found)
         self.hearing = Hearing(self.timers, self.receptions, roster.get, self._open_feed, self._redial_work)
-        self.pushing.on_silence = self.hearing.on_probe
+        self.pushing.on_silence = self.relaying.on_silence = self.hearing.on_probe
         self.supervisor = Supervisor(self.timers, roster.get, self._open_feed, self._open_work)
         self.receptions.on_unanswered = self.supervisor.on_unanswered
         self.departures = Departures()
         self.questions = Questions(self.timers, self._send, self.ledger)
         self.receptions.connect(card.id, None, 0.0)
         self.receptions.nonce = draw(NONCE_BYTES)
+
+    def _new_pushing(self, origin: Origin, *, relays: bool = False) -> Pushing:
+        """`relays`: for what a spool here has stored."""
+        return Pushing(
+            origin,
+            self.timers,
+            self._draw,
+            self._send,
+            self._send_work,
+            self._generation_of,
+            self._session_with,
+            name_of=self.name_of,
+            tell=self.on_trouble,
+            relays=relays,
+        )
 
     def _new_connection(self) -> int:
         self._connections += 1
@@ -234,7 +245,7 @@ class Node:
     def _is_queue(self, name: str) -> bool:
         """Whether somebody in the realm pushes to it or pulls from it."""
         entries = [remote.entry for remote in self.meeting.roster.up() if remote.entry is not None]
-        named = [*self.pushing.rows(self.now), *self.pulling.rows()]
+        named = [*self.held(self.now), *self.pulling.rows()]
         named += [row for entry in entries for row in (*entry.pushes, *entry.pulls)]
         return any(row[0] == name for row in named)
 
@@ -256,7 +267,7 @@ class Node:
     def turn(self, now: float, wall: float, streams: Iterable[Stream] = ()) -> float | None:
         """Does what is due: `streams` are those with something new. Returns when to come again, None: on an event."""
         self.moved = 0
-        self.pushing.ahead = wall - now
+        self.pushing.ahead = self.relaying.ahead = wall - now
         self.serve(streams, now, wall)
         for due in self.timers.due(now):
             due(now)
@@ -267,8 +278,10 @@ class Node:
                 self.topics.take(self.topics.released.pop(), now, wall)
             while self.pushing.released:
                 self.pushing.take(self.pushing.released.pop(), now, wall)
-            if self.pushing.opened:
-                self.pushing.opened, self._entry_dirty = False, True
+            if self.pushing.opened or self.relaying.opened:
+                self.pushing.opened, self.relaying.opened, self._entry_dirty = False, False, True
+            self.relaying.released.clear()  # nobody waits for room there
+            self.spooling.report()
             if self._entry_dirty:
                 self._publish_entry(now)
             self.receptions.report()
@@ -311,8 +324,10 @@ class Node:
     def _settle(self, now: float) -> None:
         if not self.pushing.may_send and self.is_settled():
             self.pushing.may_send = True
-            for outbox in self.pushing:
-                self.pushing.dispatch(outbox, now)
+            self.relaying.may_send = True
+            for holder in self._holders:
+                for outbox in holder:
+                    holder.dispatch(outbox, now)
         if self.requesting.undecided and self.is_settled():
             self.requesting.on_settled(now)
 
@@ -322,7 +337,8 @@ class Node:
         remote = self._works.get(connection)
         if remote is not None:
             self.supervisor.on_work_made(remote)
-            self.pushing.on_work_connection(remote.id, now)
+            for holder in self._holders:
+                holder.on_work_connection(remote.id, now)
             self.requesting.inquire(remote.id, now)
             self.replying.on_connection(remote.id)
 
@@ -442,7 +458,9 @@ class Node:
             self.seeds.on_welcome(sender, welcome, now)
             self.meeting.on_welcome(sender, welcome, now)
         elif frame.kind == frames.STATE:
-            self.pushing.on_state(sender, frames.State.decode(body), now)
+            state = frames.State.decode(body)
+            holder = self.relaying if self.relaying.has(state.link) else self.pushing
+            holder.on_state(sender, state, now)
             self._count_later(now)
             if self.topics.blocked:
                 self.topics.unblock()
@@ -633,7 +651,16 @@ class Node:
     def _counts(self, now: float) -> list[Any]:
         topics = [[topic.name, topic.head] for topic in self.open_topics]
         # Whatever is taken or settled changes one of these, and the age of the oldest is told anew with it.
-        return [topics, [(outbox.queue, outbox.held, outbox.taken) for outbox in self.pushing], self._standing]
+        held = [(outbox.queue, outbox.held, outbox.taken) for outbox in self.pushing]
+        return [topics, held, [row[:2] for row in self.spooled(now)], self._standing]
+
+    def spooled(self, now: float) -> list[list[object]]:
+        """Queues that a spool here holds, as its entry tells of them."""
+        return self.spooling.rows(self.relaying.rows(now))
+
+    def held(self, now: float) -> list[list[object]]:
+        """The same of all that this peer holds messages of."""
+        return [*self.pushing.rows(now), *self.spooled(now)]
 
     def standing(self) -> Standing:
         """How well those who take from this peer keep up, and what was dropped here."""
@@ -648,16 +675,18 @@ class Node:
             self.receptions.nonce,
             self.receptions.rows(),
             self._announced[0],
-            self.pushing.rows(now),
+            self.held(now),
             self.pulling.rows(),
             self.replying.rows(),
             self.pulling.binds(),
             list(self._unbinds),
             *self._standing,
+            self.pulling.spools(),
         )
         self.topics.on_entry(self.card.id, entry, now)
         self.topics.on_fence(self.card.id, self.receptions.nonce, now)
-        self.pushing.on_entry(self.card.id, entry, now)
+        for holder in self._holders:
+            holder.on_entry(self.card.id, entry, now)
         self.bindings.on_entry(self.card.id, entry, now)
         self.requesting.on_entry(self.card.id, entry, now)
         self.meeting.publish_entry(entry, now)
@@ -677,7 +706,8 @@ class Node:
             if remote.work is None and remote.generation and self.supervisor.may_work(remote):
                 self._open_work(remote)  # it broke while the peer could not be reached
             self.receptions.on_proven(remote.id, now)
-            self.pushing.on_proven(remote.id, now)
+            for holder in self._holders:
+                holder.on_proven(remote.id, now)
             self.pulling.on_proven(remote.id)
             self.requesting.on_proven(remote.id, now)
             self.replying.on_proven(remote.id, now)
@@ -685,14 +715,16 @@ class Node:
     def on_entry(self, remote: Remote, entry: Entry, now: float) -> None:
         remote.entry_at = now
         self.topics.on_entry(remote.id, entry, now)
-        self.pushing.on_entry(remote.id, entry, now)
+        for holder in self._holders:
+            holder.on_entry(remote.id, entry, now)
         self.bindings.on_entry(remote.id, entry, now)
         self.pulling.on_entry(remote.id, entry, now)
         self.hearing.on_entry(remote, entry, now)
         self.requesting.on_entry(remote.id, entry, now)
 
     def on_session(self, remote: Remote, now: float) -> None:
-        self.pushing.on_session(remote.id, now, crashed=False)
+        for holder in self._holders:
+            holder.on_session(remote.id, now, crashed=False)
         self.pulling.on_session(remote.id)
         self.requesting.on_lost(remote.id, now)
         self.replying.on_lost(remote.id)
@@ -711,7 +743,8 @@ class Node:
         self.inquiries.on_gone(remote.id)
         self.topics.on_gone(remote.id)
         self.receptions.on_gone(remote.id, goodbye=remote.goodbye)
-        self.pushing.on_gone(remote.id, now, crashed=not remote.goodbye)
+        for holder in self._holders:
+            holder.on_gone(remote.id, now, crashed=not remote.goodbye)
         self.bindings.on_gone(remote.id, now)
         self.pulling.on_gone(remote.id)
         self.requesting.on_gone(remote.id, now)
@@ -736,7 +769,7 @@ class Node:
         return Ledger(
             peer=self.card.id,
             name=self.card.name,
-            held=self.bindings.ledger(self.pushing.ledger()),
+            held=(*self.bindings.ledger(self.pushing.ledger()), *self.spooling.ledger(self.relaying.ledger())),
             pulled=self.pulling.ledger(),
             published=self.topics.ledger(),
             subscribed=self.receptions.ledger(),

@@ -2,7 +2,7 @@
 
 Every message has one position (1, 2, ... in the order taken) and is in one of these states:
 
-    taken -> waiting -> in flight on a link -> acked | dropped{reason}
+    taken -> waiting -> in flight on a link -> acked | stored | dropped{reason}
                 ^  |         |
                 |  |         +-- nacked, returned, or its link ended: waiting again
                 |  +-- its ttl is over: expired
@@ -46,6 +46,16 @@ __all__ = ["Chunk", "Outbox", "Piece"]
 
 
 @dataclass(eq=False, slots=True)
+class Kept:
+    """What has become of messages that are on a disk as well, since somebody last looked. Positions are those there."""
+
+    settled: list[tuple[int, int]] = field(default_factory=list)
+    charged: list[tuple[int, int]] = field(default_factory=list)  # position, attempts
+    dead: dict[int, int] = field(default_factory=dict)  # position among the dead letters: position
+    retried: int = 0  # dead letters that became messages again
+
+
+@dataclass(eq=False, slots=True)
 class Outbox:
     """One queue this peer pushes to."""
 
@@ -54,6 +64,9 @@ class Outbox:
     window_bytes: int  # bytes; one message above it passes alone
     max_attempts: int = MAX_ATTEMPTS  # deliveries that may fail; the message is dead after the last of them
     dead: bool = False  # of dead letters: nobody appends, and nobody waits until they are confirmed
+    kept: Kept | None = None  # of a spool: what its journal is to know
+    path: tuple[bytes, bytes] | None = None  # peer and puller of the spool that everything goes to
+    turning: bool = False  # the path is another from when all that was sent on it has arrived
     outgoing: Outgoing = field(default_factory=Outgoing)
     lines: list[Line] = field(default_factory=lambda: [Line(), Line(), Line()])  # by lane
     lanes: list[int] = field(default_factory=list)  # those other than the normal one that were ever used
@@ -64,6 +77,7 @@ class Outbox:
     done: Ranges = field(default_factory=Ranges)  # positions that need nothing more
     taken: int = 0
     acked: int = 0
+    stored: int = 0
     expired: int = 0
     in_flight: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
@@ -182,9 +196,58 @@ class Outbox:
             self.mortal += 1
             self._watch(piece)
         if plan.delay:
+            chunk.due = now + plan.delay
+        if plan.delay and self.path is None:
             self._delay(piece, now + plan.delay)
         elif self._may_go(piece):
             self.lines[plan.lane].append(piece)
+
+    def load(
+        self,
+        position: int,
+        items: list[bytes],
+        parts: Parts,
+        flags: int,
+        run: Run,
+        topic: str | None,
+        plan: Plan | None,
+        now: float,
+        *,
+        attempt: int,
+        redelivered: bool,
+        since: float,
+    ) -> Piece:
+        """Messages from a disk, whatever the window, behind all others; their plan counts `since` then."""
+        size = sum(map(len, items)) + sum(memoryview(part).nbytes for part in parts)
+        chunk = Chunk(position, items, parts, size, flags, run, now, topic=topic)
+        piece = Piece(chunk, 0, len(items), attempt, redelivered)
+        self.taken += len(items)
+        self.waiting += len(items)
+        self.held_bytes += size
+        if plan is None:
+            self.lines[NORMAL].append(piece)
+        else:
+            self._admit(piece, plan, since)
+        return piece
+
+    def go_by(self, path: tuple[bytes, bytes] | None, now: float) -> None:
+        """To this spool from now on, or to pullers. A spool gets what is delayed at once, and pullers do not."""
+        self.path, self.turning = path, False
+        if path is None:
+            for line in self.lines:
+                for piece in line.take_undue(now):
+                    assert piece.chunk.due is not None
+                    self._delay(piece, piece.chunk.due)
+            return
+        early = [entry for entry in self.later if entry[2].chunk.due == entry[0]]
+        self.later = [entry for entry in self.later if entry[2].chunk.due != entry[0]]
+        heapq.heapify(self.later)
+        for _, _, piece in sorted(early, key=lambda entry: entry[1]):
+            if piece.chunk.place is Place.OVER:
+                continue
+            self.delayed -= piece.count
+            if self._may_go(piece):
+                self.lines[piece.chunk.lane].due(piece)
 
     def _into_lane(self, chunk: Chunk, plan: Plan) -> None:
         chunk.lane = plan.lane
@@ -261,7 +324,10 @@ class Outbox:
         """It needs nothing more."""
         chunk = piece.chunk
         self.held_bytes -= piece.size
-        self.done.add(piece.position, piece.position + piece.count - 1)
+        if self.kept is not None:
+            self.kept.settled.append((piece.position, piece.position + piece.count - 1))
+        else:
+            self.done.add(piece.position, piece.position + piece.count - 1)
         if chunk.plan is not None:
             chunk.place = Place.OVER
             self.mortal -= chunk.expires is not None
@@ -314,6 +380,11 @@ class Outbox:
     def ack(self, piece: Piece) -> None:
         self._release(piece)
         self.acked += piece.count
+
+    def store(self, piece: Piece) -> None:
+        """A spool has it."""
+        self._release(piece)
+        self.stored += piece.count
 
     def drop(self, piece: Piece, reason: str) -> None:
         self._release(piece)
@@ -409,6 +480,7 @@ class Outbox:
             waiting=self.waiting,
             in_flight=self.in_flight,
             acked=self.acked,
+            stored=self.stored,
             expired=self.expired,
             dropped=dict(self.dropped),
             redelivered=self.redelivered,

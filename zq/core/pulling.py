@@ -32,7 +32,7 @@ from zq.core.timers import Timers
 from zq.info import PulledQueue
 from zq.wire.batch import ATTEMPT_MOST, REDELIVERED, Batch, BatchHeader
 from zq.wire.data import Malformed
-from zq.wire.frames import ACKED, NACKED, RETURNED, Binding, Entry, Probe, Since, State
+from zq.wire.frames import ACKED, NACKED, REJECTED, RETURNED, STORED, Binding, Entry, Probe, Since, State
 from zq.wire.names import Filter
 from zq.wire.plan import HIGH, NORMAL
 
@@ -72,6 +72,7 @@ class ReceivingLink:
     settled: Ranges = field(default_factory=Ranges)
     acked: Ranges = field(default_factory=Ranges)
     given_back: Ranges = field(default_factory=Ranges)
+    stored: Ranges = field(default_factory=Ranges)
     refused: dict[int, Settled] = field(default_factory=dict)
     settled_count: int = 0
     floor: int = 1
@@ -124,6 +125,7 @@ class ReceivingLink:
             self.trail.forget_below(floor)
             self.acked.forget_below(floor)
             self.given_back.forget_below(floor)
+            self.stored.forget_below(floor)
             for number in [number for number in self.refused if number < floor]:
                 del self.refused[number]
 
@@ -152,6 +154,7 @@ class ReceivingLink:
         """As it is; `closed` is said only with everything that was settled, as it is the last word."""
         rows = [[low, high, ACKED] for low, high in self.acked]
         rows += [[low, high, RETURNED] for low, high in self.given_back]
+        rows += [[low, high, STORED] for low, high in self.stored]
         refused = [[item.number, item.outcome, item.delay, item.reason] for item in self.refused.values()]
         closed = closed and len(rows) <= SETTLED_ROWS and len(refused) <= REFUSED_ROWS
         rows, refused = self._turn(rows, SETTLED_ROWS), self._turn(refused, REFUSED_ROWS)
@@ -189,6 +192,9 @@ class Puller:
     prefetch_bytes: int
     overdue: Overdue | None = None  # with a work timeout
     hung: bool = False  # its program has taken nothing for that long: it gets nothing more
+    stream: bytes | None = None  # it is the way into a spool's stream
+    full: bool = False  # of a spool: it takes nothing more
+    hidden: bool = False  # of a spool: nobody is to begin to use it
     filters: tuple[Filter, ...] = ()  # of topics that the queue is bound to
     created: float = 0.0  # this peer's clock
     links: dict[bytes, ReceivingLink] = field(default_factory=dict)
@@ -278,7 +284,43 @@ class Pulling:
         return puller
 
     def rows(self) -> list[list[object]]:
-        return [[puller.queue, puller.id] for puller in self._pullers.values() if not puller.closing]
+        return [
+            [puller.queue, puller.id]
+            for puller in self._pullers.values()
+            if not puller.closing and puller.stream is None
+        ]
+
+    def spools(self) -> list[list[object]]:
+        """As they stand there: queue, puller, stream, whether it takes no more."""
+        return [
+            [puller.queue, puller.id, puller.stream, int(puller.full)]
+            for puller in self._pullers.values()
+            if puller.stream is not None and not puller.hidden and not puller.closing
+        ]
+
+    def store(self, batch: Batch) -> int:
+        """A spool has what came with it. Returns for how many messages that is news: the others were given back."""
+        link: ReceivingLink = batch.link
+        link.bytes_taken += batch.size
+        link.news = True
+        count = link.settle(batch.first + batch.skip, batch.first + batch.stop - 1, link.stored)
+        if link.orphan and link.all_settled and not link.ended:
+            self._remove(link)
+        return count
+
+    def give_back(self, batch: Batch) -> None:
+        """A spool could not store it."""
+        link: ReceivingLink = batch.link
+        link.bytes_taken += batch.size
+        link.news = True
+        link.puller.given_back += link.settle(batch.first + batch.skip, batch.first + batch.stop - 1, link.given_back)
+
+    def reject(self, batch: Batch, reason: str, now: float) -> None:
+        """A spool cannot read it."""
+        batch.link.bytes_taken += batch.size
+        for place in range(batch.skip, batch.stop):
+            settled = Settled(batch.first + place, REJECTED, 0.0, reason, batch, place)
+            self._settle_other(batch.link, settled, now)
 
     def binds(self) -> list[list[object]]:
         """As they stand in this peer's roster entry: queue, puller, filters of the topics that it binds."""
@@ -677,7 +719,7 @@ class Pulling:
             if not puller.closing:
                 puller.turn += 1
                 left = sum(link.in_use for link in puller.links.values() if link.orphan)
-                size, turn = 0 if puller.hung else puller.prefetch.size - left, puller.turn % len(links)
+                size, turn = 0 if puller.hung or puller.full else puller.prefetch.size - left, puller.turn % len(links)
                 if puller.turns is None:
                     raised: list[Any] = share_out(size, links, turn)
                 else:
@@ -707,4 +749,4 @@ class Pulling:
         return link.bytes_taken + max(puller.prefetch_bytes // active, link.first_bytes)
 
     def ledger(self) -> tuple[PulledQueue, ...]:
-        return tuple(puller.row() for puller in self._pullers.values())
+        return tuple(puller.row() for puller in self._pullers.values() if puller.stream is None)

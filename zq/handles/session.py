@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import secrets
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from zq.core.account import add_up
 from zq.core.departures import last_words
@@ -25,6 +26,7 @@ from zq.handles.bound import Rest
 from zq.handles.incoming import PullerCore, Receiver, SubscriberCore
 from zq.handles.outgoing import _SHUT, Arrival, PublisherCore, PusherCore, Receipt, Sender, Stream
 from zq.handles.replying import ReplierCore
+from zq.handles.spool import SpoolCore
 from zq.handles.steps import Steps, Wait, deadline_after, until, waiting
 from zq.info import Consumer, Departed, Gap, Ledger, PeerEvent, PeerInfo, QueueInfo, TopicInfo
 from zq.message import INHERIT, Inherit
@@ -32,7 +34,9 @@ from zq.options import Settings, load
 from zq.wire.batch import ATTEMPT_MOST
 from zq.wire.names import Filter, check_name, check_not_dead, check_queue
 
+SpoolT = TypeVar("SpoolT", bound=SpoolCore)
 POLICIES = ("wait", "drop-oldest", "latest")
+SYNC = 0.5  # s that a spool has at least to end in order
 LEAVING = 1.0  # s that leaving with an exception under way may take
 
 
@@ -50,6 +54,7 @@ class PeerCore:
         self._topics: dict[str, Stream] = {}
         self._queues: dict[str, Stream] = {}
         self._receivers: list[Receiver] = []
+        self._spools: list[SpoolCore] = []
         self._shortcuts: dict[tuple[type[Sender], str], Any] = {}
 
     @staticmethod
@@ -75,6 +80,16 @@ class PeerCore:
 
     def _close_steps(self, timeout: float | None) -> Steps[None]:
         """Stops receiving, waits for what was sent to be confirmed, leaves. The engine is stopped by the caller."""
+        deadline = deadline_after(timeout)
+        try:
+            yield from self._leave_steps(timeout)
+        finally:
+            with self._lock:
+                spools, self._spools = self._spools, []
+            for spool in spools:  # last: what was sent here may go there
+                yield from spool._close_steps(None if deadline is None else max(deadline - time.monotonic(), SYNC))
+
+    def _leave_steps(self, timeout: float | None) -> Steps[None]:
         engine = self._engine
         deadline = deadline_after(timeout)
         if engine is None or engine.closed or engine.forked or engine.failed:
@@ -359,6 +374,20 @@ class PeerCore:
         if not told:
             raise Timeout(f"not all peers know within {timeout} s that {puller.name} is not bound any more")
 
+    # --- spools
+
+    def _keep_spool(self, spool: SpoolT) -> SpoolT:
+        with self._lock:
+            self._spools.append(spool)
+        return spool
+
+    def _close_spool_steps(self, spool: SpoolCore, timeout: float | None) -> Steps[None]:
+        deadline_after(timeout)
+        with self._lock:
+            if spool in self._spools:
+                self._spools.remove(spool)
+        yield from spool._close_steps(timeout)
+
     # --- the realm
 
     def peers(self) -> list[PeerInfo]:
@@ -583,7 +612,7 @@ def list_queues(engine: Engine) -> list[QueueInfo]:
     pushes: dict[str, list[tuple[int, float]]] = {}
     pulls: dict[str, int] = {}
     entries = [(remote.entry.pushes, node.now - remote.entry_at) for remote in node.meeting.roster.up() if remote.entry]
-    for rows, since in [(node.pushing.rows(node.now), 0.0), *entries]:
+    for rows, since in [(node.held(node.now), 0.0), *entries]:
         for queue, held, age in rows:
             pushes.setdefault(str(queue), []).append((held, age + since))  # if it moves, there is a newer entry
     for rows in [node.pulling.rows(), *(remote.entry.pulls for remote in node.meeting.roster.up() if remote.entry)]:

@@ -110,6 +110,7 @@ class Entry(Body):
         list_of(is_name),
         list_of(is_number, is_name, is_id, is_id, is_number, is_number),
         list_of(is_number, is_name, is_text, is_number),
+        list_of(is_name, is_id, is_id, is_number),
     )
     version: int
     fence: bytes  # nonce of the fence that closes the filters below
@@ -122,6 +123,7 @@ class Entry(Body):
     unbinds: list[str] = []  # queues that need not be bound any more, unless somebody else binds them  # noqa: RUF012
     lags: list[list[Any]] = []  # 0 topic or 1 queue, name, consumer, puller id or zeros, messages behind, pace  # noqa: RUF012
     drops: list[list[Any]] = []  # 0 topic or 1 queue, its name, reason, messages  # noqa: RUF012
+    spools: list[list[Any]] = []  # queue, id of the puller that stores it, stream, 1 if it takes no more  # noqa: RUF012
 
 
 class Noted(Body):
