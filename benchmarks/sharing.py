@@ -1,8 +1,8 @@
 """A queue that four workers share, a process each, every message acknowledged: with one pusher, and with four.
 
 The end is a message: a worker that gets one stops. Once all the pushers are done somebody else sends as many as there
-are workers. PUSH/PULL has no queue to share, it deals messages out in turn; so there each pusher sends every worker one,
-and a worker waits for all of them.
+are workers. PUSH/PULL has no queue to share, it deals messages out in turn; so there each pusher sends every worker
+one, and a worker waits for all of them.
 """
 
 from __future__ import annotations
