@@ -18,6 +18,7 @@ import psutil
 from benchmarks.process import DEADLINE, EXIT, Failed
 from benchmarks.workload import Compare, Contender, Scale, Target, Values, Workload
 
+MEETING = 2.0  # s for each process that starts and meets those that are there, on two processors
 # Says "ready", then sits in a read until its input ends, which the end of the benchmark brings about as well.
 PEER = """
 import faulthandler, sys, zq
@@ -47,7 +48,8 @@ def peers(options: str) -> Callable[[Scale], Values]:
     """A contender's run: peers opened with `options`, the text of their arguments."""
 
     def run(scale: Scale) -> Values:
-        return _watch(PEER.format(options=options, deadline=DEADLINE), scale.others + 1, scale)
+        deadline = max(DEADLINE, MEETING * scale.others)
+        return _watch(PEER.format(options=options, deadline=deadline), scale.others + 1, scale)
 
     return run
 

@@ -1,8 +1,8 @@
 """A queue that four workers share, a process each, every message acknowledged: with one pusher, and with four.
 
-The end is a message: a worker that gets one stops. Pushers send them once all of theirs is on its way, as many together
-as there are workers. PUSH/PULL has no queue to share, it deals messages out in turn; so there each pusher sends every
-worker one, and a worker waits for all of them.
+The end is a message: a worker that gets one stops. Once all the pushers are done somebody else sends as many as there
+are workers. PUSH/PULL has no queue to share, it deals messages out in turn; so there each pusher sends every worker
+one, and a worker waits for all of them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,13 @@ class Share(NamedTuple):
 
 
 def shared(
-    scale: Scale, pushers: int, pull: Callable[..., Share], push: Callable[..., None], *where: Any, most: int = 0
+    scale: Scale,
+    pushers: int,
+    pull: Callable[..., Share],
+    push: Callable[..., None],
+    *where: Any,
+    stop: Callable[..., None] | None = None,
+    most: int = 0,
 ) -> Values:
     """All messages a second, from the first that a worker had to the last. `most` is for what takes minutes else."""
     count, pushers = min(WORKERS, scale.blades), min(pushers, scale.blades)
@@ -42,9 +48,11 @@ def shared(
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(Running(pull, *where, pushers)) for _ in range(count)]
         said = [worker.hear() for worker in workers]
-        senders = [stack.enter_context(Running(push, *where, said, share, pushers)) for _ in range(pushers)]
+        senders = [stack.enter_context(Running(push, *where, said, share)) for _ in range(pushers)]
         for sender in senders:
             sender.result()
+        if stop is not None:
+            stack.enter_context(Running(stop, *where, count)).result()
         shares = [worker.result() for worker in workers]
     worked = [share for share in shares if share.done]
     took = max(share.last for share in worked) - min(share.first for share in worked)
@@ -67,15 +75,18 @@ def pull(say: Say, pushers: int) -> Share:
         return Share(done, first, time.monotonic())
 
 
-def push(say: Say, said: Sequence[Any], count: int, pushers: int) -> None:
+def push(say: Say, said: Sequence[Any], count: int) -> None:
     with peers.blocking("pusher") as peer, peer.pusher(QUEUE) as pusher:
         pusher.wait_for_pullers(len(said))
         peers.require_tcp(peer.peers())
         for _ in range(count):
             pusher.send(READING)
         pusher.flush(until="processed", timeout=60)
-        for _ in range(len(said) // pushers):
-            pusher.send(STOP)
+
+
+def stop(say: Say, workers: int) -> None:
+    with peers.blocking("pusher") as peer, peer.pusher(QUEUE) as pusher:
+        pusher.send_many([STOP] * workers)
         pusher.flush(until="processed", timeout=60)
 
 
@@ -99,7 +110,7 @@ def pull_by_hand(say: Say, pushers: int) -> Share:
         return Share(done, first, last)
 
 
-def push_by_hand(say: Say, endpoints: Sequence[str], count: int, pushers: int) -> None:
+def push_by_hand(say: Say, endpoints: Sequence[str], count: int) -> None:
     with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
         socket.sndhwm = 0
         for endpoint in endpoints:
@@ -120,7 +131,7 @@ def _workload(name: str, pushers: int, title: str) -> Workload:
             Contender(
                 name="pyzmq PUSH/PULL, no acks", run=lambda scale: shared(scale, pushers, pull_by_hand, push_by_hand)
             ),
-            Contender(name="zq", run=lambda scale: shared(scale, pushers, pull, push)),
+            Contender(name="zq", run=lambda scale: shared(scale, pushers, pull, push, stop=stop)),
             *alternatives.SHARING[pushers],
         ),
         targets=(

@@ -128,6 +128,8 @@ class Stranger:
             rows.get("topics", []),
             rows.get("pushes", []),
             rows.get("pulls", []),
+            rows.get("lags", []),
+            rows.get("drops", []),
         )
 
 
@@ -420,7 +422,9 @@ class Liar:
                     count(),
                 ),
                 lambda: End(self._id()),
-                lambda: LedgerReply(count(), {name(): count(), "peer": name(), "held": [{name(): time()}]}),
+                lambda: LedgerReply(
+                    count(), {name(): count(), "peer": name(), "held": [{name(): time()}]}, count(), count(), count()
+                ),
                 lambda: Entry(
                     count(),
                     bytes(8),
@@ -431,6 +435,8 @@ class Liar:
                     self._some(name, self._id),
                     self._some(name, self._id, lambda: [name()]),
                     [row[0] for row in self._some(name)],
+                    self._some(count, name, self._id, self._id, count, count),
+                    self._some(count, name, name, count),
                 ),
                 lambda: Binding(name(), self._id(), time()),
                 lambda: Since(name(), self._id(), time()),
@@ -521,7 +527,7 @@ def test_a_ledger_that_does_not_decode_is_refused(victim: zq.Peer, stranger: Str
     thread.start()
     request = frames.Ask.decode(stranger.hear(frames.ASK)).request
     for junk in ({}, {"peer": 1}, {"peer": b"", "name": "", "held": [1], "pulled": {}}, {"held": [{"queue": {}}]}):
-        stranger.tell(LedgerReply(request, junk))
+        stranger.tell(LedgerReply(request, junk, 0, 1, 1))
     thread.join()
     (ledger,) = asking
     assert (ledger.others, ledger.unknown) == ((), ("stranger",))

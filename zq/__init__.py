@@ -26,29 +26,37 @@ if TYPE_CHECKING:
     from zq.errors import SpoolLocked as SpoolLocked
     from zq.errors import Timeout as Timeout
     from zq.errors import Undelivered as Undelivered
+    from zq.info import Consumer as Consumer
     from zq.info import DeadLetter as DeadLetter
     from zq.info import DeadLetters as DeadLetters
+    from zq.info import Departed as Departed
     from zq.info import FailedAttempt as FailedAttempt
     from zq.info import Gap as Gap
     from zq.info import HeldQueue as HeldQueue
     from zq.info import Ledger as Ledger
+    from zq.info import Missing as Missing
     from zq.info import PeerEvent as PeerEvent
     from zq.info import PeerInfo as PeerInfo
     from zq.info import PublishedTopic as PublishedTopic
     from zq.info import PulledQueue as PulledQueue
+    from zq.info import QueueAccount as QueueAccount
     from zq.info import QueueInfo as QueueInfo
     from zq.info import RepliedService as RepliedService
     from zq.info import RequestedService as RequestedService
+    from zq.info import Span as Span
+    from zq.info import SpooledQueue as SpooledQueue
     from zq.info import SubscribedTopic as SubscribedTopic
     from zq.info import TopicInfo as TopicInfo
     from zq.message import INHERIT as INHERIT
     from zq.message import Message as Message
+    from zq.options import SpoolOptions as SpoolOptions
     from zq.peer import Peer as Peer
     from zq.peer import Publisher as Publisher
     from zq.peer import Puller as Puller
     from zq.peer import Pusher as Pusher
     from zq.peer import Replier as Replier
     from zq.peer import Request as Request
+    from zq.peer import Spool as Spool
     from zq.peer import Subscriber as Subscriber
     from zq.wire.array import Array as Array
 
@@ -57,15 +65,17 @@ _ERRORS = (
     "SpoolFull SpoolLocked Timeout Undelivered"
 )
 _INFO = (
-    "DeadLetter DeadLetters FailedAttempt Gap HeldQueue Ledger PeerEvent PeerInfo PublishedTopic PulledQueue QueueInfo "
-    "RepliedService RequestedService SubscribedTopic TopicInfo"
+    "Consumer DeadLetter DeadLetters Departed FailedAttempt Gap HeldQueue Ledger Missing PeerEvent PeerInfo "
+    "PublishedTopic PulledQueue QueueAccount QueueInfo RepliedService RequestedService Span SpooledQueue "
+    "SubscribedTopic TopicInfo"
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS.split(), "zq.errors"),
     **dict.fromkeys(_INFO.split(), "zq.info"),
     **dict.fromkeys(("INHERIT", "Message"), "zq.message"),
-    **dict.fromkeys(("Peer", "Publisher", "Puller", "Pusher", "Replier", "Request", "Subscriber"), "zq.peer"),
+    **dict.fromkeys(("Peer", "Publisher", "Puller", "Pusher", "Replier", "Request", "Spool", "Subscriber"), "zq.peer"),
     "Array": "zq.wire.array",
+    "SpoolOptions": "zq.options",
     "Dedup": "zq.dedup",
 }
 

@@ -78,8 +78,9 @@ class AccessDenied(Error):
     """A file, directory or peer that is not ours, or open to others."""
 
 
-class SpoolFull(Error):
-    """The spool has no room for more; it still delivers."""
+class SpoolFull(Timeout):
+    """A `send` ran out of time because the spool of its queue takes no more. It still delivers: let somebody pull, or
+    give it room."""
 
 
 class SpoolDamaged(Error):

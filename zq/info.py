@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 PeerState = Literal["up", "suspect", "gone", "incompatible"]
 EventKind = Literal["joined", "changed", "suspect", "left"]
+Pace = Literal["up", "suspended", "waited for", "behind"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,20 @@ class PeerEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Consumer:
+    """A puller of a queue, or a peer that subscribes to a topic, as those who send to it see it.
+
+    `pace` is "up" (it keeps up), "suspended" (a puller whose credit is used up), "waited for" (a subscriber that holds
+    a topic back) or "behind" (a subscriber that was left behind).
+    """
+
+    peer: bytes
+    name: str
+    lag: int  # messages sent to it and not settled; published and not taken by its program
+    pace: Pace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TopicInfo:
     """One topic of the realm, this peer's own part included."""
 
@@ -49,7 +64,9 @@ class TopicInfo:
     subscribers: int  # peers with a matching filter, and queues that are bound to it
     published: int  # messages, of all publishers now here
     lag: int  # messages the slowest subscriber has not taken yet
-    slow: tuple[str, ...]  # names of peers that are left behind
+    slow: tuple[str, ...]  # names of peers that are waited for or left behind
+    consumers: tuple[Consumer, ...] = ()  # those that lag, the slowest first
+    dropped: Mapping[str, int] = field(default_factory=dict)  # at subscriptions now here, by reason; with "gap"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +79,8 @@ class QueueInfo:
     depth: int  # messages taken and not yet settled, of all pushers
     lag: float  # seconds the oldest of them has been waiting
     slow: tuple[str, ...]  # names of peers whose credit is used up
+    consumers: tuple[Consumer, ...] = ()  # pullers that hold some of them, those that hold most first
+    dropped: Mapping[str, int] = field(default_factory=dict)  # at the pushers now here, by reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +97,28 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Messages `first` to `last` of one origin, all in one place; `message.id` of each is `<origin>-<number>`.
+
+    `state` is "waiting" or "in flight" at who holds them, "queued" or "handed out" at a puller, or why they were
+    lost: "expired", or a reason of dropping.
+    """
+
+    origin: bytes
+    first: int
+    last: int
+    state: str
+    peer: bytes = b""  # "in flight": to whom; "queued", "handed out": from whom
+
+    @property
+    def count(self) -> int:
+        return self.last - self.first + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HeldQueue:
-    """A queue at the peer that holds its messages. taken = waiting + in_flight + acked + expired + sum(dropped)."""
+    """A queue at the peer that holds its messages. taken = waiting + in_flight + acked + stored + expired +
+    sum(dropped)."""
 
     queue: str
     taken: int
@@ -88,12 +127,28 @@ class HeldQueue:
     acked: int
     dropped: Mapping[str, int] = field(default_factory=dict)
     redelivered: int = 0  # deliveries beyond the first, not part of the sum
+    spans: tuple[Span, ...] = ()  # which are waiting and in flight; at most 16, then there are more
+    lost: tuple[Span, ...] = ()  # dropped or expired, and why, unless retried since; the newest 16
     expired: int = 0  # their ttl was over before anybody got them
+    stored: int = 0  # a spool has them now
+    gaps: tuple[Gap, ...] = ()  # of topics it is bound to: what was not there any more when it was; the newest 16
 
     @property
     def balanced(self) -> bool:
         left = self.waiting + self.in_flight
-        return self.taken == left + self.acked + self.expired + sum(self.dropped.values())
+        return self.taken == left + self.acked + self.stored + self.expired + sum(self.dropped.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpooledQueue:
+    """A queue of a running spool."""
+
+    queue: str
+    depth: int  # messages stored and not settled, dead letters included
+    bytes: int  # of its files
+    dead: int  # dead letters
+    full: bool  # it takes no more
+    problem: str  # why it cannot store; empty if it can
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +163,7 @@ class PulledQueue:
     nacked: int
     rejected: int
     returned: int
+    spans: tuple[Span, ...] = ()  # which are queued and handed out; at most 16, then there are more
 
     @property
     def balanced(self) -> bool:
@@ -181,10 +237,62 @@ class SubscribedTopic:
     repairing: int
     dropped: int  # by the subscription's own policy
     gap: int
+    subscription: int = 0  # tells those of one peer apart
+    gaps: tuple[Gap, ...] = ()  # which numbers; the newest 16. One of unknown length is not counted in `gap`
 
     @property
     def balanced(self) -> bool:
         return self.expected == self.delivered + self.queued + self.repairing + self.dropped + self.gap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Departed:
+    """A peer that was here, and what it had said of itself last; what became of that nobody here can know."""
+
+    peer: bytes
+    name: str
+    ago: float  # seconds since it was declared gone
+    goodbye: bool  # it left in good order
+    held: Mapping[str, int] = field(default_factory=dict)  # queue: messages that nobody had confirmed to it
+    published: Mapping[str, int] = field(default_factory=dict)  # topic: messages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueAccount:
+    """One queue over the realm. A message that a pusher has in flight and a puller has in hand is one message, so
+    what is open is counted by its numbers and not as a sum. taken = waiting + in_flight + acked + expired +
+    sum(dropped). Dead letters are messages of the queue of that name."""
+
+    queue: str
+    taken: int  # at the pushers that have answered
+    acked: int
+    dropped: Mapping[str, int]
+    waiting: int
+    in_flight: int
+    orphaned: int  # at pullers, of pushers that are gone or have not answered; they will be delivered all the same
+    holders: tuple[str, ...]  # names of peers that hold some, and those with orphaned ones
+    expired: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """Messages that will not arrive, or of which nobody here knows whether they will.
+
+    Their numbers are origin numbers, or topic numbers where there is a `topic`: a bound queue may lack messages of one.
+    `last` is None when nobody knows. `why` is a reason of dropping, "expired", "gap", or "unknown": who held them last
+    is gone or has not answered. Unknown is no loss. What is dead or rejected may still be among the dead letters; once
+    it is retried it is missing no more.
+    """
+
+    queue: str | None
+    topic: str | None
+    origin: bytes
+    first: int
+    last: int | None
+    count: int | None  # messages, if it is known; at most, for "unknown"
+    why: str
+    at: str  # the peer that misses or dropped them, or that knows of them
+    holder: str  # who held them last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,8 +347,11 @@ class Ledger:
     requested: tuple[RequestedService, ...] = ()
     replied: tuple[RepliedService, ...] = ()
     refused_frames: int = 0  # frames from the network that made no sense, or were for somebody else
+    departed: tuple[Departed, ...] = ()  # peers that this one has seen leave, the newest 256
     others: tuple[Ledger, ...] = ()  # with realm=True: what each other peer reports
     unknown: tuple[str, ...] = ()  # with realm=True: names of peers that did not answer or have left
+    queues: tuple[QueueAccount, ...] = ()  # with realm=True: the queues of all
+    missing: tuple[Missing, ...] = ()  # with realm=True: what will not arrive, or nobody knows
 
     @property
     def balanced(self) -> bool:

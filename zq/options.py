@@ -285,6 +285,24 @@ def load(**arguments: object) -> Settings:
     return Settings(**values, origin=MappingProxyType(origin))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolOptions:
+    """What each queue of a spool may take of its disk. What is on its way when a limit is reached is still taken:
+    16,384 messages or 64 MiB at the most. Raises Refused for what is no limit."""
+
+    max_bytes: int | None = None  # of the queue's files; None: as much as there is
+    max_messages: int | None = None  # stored and not settled
+    min_free: int = 64 << 20  # bytes that are left on the file system: what settling, trimming and logs need
+
+    def __post_init__(self) -> None:
+        for what, least in (("max_bytes", 1), ("max_messages", 1), ("min_free", 0)):
+            value = getattr(self, what)
+            if value is None and what != "min_free":
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise Refused(f"{what} is a whole number >= {least}, not {value!r:.40}")
+
+
 def files() -> tuple[Path, ...]:
     """Where a settings file may be; the first that exists is read, alone."""
     places = [Path("zq.toml")]  # of the working directory

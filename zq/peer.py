@@ -21,12 +21,15 @@ from zq.handles.outgoing import PublisherCore, PusherCore, Sender, Stream
 from zq.handles.replying import ReplierCore, Request
 from zq.handles.requests import Survey, request_steps
 from zq.handles.session import LEAVING, PeerCore, Watching
+from zq.handles.spool import SpoolCore
 from zq.handles.steps import Release, SendOptions, Timeout, deadline_after, finish
 from zq.info import DeadLetters, Gap, Ledger, PeerEvent
 from zq.message import INHERIT, Headers, Inherit, Message
+from zq.options import SpoolOptions
 from zq.wire.data import pack_plain
 from zq.wire.frames import LIST, PURGE, RETRY
 
+_UNLIMITED = SpoolOptions()
 log = logging.getLogger("zq.peer")
 
 
@@ -168,6 +171,16 @@ class Peer(PeerCore):
     def _any_pusher(self, queue: str) -> Pusher:
         stream = self._view(self._queues, queue)
         return self.pusher(queue) if stream is None else Pusher(self, stream, queue)
+
+    def spool(self, directory: Path | str, *, queues: Sequence[str], options: SpoolOptions = _UNLIMITED) -> Spool:
+        """Keeps these queues on disk, in a directory of their own: from now on whoever pushes to one of them pushes to
+        this spool, which confirms what is synced and gives it to the queue's pullers, now or after any restart.
+
+        Opening reads the directory (made if it is not there) and may take a second. Raises Refused for a directory
+        with other things in it or of a newer format, AccessDenied, SpoolLocked if another process has it open,
+        SpoolDamaged if it cannot be read.
+        """
+        return self._keep_spool(Spool(self, Path(directory), queues, options))
 
     # --- requests
 
@@ -423,8 +436,8 @@ class _BlockingReceiver(Receiver):
         if concurrency < 1:
             raise Refused(f"concurrency is at least 1, not {concurrency}")
         threads = [
-            threading.Thread(target=self._work, args=(handler,), name=f"zq-{self.name}-{index}")
-            for index in range(1, concurrency)
+            self._engine.thread(lambda: self._work(handler), f"zq-{self.name}-{number}")
+            for number in range(1, concurrency)
         ]
         with _DrainOnTerm(self):
             for thread in threads:
@@ -561,3 +574,23 @@ class _DrainOnTerm:
 
 
 __all__ = ["Peer", "Publisher", "Puller", "Pusher", "Replier", "Request", "Subscriber"]
+
+
+class Spool(SpoolCore):
+    """An open spool."""
+
+    def __init__(self, peer: Peer, directory: Path, queues: Sequence[str], options: SpoolOptions) -> None:
+        super().__init__(peer._running(), directory, queues, options)
+        self._peer = peer
+
+    def close(self, *, timeout: Timeout = 5.0) -> None:
+        """Syncs what has come, leaves the queues to their pushers, and lets go of the directory. Idempotent."""
+        finish(self._peer._close_spool_steps(self, timeout))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        leave(self.close, error, 5.0)

@@ -126,19 +126,24 @@ def share(say: Say, port: int, pushers: int) -> Share:
         return Share(done, first, last)
 
 
-def push_shared(say: Say, port: int, said: Sequence[Any], count: int, pushers: int) -> None:
+def push_shared(say: Say, port: int, said: Sequence[Any], count: int) -> None:
     pack = msgpack.Packer(autoreset=True).pack
     with _connect(port) as connection:
         channel = connection.channel()
         for _ in range(count):
             channel.basic_publish("", SHARED, pack(READING))
-        for _ in range(len(said) // pushers):
-            channel.basic_publish("", SHARED, pack(STOP))
+
+
+def stop(say: Say, port: int, workers: int) -> None:
+    with _connect(port) as connection:
+        channel = connection.channel()
+        for _ in range(workers):
+            channel.basic_publish("", SHARED, msgpack.packb(STOP))
 
 
 def one_to_four(scale: Scale) -> Values:
-    return sharing.shared(scale, 1, share, push_shared, servers.port_of("rabbitmq"), most=MOST)
+    return sharing.shared(scale, 1, share, push_shared, servers.port_of("rabbitmq"), stop=stop, most=MOST)
 
 
 def four_to_four(scale: Scale) -> Values:
-    return sharing.shared(scale, 4, share, push_shared, servers.port_of("rabbitmq"), most=MOST)
+    return sharing.shared(scale, 4, share, push_shared, servers.port_of("rabbitmq"), stop=stop, most=MOST)

@@ -169,20 +169,24 @@ def _prepare(client: redis.Redis) -> None:
         client.xgroup_create(SHARED, GROUP, id="$", mkstream=True)
 
 
-def push_shared(say: Say, port: int, said: Sequence[Any], count: int, pushers: int) -> None:
+def push_shared(say: Say, port: int, said: Sequence[Any], count: int) -> None:
     pack = msgpack.Packer(autoreset=True).pack
     with _connect(port) as client, client.pipeline(transaction=False) as pipeline:
         for number in range(1, count + 1):
             pipeline.xadd(SHARED, {"d": pack(READING)})
             if number % PIPELINE == 0 or number == count:
                 pipeline.execute()
-        for _ in range(len(said) // pushers):
-            client.xadd(SHARED, {"d": pack(STOP)})
+
+
+def stop(say: Say, port: int, workers: int) -> None:
+    with _connect(port) as client:
+        for _ in range(workers):
+            client.xadd(SHARED, {"d": msgpack.packb(STOP)})
 
 
 def one_to_four(scale: Scale) -> Values:
-    return sharing.shared(scale, 1, share, push_shared, servers.port_of("redis"))
+    return sharing.shared(scale, 1, share, push_shared, servers.port_of("redis"), stop=stop)
 
 
 def four_to_four(scale: Scale) -> Values:
-    return sharing.shared(scale, 4, share, push_shared, servers.port_of("redis"))
+    return sharing.shared(scale, 4, share, push_shared, servers.port_of("redis"), stop=stop)

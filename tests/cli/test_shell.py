@@ -463,6 +463,45 @@ def test_a_ledger_names_who_does_not_answer(start: Start) -> None:
         assert peer.ledger(realm=True, timeout=DEADLINE).unknown == ()
 
 
+def test_who_has_what_was_dropped_and_what_is_missing_is_named(shell: Shell, start: Start) -> None:
+    push = start("zq push jobs a b c d --name producer")
+    with zq.Peer("worker") as peer, peer.puller("jobs", prefetch=3) as puller:
+        puller.receive(timeout=DEADLINE).reject("broken")
+        message = puller.receive(timeout=DEADLINE)
+
+        def told() -> bool:
+            return bool(re.search(r"^jobs +1 +1 +3 .* 1 rejected +worker 3", shell("zq queues").stdout, re.MULTILINE))
+
+        eventually(told, DEADLINE)
+        row, dead = [json.loads(line) for line in shell("zq queues --json").stdout.splitlines()]
+        assert (dead["name"], dead["depth"], dead["dropped"]) == ("jobs.dead", 1, {})
+        assert row["dropped"] == {"rejected": 1}
+        assert [(consumer["name"], consumer["lag"]) for consumer in row["consumers"]] == [("worker", 3)]
+        *_, realm = map(json.loads, shell("zq ledger --json").stdout.splitlines())
+        assert (realm["peer"], realm["name"], realm["balanced"]) == (None, "default", True)
+        told_of = [(row["queue"], row["taken"], row["in_flight"], row["orphaned"]) for row in realm["queues"]]
+        assert told_of == [("jobs", 4, 3, 0), ("jobs.dead", 1, 0, 0)]
+        assert [(row["why"], row["first"], row["last"]) for row in realm["missing"]] == [("rejected", 1, 1)]
+        table = shell("zq ledger").stdout
+        assert re.search(r"^jobs +4 +0 +1 rejected +0 +0 +3 +0 +producer$", table, re.MULTILINE)
+        assert re.search(r"^jobs +\w{8} +1 to 1 +1 +rejected +producer +producer$", table, re.MULTILINE)
+
+        push.kill()
+        push.wait()
+        eventually(lambda: peer.peers() == [])
+        *_, realm = map(json.loads, shell("zq ledger --json").stdout.splitlines())
+        assert [(row["orphaned"], row["holders"]) for row in realm["queues"]] == [(3, ["worker"])]
+        assert [(row["queue"], row["count"], row["why"], row["holder"]) for row in realm["missing"]] == [
+            ("jobs.dead", 1, "unknown", "producer")
+        ], "all else that it held is here"
+        assert [(gone.name, gone.held) for gone in peer.ledger().departed] == [
+            ("producer", {"jobs": 3, "jobs.dead": 1})
+        ]
+        message.ack()
+        for _ in range(2):
+            puller.receive(timeout=DEADLINE).ack()
+
+
 def test_an_empty_realm_is_said_and_is_no_error(shell: Shell) -> None:
     for command in ("peers", "topics", "queues", "ledger"):
         listing = shell(f"zq {command}")

@@ -183,6 +183,49 @@ def test_the_ledger_of_the_realm_has_everybody(face: Face) -> None:
     assert ledger.others[1].pulled[0].received == 10
 
 
+def test_the_listings_say_who_lags_by_how_much_and_what_was_dropped(face: Face) -> None:
+    a, b = face.peer("a"), face.peer("b")
+    subscriber, puller = b.subscriber("news"), b.puller("jobs", prefetch=2)
+    publisher = a.publisher("news")
+    publisher.wait_for_subscribers()
+    publisher.send_many(range(3))
+    publisher.flush()
+    a.pusher("jobs").send_many(range(5))
+    puller.receive(timeout=PATIENCE).reject("broken")
+    for peer in (a, b):  # both see the same: one by itself, the other because it was told
+        eventually(lambda peer=peer: peer.queues() and peer.queues()[0].dropped == {"rejected": 1})
+        eventually(lambda peer=peer: [(each.name, each.lag) for each in peer.topics()[0].consumers] == [("b", 3)])
+        (consumer,) = eventually(lambda peer=peer: peer.queues()[0].consumers)
+        assert (consumer.name, consumer.peer, consumer.lag, consumer.pace) == ("b", b.id, 2, "suspended")
+    assert take(subscriber, 3) == list(range(3))
+    take(puller, 4)
+    for peer in (a, b):
+        eventually(lambda peer=peer: peer.topics()[0].consumers == () == peer.queues()[0].consumers)
+
+
+def test_the_ledger_of_the_realm_counts_each_message_once_and_names_it(face: Face) -> None:
+    a, b, c = (face.peer(name) for name in "abc")
+    puller = b.puller("jobs", prefetch=4)
+    a.pusher("jobs").send_many(range(6))
+    first, second = puller.receive(timeout=PATIENCE), puller.receive(timeout=PATIENCE)
+    second.reject("broken")
+    ledger = eventually(lambda: (told := c.ledger(realm=True)).queues[0].dropped and told)
+    queue, dead = ledger.queues
+    assert (dead.queue, dead.taken, dead.waiting, dead.holders) == ("jobs.dead", 1, 1, ("a",))
+    assert (queue.taken, queue.acked, queue.dropped, queue.orphaned) == (6, 0, {"rejected": 1}, 0)
+    assert (queue.waiting + queue.in_flight, queue.holders) == (5, ("a",))
+    spans = ledger.others[1].pulled[0].spans
+    assert spans[0] == zq.Span(origin=a.id, first=1, last=1, state="handed out", peer=a.id)
+    assert first.id == f"{a.id.hex()}-{spans[0].first}"
+    span = ledger.others[0].held[0].spans[0]
+    assert (span.first, span.state, span.peer) == (1, "in flight", b.id)
+    (missing,) = ledger.missing
+    assert (missing.queue, missing.origin, missing.first, missing.last) == ("jobs", a.id, 2, 2)
+    assert (missing.count, missing.why, missing.at, missing.holder) == (1, "rejected", "a", "a")
+    first.ack()
+    take(puller, 4)
+
+
 def test_an_empty_ledger_balances(face: Face) -> None:
     peer = face.peer("alone")
     assert peer.ledger() == zq.Ledger(peer=peer.id, name="alone")

@@ -14,7 +14,7 @@ from zq.core.outbox import MAX_ATTEMPTS
 from zq.core.pushing import Pushing
 from zq.core.timers import Timers
 from zq.core.topics import Origin, Topic, Topics
-from zq.info import HeldQueue
+from zq.info import Gap, HeldQueue
 from zq.testing import SimulatedNetwork
 from zq.wire import frames
 from zq.wire.batch import REDELIVERED, Batch, BatchHeader, Parts, decode_batch
@@ -316,6 +316,8 @@ def test_after_a_minute_what_waits_is_dropped_and_counted(publisher: Publisher) 
     publisher.publish(topic, 3)
     row = publisher.row()
     assert (row.taken, row.waiting, row.in_flight, row.dropped) == (2, 0, 0, {"unbound": 2})
+    assert row.spans == ()
+    assert [(span.origin, span.first, span.last, span.state) for span in row.lost] == [(ME, 1, 2, "unbound")]
     assert publisher.pushing.find(QUEUE) is None
     assert topic.bound == ()
 
@@ -372,6 +374,7 @@ def test_what_has_left_the_ring_is_counted_and_said(publisher: Publisher, monkey
     publisher.grant()
     assert publisher.received() == [3, 4]
     assert publisher.row().dropped == {"left the ring": 2}
+    assert publisher.row().gaps == (Gap(publisher=ME, topic=topic.name, first=1, last=2),)
     publisher.grant(settled=2)
     outbox = publisher.pushing.find(QUEUE)
     assert outbox is not None

@@ -7,11 +7,12 @@ import pytest
 from tests.core.test_pushing import QUEUE, Pullers
 from zq.core import dead
 from zq.core.dead import dead_queue_of
+from zq.core.inquiry import Answers
 from zq.core.outbox import Outbox
 from zq.wire.batch import EXTRA
 from zq.wire.dead import QUEUE as DEAD_QUEUE
 from zq.wire.dead import REASON, history_of, split
-from zq.wire.frames import ACKED, NACKED, REJECTED, RETURNED
+from zq.wire.frames import ACKED, NACKED, PURGE, REJECTED, RETRY, RETURNED, Inquire
 from zq.wire.limits import NAME
 from zq.wire.names import check_name
 
@@ -224,3 +225,27 @@ def test_what_is_rejected_among_the_dead_is_gone(pullers: Pullers) -> None:
     pullers.state(peer, queue="jobs.dead", limit=5, expected=2, refused=[[1, REJECTED, 0.0, "useless"]], heard=1)
     assert letters_of(pullers).row().dropped == {"rejected": 1}
     assert pullers.pushing.find("jobs.dead.dead") is None
+
+
+def test_a_dead_letter_that_is_retried_is_lost_no_more_and_one_that_is_purged_stays_so(pullers: Pullers) -> None:
+    peer = pullers.arrive("a")
+    pullers.state(peer, limit=3)
+    pullers.send(b"\1", b"\2", b"\3")
+    for number in (1, 2, 3):
+        fail(pullers, peer, number, REJECTED)
+
+    def lost(outbox: Outbox) -> list[tuple[int, int, str]]:
+        return [(span.first, span.last, span.state) for span in outbox.row().lost]
+
+    assert lost(pullers.outbox) == [(1, 3, "rejected")]
+    answers = Answers(pullers.pushing, lambda queue, now: pytest.fail(f"{queue} was never bound"))
+    ids = [dead.identify(piece) for piece in letters_of(pullers).waiting_again()]
+    assert answers.answer(peer, Inquire(1, RETRY, QUEUE, [ids[1]], "", 0), 1.0).count == 1
+    assert answers.answer(peer, Inquire(2, PURGE, QUEUE, [ids[2]], "", 0), 1.0).count == 1
+    assert lost(pullers.outbox) == [(1, 1, "rejected"), (3, 3, "rejected")]
+    assert lost(letters_of(pullers)) == [(3, 3, "purged")]
+    [again] = [span for row in pullers.pushing.ledger() if row.queue == QUEUE for span in row.spans]
+    assert (again.first, again.last) == (2, 2), "it is held again, under the number that it had"
+    fail(pullers, peer, 4, REJECTED)
+    assert lost(pullers.outbox) == [(1, 1, "rejected"), (3, 3, "rejected"), (2, 2, "rejected")]
+    assert all(row.balanced for row in pullers.pushing.ledger())

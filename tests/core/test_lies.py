@@ -18,7 +18,21 @@ from zq.testing import Connection, Weather
 from zq.wire import frames
 from zq.wire.batch import BATCH, REDELIVERED, BatchHeader, Parts, Run, encode_batch, encode_topic, topic_prefix
 from zq.wire.body import Body
-from zq.wire.frames import ACKED, NACKED, End, Entry, Goodbye, LedgerReply, Noted, Probe, Refilled, Repair, Seen, State
+from zq.wire.frames import (
+    ACKED,
+    NACKED,
+    Ask,
+    End,
+    Entry,
+    Goodbye,
+    LedgerReply,
+    Noted,
+    Probe,
+    Refilled,
+    Repair,
+    Seen,
+    State,
+)
 
 HUGE = (1 << 62) - 1
 LINK = b"l" * 16
@@ -219,8 +233,15 @@ def messages_of_somebody_elses_topic(scene: Scene) -> None:
 
 @lie
 def a_ledger_that_nobody_asked_for(scene: Scene) -> None:
-    for request in (0, 1, HUGE):
-        scene.tell(LedgerReply(request, {"peer": b"", "held": HUGE}))
+    for request, page, pages in [(0, 0, 1), (1, 0, 1), (1, 0, HUGE), (1, HUGE, HUGE), (HUGE, 1, 0)]:
+        scene.tell(LedgerReply(request, {"peer": b"", "held": HUGE}, page, pages, HUGE))
+
+
+@lie
+def pages_of_ledgers_that_there_are_not(scene: Scene) -> None:
+    """Asked for in numbers, of questions old and new: each is answered with the first page."""
+    for request, page in [(1, HUGE), (HUGE, 1), (2, 0), (1, 1), (2, HUGE)]:
+        scene.tell(Ask(request, page))
 
 
 @lie

@@ -10,11 +10,11 @@ import pytest
 
 from zq.core import meeting, topics
 from zq.core.inbox import Handing, Inbox, Slow, SubscriptionInbox
-from zq.core.ledger import from_wire
+from zq.core.ledger import from_wire, to_wire
 from zq.core.port import Kind
 from zq.core.pulling import Settled
 from zq.core.reception import INHERIT_PATIENCE
-from zq.info import EventKind, Gap, PeerInfo
+from zq.info import EventKind, Gap, Ledger, PeerInfo
 from zq.testing import Connection, SimulatedNetwork, SimulatedPeer, Weather
 from zq.wire import frames
 from zq.wire.batch import Batch
@@ -614,20 +614,20 @@ def test_a_peer_hears_itself() -> None:
 def test_a_ledger_travels() -> None:
     realm = Realm(2)
     realm.push(realm.peers[1], b"1")
-    number = realm.peers[0].node.ask_ledgers()
-    assert realm.run(1.0, lambda: realm.peers[0].node.replies[number])
-    [ledger] = realm.peers[0].node.replies[number].values()
+    asker, asked = realm.peers
+    number = asker.node.questions.ask([asked.id], asker.clock())
+    assert realm.run(1.0, lambda: asker.node.questions.replies(number))
+    [ledger] = asker.node.questions.replies(number).values()
     assert (ledger.name, ledger.held[0].taken, ledger.balanced) == ("p1", 1, True)
 
 
 def test_a_ledger_that_is_none_is_malformed() -> None:
     complete = {"queue": [], "taken": 1, "waiting": 1, "in_flight": 0, "acked": 0}
-    rows: dict[str, list[object]] = {"held": [], "pulled": [], "published": [], "subscribed": []}
-    whole = {"peer": b"", "name": "", "refused_frames": 0} | rows
-    assert from_wire(whole).balanced
+    whole = to_wire(Ledger(peer=b"", name=""))[0]
+    assert from_wire([whole]).balanced
     for wrong in ({}, {"peer": 1}, {"peer": b"", "name": "", "held": [{"queue": []}]}, whole | {"held": [complete]}):
         with pytest.raises(Malformed):
-            from_wire(wrong)
+            from_wire([wrong])
 
 
 def test_a_publisher_leaves_a_slow_subscriber_behind_when_its_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -668,7 +668,7 @@ def test_an_older_entry_changes_nothing() -> None:
     remote = observer.meeting.roster.get(other.id)
     assert remote is not None
     assert realm.run(2.0, lambda: remote.entry is not None and remote.entry.pulls)
-    old = frames.Entry(0, bytes(8), [], [], [], []).encode(realm.peers[0].id, other.id)
+    old = frames.Entry(0, bytes(8), [], [], [], [], [], []).encode(realm.peers[0].id, other.id)
     observer.received(Kind.MAILBOX, (old,), realm.peers[0].clock())
     assert remote.entry is not None
     assert len(remote.entry.pulls) == 1

@@ -92,7 +92,7 @@ def test_a_probe_that_its_link_has_overtaken_does_not_bring_it_back() -> None:
     pulling = Pulling(timers, lambda peer, body: sent.append(body), lambda peer: 0)
     puller = pulling.open(b"q" * 16, "jobs", Inbox(lambda: None), prefetch=9, prefetch_bytes=100)
     late = Probe(b"l" * 16, 0, 0, "jobs", puller.id, 1, 1, 0, 0, 0)
-    pulling.on_entry(PEER, Entry(1, bytes(8), [], [], [], []), 0.0)
+    pulling.on_entry(PEER, Entry(1, bytes(8), [], [], [], [], [], []), 0.0)
     pulling.on_probe(PEER, late, 0.0)
     pulling.report()
     sent.clear()
@@ -109,13 +109,50 @@ def test_the_first_link_of_a_queue_may_come_before_the_entry_that_names_it() -> 
     timers, sent = Timers(), list[Body]()
     pulling = Pulling(timers, lambda peer, body: sent.append(body), lambda peer: 0)
     puller = pulling.open(b"q" * 16, "jobs", Inbox(lambda: None), prefetch=9, prefetch_bytes=100)
-    pulling.on_entry(PEER, Entry(1, bytes(8), [], [], [], []), 0.0)
+    pulling.on_entry(PEER, Entry(1, bytes(8), [], [], [], [], [], []), 0.0)
     pulling.on_probe(PEER, Probe(b"l" * 16, 0, 0, "jobs", puller.id, 1, 0, 0, 1, 1), 0.0)
-    pulling.on_entry(PEER, Entry(2, bytes(8), [], [], [["jobs", 1, 0.0]], []), 0.1)
+    pulling.on_entry(PEER, Entry(2, bytes(8), [], [], [["jobs", 1, 0.0]], [], [], []), 0.1)
     for due in timers.due(9.0):
         due(9.0)
     assert list(puller.links) == [b"l" * 16]
     assert timers.next() is None
+
+
+def test_a_batch_that_was_taken_whole_is_handed_out_although_the_next_one_is_of_another_link() -> None:
+    """What was handed out is charged if this process dies; a batch of another pusher behind it changes nothing."""
+    table = Pulling(Timers(), lambda peer, state: None, lambda peer: 0)
+    inbox = Inbox(lambda: None)
+    puller = table.open(bytes(16), "jobs", inbox, prefetch=9, prefetch_bytes=100)
+    batches: list[Batch] = []
+    for peer in (b"a" * 16, b"b" * 16):
+        link = ReceivingLink(id=peer, peer=peer, session=0, puller=puller, expected=4)
+        puller.links[peer] = link
+        batch = Batch(sender=peer, first=1, count=3, runs=[Run(peer, 1, 3, 0.0)], body=b"xxx")
+        batch.link = link
+        batches.append(batch)
+        inbox.taken.append(batch)
+    inbox.handing = Handing(batches[1], [2, 3])  # one of the second batch is out
+    table.on_taken(puller, 0.0)
+    assert [batch.link.handed for batch in batches] == [3, 1]
+
+
+def test_a_batch_of_which_some_were_out_at_the_last_look_is_handed_out_whole_once_another_link_has_its_turn() -> None:
+    table = Pulling(Timers(), lambda peer, state: None, lambda peer: 0)
+    inbox = Inbox(lambda: None)
+    puller = table.open(bytes(16), "jobs", inbox, prefetch=9, prefetch_bytes=100)
+    batches: list[Batch] = []
+    for peer in (b"a" * 16, b"b" * 16):
+        link = ReceivingLink(id=peer, peer=peer, session=0, puller=puller, expected=4)
+        puller.links[peer] = link
+        batch = Batch(sender=peer, first=1, count=3, runs=[Run(peer, 1, 3, 0.0)], body=b"xxx")
+        batch.link = link
+        batches.append(batch)
+    for batch, left, handed in [(batches[0], [2, 3], [1, 0]), (batches[0], [3], [2, 0]), (batches[1], [2, 3], [3, 1])]:
+        if batch is not inbox.handing.batch:
+            inbox.taken.append(batch)
+        inbox.handing = Handing(batch, left)
+        table.on_taken(puller, 0.0)
+        assert [each.link.handed for each in batches] == handed
 
 
 def test_who_binds_a_queue_says_since_when_by_the_clock_of_who_asks() -> None:

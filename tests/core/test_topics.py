@@ -20,7 +20,7 @@ class Publishing:
         self.timers = Timers()
         self.topics = Topics(Origin(ME), self.timers, lambda frame: None, lambda frame: None)
         self.topic: Topic = self.topics.open("a", retain=False, patience=60.0)
-        self.topics.on_entry(OTHER, Entry(1, bytes(8), [["a", -1.0, 1]], [], [], []), 0.0)
+        self.topics.on_entry(OTHER, Entry(1, bytes(8), [["a", -1.0, 1]], [], [], [], [], []), 0.0)
 
     def leave(self, *sizes: int) -> None:
         self.topic.outgoing.items.extend(bytes(size) for size in sizes)

@@ -188,11 +188,11 @@ def message(data: bytes) -> None:
 LEDGER = Ledger(peer=ID, name="n", held=(HeldQueue(queue="q", taken=1, waiting=1, in_flight=0, acked=0),))
 
 
-@target(frames.LedgerReply(1, to_wire(LEDGER)).encode(OTHER, ID)[33:])
+@target(frames.LedgerReply(1, to_wire(LEDGER)[0], 0, 1, 1).encode(OTHER, ID)[33:])
 def ledger(data: bytes) -> None:
     try:
         fields = unpack_array(data, "ledger")
-        found = from_wire(fields[1]) if len(fields) > 1 and type(fields[1]) is dict else None
+        found = from_wire([fields[1]]) if len(fields) > 1 and type(fields[1]) is dict else None
     except Malformed:
         return
     if found is not None:

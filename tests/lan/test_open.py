@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +46,51 @@ def test_an_interface_that_comes_late_is_warned_of_too(make_lan: MakeLan, settle
     lan.give_interface(1)
     eventually(lambda: early.endpoints() != [])
     assert early.errors().count("insecure: ") == 1
+
+
+PEER = """
+import json, sys, zq
+with zq.Peer(**json.loads(sys.argv[1])) as peer, peer.publisher("news"), peer.puller("jobs"):
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+SCAN = """
+import errno, socket, sys
+open_ports = []
+for port in range(1, 65_536):
+    with socket.socket() as caller:
+        caller.settimeout(5.0)
+        reached = caller.connect_ex((sys.argv[1], port))
+    assert reached in (0, errno.ECONNREFUSED), (port, errno.errorcode[reached])
+    if reached == 0:
+        open_ports.append(port)
+print(*open_ports)
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "doors"), [("{}", 0), ('{"insecure": true, "discovery": ["none"]}', 3)], ids=["by itself", "opened"]
+)
+def test_nothing_of_a_peer_can_be_reached_from_another_host_unless_it_was_opened(
+    make_lan: MakeLan, tmp_path: Path, options: str, doors: int
+) -> None:
+    """Every TCP port is tried; of UDP the kernel says what listens."""
+    lan = make_lan(2)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ZQ_")}
+    with subprocess.Popen(
+        [*lan.command(1), sys.executable, "-c", PEER, options],
+        env={**environment, "ZQ_HOST_DIR": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as peer:
+        try:
+            assert peer.stdout is not None
+            assert peer.stdout.readline() == "ready\n"
+            scan = [*lan.command(2), sys.executable, "-c", SCAN, lan.address(1)]
+            found = subprocess.run(scan, capture_output=True, text=True, timeout=50.0, check=True).stdout.split()
+            assert len(found) == doors
+            listening = [*lan.command(1), "ss", "--no-header", "--udp", "--listening"]
+            assert subprocess.run(listening, capture_output=True, text=True, timeout=10.0, check=True).stdout == ""
+        finally:
+            peer.kill()

@@ -65,15 +65,27 @@ BODIES: list[tuple[Body, str]] = [
             [["sum", PULLER]],
             [["mail", PULLER, ["a/*"]]],
             ["old"],
+            [[1, "jobs", PULLER, PULLER, 2, 1]],
+            [[0, "a/b", "gap", 3]],
+            [["jobs", PULLER, LINK, 1]],
         ),
-        "45" + "62" * 16 + "61" * 16 + "9903c4086e6f6e63652d30319193a4612f2a2acbbff0000000000000019192a3612f6207"
+        "45" + "62" * 16 + "61" * 16 + "9c03c4086e6f6e63652d30319193a4612f2a2acbbff0000000000000019192a3612f6207"
         "9193a46a6f627302cb3fe00000000000009192a46d61696cc410"
         + "70" * 16
         + "9192a373756dc410"
         + "70" * 16
         + "9193a46d61696cc410"
         + "70" * 16
-        + "91a3612f2a91a36f6c64",
+        + "91a3612f2a91a36f6c64"
+        + "919601a46a6f6273"
+        + 2 * ("c410" + "70" * 16)
+        + "0201"
+        + "919400a3612f62a367617003"
+        + "9194a46a6f6273c410"
+        + "70" * 16
+        + "c410"
+        + LINK.hex()
+        + "01",
     ),
     (
         frames.Binding("mail", PULLER, 1.5),
@@ -110,7 +122,7 @@ BODIES: list[tuple[Body, str]] = [
     (frames.End(LINK), "65" + "62" * 16 + "61" * 16 + "91c410" + "6c" * 16),
     (frames.Inquiry([5, 300]), "79" + "62" * 16 + "61" * 16 + "919205cd012c"),
     (frames.Missing([5], [6]), "6d" + "62" * 16 + "61" * 16 + "9291059106"),
-    (frames.Ask(5), "41" + "62" * 16 + "61" * 16 + "9105"),
+    (frames.Ask(5, 1), "41" + "62" * 16 + "61" * 16 + "920501"),
     (
         frames.Inquire(6, frames.RETRY, "jobs", ["a-1"], "jobs.dead", 3),
         "49" + "62" * 16 + "61" * 16 + "960601a46a6f627391a3612d31a96a6f62732e6465616403",
@@ -124,7 +136,7 @@ BODIES: list[tuple[Body, str]] = [
         + "61" * 16
         + "09cb3ff800000000000002c3c4029201c3a26e6f",
     ),
-    (frames.LedgerReply(5, {"name": "x"}), "4c" + "62" * 16 + "61" * 16 + "920581a46e616d65a178"),
+    (frames.LedgerReply(5, {"name": "x"}, 1, 2, 3), "4c" + "62" * 16 + "61" * 16 + "950581a46e616d65a178010203"),
 ]
 
 TOPIC_FRAME = bytes.fromhex(
@@ -236,10 +248,17 @@ def test_a_body_is_split_into_its_messages() -> None:
             split(body, count)
 
 
-def test_an_entry_of_before_queues_could_be_bound_binds_none() -> None:
-    frame = bytearray(frames.Entry(1, NONCE, [], [], [], []).encode(B, A)[:-3])
-    frame[33] = 0x96
-    assert frames.Entry.decode(bytes(frame[33:])) == frames.Entry(1, NONCE, [], [], [], [], [], [], [])
+@pytest.mark.parametrize("appended", range(7), ids=["none", "replies", "binds", "unbinds", "lags", "drops", "spools"])
+def test_an_entry_of_an_earlier_version_has_nothing_of_what_was_appended(appended: int) -> None:
+    """Replies, binds, unbinds, lags, drops and spools, in this order."""
+    frame = bytearray(frames.Entry(1, NONCE, [], [], [], []).encode(B, A))
+    assert frame[33] == 0x9C
+    frame[33] -= 6 - appended
+    del frame[len(frame) - (6 - appended) :]
+    entry = frames.Entry.decode(bytes(frame[33:]))
+    assert entry == frames.Entry(1, NONCE, [], [], [], [])
+    assert [entry.replies, entry.binds, entry.unbinds, entry.lags, entry.drops, entry.spools] == [[]] * 6
+    assert frames.Entry.FIELDS[6:] == ("replies", "binds", "unbinds", "lags", "drops", "spools")
 
 
 def test_bytes_of_a_fence() -> None:
@@ -282,7 +301,7 @@ def test_a_batch_comes_out_as_it_went_in(runs: list[tuple[bytes, int, int, float
 
 
 def test_infinite_patience_travels() -> None:
-    entry = frames.Entry(1, NONCE, [["**", math.inf, 1]], [], [], [])
+    entry = frames.Entry(1, NONCE, [["**", math.inf, 1]], [], [], [], [], [])
     assert frames.Entry.decode(entry.encode(B, A)[33:]).filters[0][1] == math.inf
 
 

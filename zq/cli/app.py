@@ -25,6 +25,7 @@ COMMANDS = {  # name -> module in zq.cli and one line of help, so that `zq --hel
     "peers": ("realm", "List the peers of the realm."),
     "topics": ("realm", "List the topics of the realm."),
     "queues": ("realm", "List the queues of the realm."),
+    "spool": ("spool", "Keep queues on disk, so that nobody has to be there at the same time."),
     "dead": ("dead", "Look at messages that nobody could process, push them again, or forget them."),
     "ledger": ("ledger", "Show the counters that account for every message."),
     "doctor": ("doctor", "Find out why peers do not see each other."),

@@ -11,7 +11,9 @@ import zq
 from zq.cli import connection, parameters
 from zq.cli.notes import OK, counted, note
 from zq.cli.render import CONTROLS, line, timestamp, to_json
-from zq.cli.table import Column, emit, print_table, record, seconds
+from zq.cli.table import Column, emit, print_table, reasons, record, seconds
+
+SHOWN = 5  # consumers in a cell for people; --json has all
 
 
 def offers(peer: zq.PeerInfo) -> str:
@@ -24,6 +26,16 @@ def offers(peer: zq.PeerInfo) -> str:
         ("reply", peer.replies),
     )
     return "; ".join(f"{verb} {', '.join(names)}" for verb, names in parts if names)
+
+
+def behind(info: zq.TopicInfo | zq.QueueInfo) -> str:
+    """Who lags, by how many messages, and what that means for those who send: the worst first."""
+    told = [
+        f"{consumer.name} {consumer.lag:,}{'' if consumer.pace == 'up' else f' ({consumer.pace})'}"
+        for consumer in info.consumers[:SHOWN]
+    ]
+    more = len(info.consumers) - len(told)
+    return ", ".join(told) + (f" and {more:,} more" if more else "")
 
 
 PEERS = (
@@ -43,7 +55,8 @@ TOPICS = (
     Column("subscribers", lambda topic: topic.subscribers, right=True),
     Column("published", lambda topic: f"{topic.published:,}", right=True),
     Column("lag", lambda topic: f"{topic.lag:,}", right=True),
-    Column("slow", lambda topic: ", ".join(topic.slow)),
+    Column("dropped", lambda topic: reasons(topic.dropped), right=True),
+    Column("who lags", behind),
 )
 QUEUES = (
     Column("queue", lambda queue: queue.name),
@@ -51,7 +64,8 @@ QUEUES = (
     Column("pullers", lambda queue: queue.pullers, right=True),
     Column("depth", lambda queue: f"{queue.depth:,}", right=True),
     Column("lag", lambda queue: seconds(queue.lag), right=True),
-    Column("slow", lambda queue: ", ".join(queue.slow)),
+    Column("dropped", lambda queue: reasons(queue.dropped), right=True),
+    Column("who has them", behind),
 )
 
 
@@ -92,7 +106,7 @@ def told(event: zq.PeerEvent) -> str:
 @parameters.as_json
 @connection.options
 def topics(as_json: bool, peer: zq.Peer) -> int:
-    """List the topics of the realm: publishers, subscribers, messages, and who is behind."""
+    """List the topics of the realm: publishers, subscribers, messages, what subscribers dropped, and who lags."""
     with peer:
         connection.settle(peer)
         show_listing(peer.topics(), TOPICS, as_json=as_json, nothing=f"no topic in realm {peer.realm}")
@@ -103,7 +117,7 @@ def topics(as_json: bool, peer: zq.Peer) -> int:
 @parameters.as_json
 @connection.options
 def queues(as_json: bool, peer: zq.Peer) -> int:
-    """List the queues of the realm: pushers, pullers, messages not yet settled, and who is behind."""
+    """List the queues of the realm: pushers, pullers, messages not yet settled, what was dropped, who has how many."""
     with peer:
         connection.settle(peer)
         show_listing(peer.queues(), QUEUES, as_json=as_json, nothing=f"no queue in realm {peer.realm}")

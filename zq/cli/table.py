@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,11 @@ def seconds(value: float) -> str:
     if value < 120.0:
         return f"{value:.1f} s"
     return f"{value / 60:.0f} min" if value < 7200.0 else f"{value / 3600:.1f} h"
+
+
+def reasons(dropped: Mapping[str, int]) -> str:
+    """What was dropped, for people: `3 rejected, 20 drop-oldest`, or `0`."""
+    return ", ".join(f"{count:,} {why}" for why, count in dropped.items()) or "0"
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Any], *, title: str | None = None) -> None:

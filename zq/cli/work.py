@@ -50,9 +50,10 @@ def push(
 ) -> int:
     """Push each MESSAGE, or each line of standard input, to QUEUE.
 
-    A line that begins with { or [ is JSON, any other is text. Ends when every message has been acknowledged: until
-    then nobody but this command holds them. Without a puller it waits for one; with --timeout it ends with 3 and says
-    how many are undelivered. Messages that nobody could process are named at the end, and the command ends with 1.
+    A line that begins with { or [ is JSON, any other is text. Ends when every message has been acknowledged, or
+    stored by a spool of QUEUE: until then nobody but this command holds them. Without a puller or a spool it waits for
+    one; with --timeout it ends with 3 and says how many are undelivered. Messages that nobody could process are named
+    at the end, and the command ends with 1.
     """
     if ttl is not None and delay is not None and ttl < delay:
         raise zq.Refused(f"--ttl {ttl:g} is over before --delay {delay:g} is: nobody would ever get a message")
@@ -73,6 +74,8 @@ def push(
         except KeyboardInterrupt:
             note("interrupted")
             pushing.finish(at_once=True)
+        if stored := sum(row.stored for row in peer.ledger().held if row.queue == queue):
+            note(f"{stored} stored")
         for letter in given_up(peer, queue):
             complaints.add(f"nobody could process {letter.id}, {readable(letter.data):.80}: {readable(letter.reason)}")
     return complaints.code

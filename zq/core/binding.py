@@ -49,9 +49,10 @@ from typing import NamedTuple
 from zq.core.outbox import MAX_ATTEMPTS, Outbox
 from zq.core.outgoing import Cut, Outgoing
 from zq.core.pushing import Pushing
+from zq.core.spans import SPANS
 from zq.core.timers import Timers
 from zq.core.topics import Topic, Topics
-from zq.info import HeldQueue
+from zq.info import Gap, HeldQueue
 from zq.wire.batch import NAMED, PARTS, Parts, Run, decode_topic, split
 from zq.wire.frames import Binding as Question
 from zq.wire.frames import Entry, Since
@@ -314,7 +315,7 @@ class Bindings:
             if first < hold.start:
                 oldest = hold.topic.track.oldest
                 if first < oldest:
-                    self._count_lost(binding, hold, min(oldest, hold.start) - first, now)
+                    self._count_lost(binding, hold, first, min(oldest, hold.start) - 1, now)
                 found += [(hold, portion, again) for portion in _ring(hold.topic, max(first, oldest), hold.start - 1)]
                 hold.start = first
             found += [(hold, portion, False) for portion in self._kept(hold)]
@@ -339,8 +340,10 @@ class Bindings:
             first = topic.track.since(began)
         return min(max(first, self._floor(hold)), hold.start)
 
-    def _count_lost(self, binding: Binding, hold: Hold, count: int, now: float) -> None:
-        binding.open(now).lose(count, LEFT_RING)
+    def _count_lost(self, binding: Binding, hold: Hold, first: int, last: int, now: float) -> None:
+        count = last - first + 1
+        gap = Gap(topic=hold.topic.name, publisher=self._topics.publisher, first=first, last=last)
+        binding.open(now).lose(gap, count, LEFT_RING)
         self._trouble(f"queue {binding.queue} was bound too late for {count} messages of topic {hold.topic.name}")
 
     # --- the end
@@ -359,8 +362,9 @@ class Bindings:
             self._pushing.released.add(outbox)
             outbox.outgoing.wake()
         elif outbox is not None:
+            row = self._pushing.row(outbox)
             self._pushing.close(outbox)
-            self._count_past(outbox.row())
+            self._count_past(row)
             self._changed()
 
     def _drop(self, hold: Hold, now: float) -> None:
@@ -383,7 +387,8 @@ class Bindings:
         dropped = dict(row.dropped)
         if left:
             dropped[UNBOUND] = dropped.get(UNBOUND, 0) + left
-        ended = replace(row, waiting=0, in_flight=0, dropped=dropped)
+        lost = (*row.lost, *(replace(span, state=UNBOUND, peer=b"") for span in row.spans))[-SPANS:]
+        ended = replace(row, waiting=0, in_flight=0, dropped=dropped, spans=(), lost=lost)
         past = self._past.get(row.queue)
         self._past[row.queue] = ended if past is None else _sum(past, ended)
         if len(self._past) > REMEMBERED:
@@ -446,6 +451,10 @@ class Bindings:
         """Queues that have not settled all of `topic`."""
         return [hold.binding for hold in topic.bound if hold.pending is not None or not _is_settled(hold, hold.last)]
 
+    def past(self) -> Iterable[HeldQueue]:
+        """What outboxes that are closed have counted, a row a queue."""
+        return self._past.values()
+
     def ledger(self, rows: Iterable[HeldQueue]) -> tuple[HeldQueue, ...]:
         """`rows` are those of the outboxes; with them what closed ones have counted."""
         past = dict(self._past)
@@ -490,4 +499,7 @@ def _sum(one: HeldQueue, other: HeldQueue) -> HeldQueue:
         expired=one.expired + other.expired,
         dropped={reason: one.dropped.get(reason, 0) + other.dropped.get(reason, 0) for reason in reasons},
         redelivered=one.redelivered + other.redelivered,
+        spans=(*one.spans, *other.spans)[:SPANS],
+        lost=(*one.lost, *other.lost)[-SPANS:],
+        gaps=(*one.gaps, *other.gaps)[-SPANS:],
     )

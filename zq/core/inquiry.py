@@ -12,10 +12,10 @@ was done is done. A crash of a holder loses its dead letters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from zq.core import dead
-from zq.core.outbox import Outbox, Piece
+from zq.core.outbox import RETRIED, Outbox, Piece
 from zq.core.pushing import Pushing
 from zq.core.timers import Timers
 from zq.wire import dead as wire
@@ -27,6 +27,7 @@ ROWS = 200  # letters in one answer
 ROWS_BYTES = 512 << 10  # bytes of messages in one answer; a mailbox frame has room for 1 MiB
 SHOWN = 64 << 10  # bytes of a message that is told with its data
 IDS_MOST = 1_000  # ids in one question; 255 characters each fit into a mailbox frame
+APART = 1 << 48  # positions; more than any holder ever has
 ANSWERS_KEPT = 64  # answers to RETRY and PURGE that are remembered for those who ask again
 
 
@@ -114,11 +115,11 @@ class Inquiries:
 
 
 class Answers:
-    """The answers of a holder. `pushing` has the dead letters; `reopen` makes an outbox for those of a queue that was
-    bound to topics and is so no more."""
+    """The answers of a holder. `pushing` has the dead letters, and so have `others`; `reopen` makes an outbox for those
+    of a queue that was bound to topics and is so no more."""
 
-    def __init__(self, pushing: Pushing, reopen: Callable[[str, float], Outbox]) -> None:
-        self._pushing = pushing
+    def __init__(self, pushing: Pushing, reopen: Callable[[str, float], Outbox], *others: Pushing) -> None:
+        self._holders = (pushing, *others)
         self._reopen = reopen
         self._kept: dict[tuple[bytes, int], Letters] = {}
 
@@ -134,26 +135,40 @@ class Answers:
 
     def _list(self, question: Inquire) -> Letters:
         wanted, rows, size = frozenset(question.ids), list[list[object]](), 0
-        for outbox in self._pushing.dead_outboxes():
-            if question.queue and outbox.queue != dead.dead_queue_of(question.queue):
+        for queue, position, piece in self._letters(question.queue):
+            if (queue, position) <= (question.after_queue, question.after):
                 continue
-            for piece in self._pushing.held(outbox):
-                if (outbox.queue, piece.position) <= (question.after_queue, question.after):
-                    continue
-                if wanted and dead.identify(piece) not in wanted:
-                    continue
-                if len(rows) >= ROWS or size >= ROWS_BYTES:
-                    return Letters(question.request, 0, rows, True, "")
-                rows.append(_row(outbox.queue, piece))
-                size += len(rows[-1][-1])  # type: ignore[arg-type]
+            if wanted and dead.identify(piece) not in wanted:
+                continue
+            if len(rows) >= ROWS or size >= ROWS_BYTES:
+                return Letters(question.request, 0, rows, True, "")
+            rows.append(_row(queue, position, piece))
+            size += len(rows[-1][-1])  # type: ignore[arg-type]
         return Letters(question.request, 0, rows, False, "")
 
+    def _letters(self, queue: str) -> Iterator[tuple[str, int, Piece]]:
+        """By queue of the dead and position, in which each holder has a range of its own."""
+        outboxes = [
+            (outbox.queue, index, holder, outbox)
+            for index, holder in enumerate(self._holders)
+            for outbox in holder.dead_outboxes()
+            if not queue or outbox.queue == dead.dead_queue_of(queue)
+        ]
+        for name, index, holder, outbox in sorted(outboxes, key=lambda row: row[:2]):
+            for piece in holder.held(outbox):
+                yield name, piece.position + index * APART, piece
+
     def _act(self, question: Inquire, now: float) -> Letters:
+        done = [self._act_at(holder, question, now) for holder in self._holders]
+        problem = next((answer.problem for answer in done if answer.problem), "")
+        return Letters(question.request, sum(answer.count for answer in done), [], False, problem)
+
+    def _act_at(self, holder: Pushing, question: Inquire, now: float) -> Letters:
         request = question.request
         if question.action not in (RETRY, PURGE) or not question.queue:
             return Letters(request, 0, [], False, "not something that can be done with dead letters")
-        letters = self._pushing.find(dead.dead_queue_of(question.queue))
-        outbox = self._pushing.find(question.queue)
+        letters = holder.find(dead.dead_queue_of(question.queue))
+        outbox = holder.find(question.queue)
         if letters is None:
             return Letters(request, 0, [], False, "")
         wanted = frozenset(question.ids)
@@ -164,16 +179,19 @@ class Answers:
                 return Letters(request, 0, [], False, f"nobody there pushes to {question.queue} any more")
             outbox = self._reopen(question.queue, now)
         for piece in chosen:
-            letters.discard(piece, "purged" if question.action == PURGE else "retried")
             if question.action == RETRY and outbox is not None:
-                dead.revive(outbox, piece, now)
+                number = dead.unbury(outbox, piece)
+                letters.discard(piece, RETRIED)
+                dead.revive(outbox, piece, now, number)
+            else:
+                letters.discard(piece, "purged")
         if outbox is not None:
-            self._pushing.dispatch(outbox, now)
+            holder.dispatch(outbox, now)
         return Letters(request, len(chosen), [], False, "")
 
 
-def _row(queue: str, piece: Piece) -> list[object]:
+def _row(queue: str, position: int, piece: Piece) -> list[object]:
     item, run = dead.item_of(piece), piece.run()
     complete = not piece.chunk.flags & PARTS and len(item) <= SHOWN
     told = bytes(item) if complete else bytes(wire.without_data(item))
-    return [queue, piece.position, run.origin, run.first, run.time, piece.size, complete, told]
+    return [queue, position, run.origin, run.first, run.time, piece.size, complete, told]

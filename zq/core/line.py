@@ -75,6 +75,19 @@ class Line:
         self.ready -= sum(piece.count for piece in given_up)
         return given_up
 
+    def take_undue(self, now: float) -> list[Piece]:
+        """Takes out what nobody but a spool is to have yet."""
+        undue: list[Piece] = []
+        for pieces in (self.again, self.fresh):
+            left: list[Piece] = []
+            for piece in pieces:
+                early = piece.chunk.place is not Place.OVER and (piece.chunk.due or 0.0) > now
+                (undue if early else left).append(piece)
+            pieces.clear()
+            pieces.extend(left)
+        self.ready -= sum(piece.count for piece in undue)
+        return undue
+
     def expire(self, piece: Piece) -> None:
         """Its place is OVER: it is passed over from now on."""
         self.ready -= piece.count

@@ -72,6 +72,8 @@ class SendingLink:
     heard: int = 0  # sent + returned, as the puller has heard
     confirmed: bool = False  # the puller knows the link
     reserved: bool = False  # nothing new until it is empty: a message is to go alone
+    spool: bool = False  # it leads to a disk
+    retired: bool = False  # nothing new for ever: its outbox goes another way
     settled: Ranges = field(default_factory=Ranges)
     flights: dict[int, Flight] = field(default_factory=dict)
     firsts: list[int] = field(default_factory=list)  # keys of flights, ascending

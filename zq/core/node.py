@@ -15,8 +15,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from zq.core import ledger as ledgers
+from zq.core.asking import Questions
 from zq.core.binding import Bindings
+from zq.core.departures import Departures
 from zq.core.endpoints import at_host_of, is_local
 from zq.core.gossip import Gossip
 from zq.core.hearing import Hearing
@@ -33,6 +34,8 @@ from zq.core.replying import Replier, Replying, RequestInbox
 from zq.core.requesting import Requesting
 from zq.core.roster import Remote
 from zq.core.seeds import ANYBODY, Seeds
+from zq.core.spooling import Spooling
+from zq.core.standing import Standing, standing
 from zq.core.supervisor import Supervisor
 from zq.core.timers import Timers
 from zq.core.topics import Origin, Topic, Topics
@@ -77,35 +80,30 @@ class Node:
         self._entry_version = 0
         self._entry_dirty = True
         self._announced: list[Any] = []
+        self._standing: tuple[list[list[object]], list[list[object]]] = ([], [])  # lags and drops as last looked at
+        self._lost = 0  # of subscriptions, as last noticed
         self._reported: set[bytes] = set()
         self.open_topics: dict[Topic, None] = {}  # those that some handle publishes on
-        self._asked = 0
         self.moved = 0  # messages taken from callers or settled by them in the last turn
         self.now = 0.0  # this turn's time, for those whom the owner lets in between
         self.discovered = False  # set by the owner when discovery has had its first look around
         self.refused_frames = 0
-        self.replies: dict[int, dict[bytes, Ledger]] = {}
         origin = Origin(card.id)
         self.topics = Topics(origin, self.timers, port.publish, lambda parts: self._loop.append((Kind.FEED, parts)))
         self.receptions = Receptions(
             self.timers, self._send, port.subscribe, lambda nonce: frames.fence_prefix(card.id, nonce)
         )
-        self.pushing = Pushing(
-            origin,
-            self.timers,
-            draw,
-            self._send,
-            self._send_work,
-            self._generation_of,
-            self._session_with,
-            name_of=self.name_of,
-            tell=on_trouble,
-        )
+        self.pushing = self._new_pushing(origin)
+        self.relaying = self._new_pushing(origin, relays=True)
+        self._holders = (self.pushing, self.relaying)
         self.pulling = Pulling(self.timers, self._send, self._session_of, on_trouble)
+        self.spooling = Spooling(
+            self.timers, self.pulling, self.relaying, draw, on_trouble, self._offer_again, lambda: self.now
+        )
         self.bindings = Bindings(self.timers, self._send, self.topics, self.pushing, self._offer_again, on_trouble)
         self._unbinds: dict[str, None] = {}
         self.inquiries = Inquiries(self.timers, self._send)
-        self.answers = Answers(self.pushing, self._reopen)
+        self.answers = Answers(self.pushing, self._reopen, self.relaying)
         carry = (self._send_single, self._send, self._generation_of)
         self.requesting = Requesting(origin, self.timers, *carry, self._is_queue)
         self.replying = Replying(origin, self.timers, *carry)
@@ -117,11 +115,28 @@ class Node:
         roster = self.meeting.roster
         self.gossip = Gossip(card.id, roster, self.timers, draw, self._send, found)
         self.hearing = Hearing(self.timers, self.receptions, roster.get, self._open_feed, self._redial_work)
-        self.pushing.on_silence = self.hearing.on_probe
+        self.pushing.on_silence = self.relaying.on_silence = self.hearing.on_probe
         self.supervisor = Supervisor(self.timers, roster.get, self._open_feed, self._open_work)
         self.receptions.on_unanswered = self.supervisor.on_unanswered
+        self.departures = Departures()
+        self.questions = Questions(self.timers, self._send, self.ledger)
         self.receptions.connect(card.id, None, 0.0)
         self.receptions.nonce = draw(NONCE_BYTES)
+
+    def _new_pushing(self, origin: Origin, *, relays: bool = False) -> Pushing:
+        """`relays`: for what a spool here has stored."""
+        return Pushing(
+            origin,
+            self.timers,
+            self._draw,
+            self._send,
+            self._send_work,
+            self._generation_of,
+            self._session_with,
+            name_of=self.name_of,
+            tell=self.on_trouble,
+            relays=relays,
+        )
 
     def _new_connection(self) -> int:
         self._connections += 1
@@ -217,6 +232,7 @@ class Node:
 
     def _offer_again(self) -> None:
         self._entry_dirty = True
+        self._count_later(self.now)  # what was dropped with a binding is told as well
 
     def reply_to(self, service: str, inbox: RequestInbox) -> Replier:
         self._entry_dirty = True
@@ -229,7 +245,7 @@ class Node:
     def _is_queue(self, name: str) -> bool:
         """Whether somebody in the realm pushes to it or pulls from it."""
         entries = [remote.entry for remote in self.meeting.roster.up() if remote.entry is not None]
-        named = [*self.pushing.rows(self.now), *self.pulling.rows()]
+        named = [*self.held(self.now), *self.pulling.rows()]
         named += [row for entry in entries for row in (*entry.pushes, *entry.pulls)]
         return any(row[0] == name for row in named)
 
@@ -251,7 +267,7 @@ class Node:
     def turn(self, now: float, wall: float, streams: Iterable[Stream] = ()) -> float | None:
         """Does what is due: `streams` are those with something new. Returns when to come again, None: on an event."""
         self.moved = 0
-        self.pushing.ahead = wall - now
+        self.pushing.ahead = self.relaying.ahead = wall - now
         self.serve(streams, now, wall)
         for due in self.timers.due(now):
             due(now)
@@ -262,12 +278,17 @@ class Node:
                 self.topics.take(self.topics.released.pop(), now, wall)
             while self.pushing.released:
                 self.pushing.take(self.pushing.released.pop(), now, wall)
-            if self.pushing.opened:
-                self.pushing.opened, self._entry_dirty = False, True
+            if self.pushing.opened or self.relaying.opened:
+                self.pushing.opened, self.relaying.opened, self._entry_dirty = False, False, True
+            self.relaying.released.clear()  # nobody waits for room there
+            self.spooling.report()
             if self._entry_dirty:
                 self._publish_entry(now)
             self.receptions.report()
             self.pulling.report()
+            if self.receptions.lost != self._lost:
+                self._lost = self.receptions.lost
+                self._count_later(now)
             if not (self._loop or self.topics.released or self._entry_dirty):
                 return self.timers.next()
 
@@ -303,8 +324,10 @@ class Node:
     def _settle(self, now: float) -> None:
         if not self.pushing.may_send and self.is_settled():
             self.pushing.may_send = True
-            for outbox in self.pushing:
-                self.pushing.dispatch(outbox, now)
+            self.relaying.may_send = True
+            for holder in self._holders:
+                for outbox in holder:
+                    holder.dispatch(outbox, now)
         if self.requesting.undecided and self.is_settled():
             self.requesting.on_settled(now)
 
@@ -314,7 +337,8 @@ class Node:
         remote = self._works.get(connection)
         if remote is not None:
             self.supervisor.on_work_made(remote)
-            self.pushing.on_work_connection(remote.id, now)
+            for holder in self._holders:
+                holder.on_work_connection(remote.id, now)
             self.requesting.inquire(remote.id, now)
             self.replying.on_connection(remote.id)
 
@@ -434,13 +458,17 @@ class Node:
             self.seeds.on_welcome(sender, welcome, now)
             self.meeting.on_welcome(sender, welcome, now)
         elif frame.kind == frames.STATE:
-            self.pushing.on_state(sender, frames.State.decode(body), now)
+            state = frames.State.decode(body)
+            holder = self.relaying if self.relaying.has(state.link) else self.pushing
+            holder.on_state(sender, state, now)
+            self._count_later(now)
             if self.topics.blocked:
                 self.topics.unblock()
         elif frame.kind == frames.PROBE:
             self.pulling.on_probe(sender, frames.Probe.decode(body), now)
         elif frame.kind == frames.SEEN:
             self.topics.on_seen(sender, frames.Seen.decode(body))
+            self._count_later(now)
         elif frame.kind == frames.REPAIR:
             repair = frames.Repair.decode(body)
             answers = self.topics.refill(sender, repair)
@@ -470,10 +498,9 @@ class Node:
             self.receptions.on_last_heads(sender, frames.Goodbye.decode(body).heads)
             self.meeting.on_goodbye(sender, now)
         elif frame.kind == frames.ASK:
-            reply = frames.LedgerReply(frames.Ask.decode(body).request, ledgers.to_wire(self.ledger(now)))
-            self._send(sender, reply)
+            self.questions.on_ask(sender, frames.Ask.decode(body), now)
         elif frame.kind == frames.LEDGER:
-            self._on_ledger(sender, frames.LedgerReply.decode(body))
+            self.questions.on_reply(sender, frames.LedgerReply.decode(body))
         elif frame.kind == frames.INQUIRE:
             self._send(sender, self.answers.answer(sender, frames.Inquire.decode(body), now))
             self._count_later(now)
@@ -616,13 +643,28 @@ class Node:
         self.timers.set_if_unset("counts", now + ENTRY_REFRESH, self._refresh_counts)
 
     def _refresh_counts(self, now: float) -> None:
+        self._standing = self.standing().rows()
         if self._counts(now) != self._announced:
             self._entry_dirty = True
             self._count_later(now)
 
     def _counts(self, now: float) -> list[Any]:
         topics = [[topic.name, topic.head] for topic in self.open_topics]
-        return [topics, [row[:2] for row in self.pushing.rows(now)]]
+        # Whatever is taken or settled changes one of these, and the age of the oldest is told anew with it.
+        held = [(outbox.queue, outbox.held, outbox.taken) for outbox in self.pushing]
+        return [topics, held, [row[:2] for row in self.spooled(now)], self._standing]
+
+    def spooled(self, now: float) -> list[list[object]]:
+        """Queues that a spool here holds, as its entry tells of them."""
+        return self.spooling.rows(self.relaying.rows(now))
+
+    def held(self, now: float) -> list[list[object]]:
+        """The same of all that this peer holds messages of."""
+        return [*self.pushing.rows(now), *self.spooled(now)]
+
+    def standing(self) -> Standing:
+        """How well those who take from this peer keep up, and what was dropped here."""
+        return standing(self.topics, self.pushing, self.receptions, self.bindings.past())
 
     def _publish_entry(self, now: float) -> None:
         self._entry_dirty = False
@@ -633,15 +675,18 @@ class Node:
             self.receptions.nonce,
             self.receptions.rows(),
             self._announced[0],
-            self.pushing.rows(now),
+            self.held(now),
             self.pulling.rows(),
             self.replying.rows(),
             self.pulling.binds(),
             list(self._unbinds),
+            *self._standing,
+            self.pulling.spools(),
         )
         self.topics.on_entry(self.card.id, entry, now)
         self.topics.on_fence(self.card.id, self.receptions.nonce, now)
-        self.pushing.on_entry(self.card.id, entry, now)
+        for holder in self._holders:
+            holder.on_entry(self.card.id, entry, now)
         self.bindings.on_entry(self.card.id, entry, now)
         self.requesting.on_entry(self.card.id, entry, now)
         self.meeting.publish_entry(entry, now)
@@ -654,27 +699,32 @@ class Node:
             if remote.work is not None:
                 self._redial_work(remote)
         if first:
+            self.departures.on_up(remote.id)
             self.gossip.on_up(remote, now)
             self.pulling.on_back(remote.id)
         else:
             if remote.work is None and remote.generation and self.supervisor.may_work(remote):
                 self._open_work(remote)  # it broke while the peer could not be reached
             self.receptions.on_proven(remote.id, now)
-            self.pushing.on_proven(remote.id, now)
+            for holder in self._holders:
+                holder.on_proven(remote.id, now)
             self.pulling.on_proven(remote.id)
             self.requesting.on_proven(remote.id, now)
             self.replying.on_proven(remote.id, now)
 
     def on_entry(self, remote: Remote, entry: Entry, now: float) -> None:
+        remote.entry_at = now
         self.topics.on_entry(remote.id, entry, now)
-        self.pushing.on_entry(remote.id, entry, now)
+        for holder in self._holders:
+            holder.on_entry(remote.id, entry, now)
         self.bindings.on_entry(remote.id, entry, now)
         self.pulling.on_entry(remote.id, entry, now)
         self.hearing.on_entry(remote, entry, now)
         self.requesting.on_entry(remote.id, entry, now)
 
     def on_session(self, remote: Remote, now: float) -> None:
-        self.pushing.on_session(remote.id, now, crashed=False)
+        for holder in self._holders:
+            holder.on_session(remote.id, now, crashed=False)
         self.pulling.on_session(remote.id)
         self.requesting.on_lost(remote.id, now)
         self.replying.on_lost(remote.id)
@@ -685,13 +735,16 @@ class Node:
             if connection is not None:
                 del table[connection]
                 self._port.hang_up(connection)
+        self.departures.on_gone(remote, now)
+        self.questions.on_gone(remote.id)
         self.gossip.on_gone(remote.id)
         self.hearing.on_gone(remote)
         self.supervisor.on_gone(remote)
         self.inquiries.on_gone(remote.id)
         self.topics.on_gone(remote.id)
         self.receptions.on_gone(remote.id, goodbye=remote.goodbye)
-        self.pushing.on_gone(remote.id, now, crashed=not remote.goodbye)
+        for holder in self._holders:
+            holder.on_gone(remote.id, now, crashed=not remote.goodbye)
         self.bindings.on_gone(remote.id, now)
         self.pulling.on_gone(remote.id)
         self.requesting.on_gone(remote.id, now)
@@ -716,27 +769,15 @@ class Node:
         return Ledger(
             peer=self.card.id,
             name=self.card.name,
-            held=self.bindings.ledger(self.pushing.ledger()),
+            held=(*self.bindings.ledger(self.pushing.ledger()), *self.spooling.ledger(self.relaying.ledger())),
             pulled=self.pulling.ledger(),
             published=self.topics.ledger(),
             subscribed=self.receptions.ledger(),
             requested=self.requesting.ledger(),
             replied=self.replying.ledger(),
             refused_frames=self.refused_frames,
+            departed=self.departures.rows(now),
         )
-
-    def ask_ledgers(self) -> int:
-        """Asks every peer for its ledger; the replies gather in `replies` under the number returned."""
-        self._asked += 1
-        self.replies[self._asked] = {}
-        for remote in self.meeting.roster.up():
-            self._send(remote.id, frames.Ask(self._asked))
-        return self._asked
-
-    def _on_ledger(self, sender: bytes, reply: frames.LedgerReply) -> None:
-        replies = self.replies.get(reply.request)
-        if replies is not None:
-            replies[sender] = ledgers.from_wire(reply.ledger)
 
     def has_up(self, count: int) -> bool:
         return sum(remote.state is Life.UP for remote in self.meeting.roster) >= count

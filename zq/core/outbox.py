@@ -2,7 +2,7 @@
 
 Every message has one position (1, 2, ... in the order taken) and is in one of these states:
 
-    taken -> waiting -> in flight on a link -> acked | dropped{reason}
+    taken -> waiting -> in flight on a link -> acked | stored | dropped{reason}
                 ^  |         |
                 |  |         +-- nacked, returned, or its link ended: waiting again
                 |  +-- its ttl is over: expired
@@ -22,7 +22,8 @@ A crash of this process loses all of them, except those already at a puller, whi
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from zq.core.keys import Keys
@@ -30,16 +31,28 @@ from zq.core.line import Line
 from zq.core.outgoing import PILE_BYTES, PILE_MESSAGES, SMALL, Outgoing, cut, fitting
 from zq.core.piece import Chunk, Piece, Place
 from zq.core.ranges import Ranges
+from zq.core.spans import SPANS, Spans
 from zq.core.topics import Origin
 from zq.errors import IDS_KEPT
-from zq.info import HeldQueue
+from zq.info import Gap, HeldQueue
 from zq.wire.batch import Parts, Run
 from zq.wire.plan import NORMAL, Plan
 
+RETRIED = "retried"  # why a dead letter leaves that is a message of its queue again: not lost
 MAX_ATTEMPTS = 5  # as many as Celery's and SQS's users commonly set; a handler's failures are spread over 2 s then
 EXPIRING_KEPT = 64  # settled messages whose ttl is not over are kept in the heap; more, if no more than are held
 
 __all__ = ["Chunk", "Outbox", "Piece"]
+
+
+@dataclass(eq=False, slots=True)
+class Kept:
+    """What has become of messages that are on a disk as well, since somebody last looked. Positions are those there."""
+
+    settled: list[tuple[int, int]] = field(default_factory=list)
+    charged: list[tuple[int, int]] = field(default_factory=list)  # position, attempts
+    dead: dict[int, int] = field(default_factory=dict)  # position among the dead letters: position
+    retried: int = 0  # dead letters that became messages again
 
 
 @dataclass(eq=False, slots=True)
@@ -51,6 +64,9 @@ class Outbox:
     window_bytes: int  # bytes; one message above it passes alone
     max_attempts: int = MAX_ATTEMPTS  # deliveries that may fail; the message is dead after the last of them
     dead: bool = False  # of dead letters: nobody appends, and nobody waits until they are confirmed
+    kept: Kept | None = None  # of a spool: what its journal is to know
+    path: tuple[bytes, bytes] | None = None  # peer and puller of the spool that everything goes to
+    turning: bool = False  # the path is another from when all that was sent on it has arrived
     outgoing: Outgoing = field(default_factory=Outgoing)
     lines: list[Line] = field(default_factory=lambda: [Line(), Line(), Line()])  # by lane
     lanes: list[int] = field(default_factory=list)  # those other than the normal one that were ever used
@@ -61,9 +77,12 @@ class Outbox:
     done: Ranges = field(default_factory=Ranges)  # positions that need nothing more
     taken: int = 0
     acked: int = 0
+    stored: int = 0
     expired: int = 0
     in_flight: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    gaps: deque[Gap] = field(default_factory=lambda: deque(maxlen=SPANS))  # of topics, see `lose`
+    lost: Spans = field(default_factory=lambda: Spans(newest=True))  # the newest dropped or expired and not retried
     redelivered: int = 0
     held_bytes: int = 0
     waiting: int = 0
@@ -131,8 +150,9 @@ class Outbox:
         else:
             self.lines[NORMAL].append(piece)
 
-    def lose(self, count: int, reason: str) -> None:
-        """Messages that were to be taken and are no more."""
+    def lose(self, gap: Gap, count: int, reason: str) -> None:
+        """Messages of a topic that were to be taken and are no more; what their origin numbers were nobody knows."""
+        self.gaps.append(gap)
         self.done.add(self.taken + 1, self.taken + count)
         self.taken += count
         self.dropped[reason] = self.dropped.get(reason, 0) + count
@@ -176,9 +196,58 @@ class Outbox:
             self.mortal += 1
             self._watch(piece)
         if plan.delay:
+            chunk.due = now + plan.delay
+        if plan.delay and self.path is None:
             self._delay(piece, now + plan.delay)
         elif self._may_go(piece):
             self.lines[plan.lane].append(piece)
+
+    def load(
+        self,
+        position: int,
+        items: list[bytes],
+        parts: Parts,
+        flags: int,
+        run: Run,
+        topic: str | None,
+        plan: Plan | None,
+        now: float,
+        *,
+        attempt: int,
+        redelivered: bool,
+        since: float,
+    ) -> Piece:
+        """Messages from a disk, whatever the window, behind all others; their plan counts `since` then."""
+        size = sum(map(len, items)) + sum(memoryview(part).nbytes for part in parts)
+        chunk = Chunk(position, items, parts, size, flags, run, now, topic=topic)
+        piece = Piece(chunk, 0, len(items), attempt, redelivered)
+        self.taken += len(items)
+        self.waiting += len(items)
+        self.held_bytes += size
+        if plan is None:
+            self.lines[NORMAL].append(piece)
+        else:
+            self._admit(piece, plan, since)
+        return piece
+
+    def go_by(self, path: tuple[bytes, bytes] | None, now: float) -> None:
+        """To this spool from now on, or to pullers. A spool gets what is delayed at once, and pullers do not."""
+        self.path, self.turning = path, False
+        if path is None:
+            for line in self.lines:
+                for piece in line.take_undue(now):
+                    assert piece.chunk.due is not None
+                    self._delay(piece, piece.chunk.due)
+            return
+        early = [entry for entry in self.later if entry[2].chunk.due == entry[0]]
+        self.later = [entry for entry in self.later if entry[2].chunk.due != entry[0]]
+        heapq.heapify(self.later)
+        for _, _, piece in sorted(early, key=lambda entry: entry[1]):
+            if piece.chunk.place is Place.OVER:
+                continue
+            self.delayed -= piece.count
+            if self._may_go(piece):
+                self.lines[piece.chunk.lane].due(piece)
 
     def _into_lane(self, chunk: Chunk, plan: Plan) -> None:
         chunk.lane = plan.lane
@@ -247,6 +316,7 @@ class Outbox:
             self.keyed -= 1
         self.waiting -= 1
         self.expired += 1
+        self._tell(self.lost, piece, "expired")
         self._forget(piece)
         chunk.items, chunk.parts = [], ()  # an empty one may be in a line for long
 
@@ -254,7 +324,10 @@ class Outbox:
         """It needs nothing more."""
         chunk = piece.chunk
         self.held_bytes -= piece.size
-        self.done.add(piece.position, piece.position + piece.count - 1)
+        if self.kept is not None:
+            self.kept.settled.append((piece.position, piece.position + piece.count - 1))
+        else:
+            self.done.add(piece.position, piece.position + piece.count - 1)
         if chunk.plan is not None:
             chunk.place = Place.OVER
             self.mortal -= chunk.expires is not None
@@ -308,9 +381,16 @@ class Outbox:
         self._release(piece)
         self.acked += piece.count
 
+    def store(self, piece: Piece) -> None:
+        """A spool has it."""
+        self._release(piece)
+        self.stored += piece.count
+
     def drop(self, piece: Piece, reason: str) -> None:
         self._release(piece)
         self.dropped[reason] = self.dropped.get(reason, 0) + piece.count
+        if reason != RETRIED:
+            self._tell(self.lost, piece, reason)
 
     def _release(self, piece: Piece) -> None:
         self.in_flight -= piece.count
@@ -382,14 +462,29 @@ class Outbox:
                 break
         return ids[:IDS_KEPT]
 
-    def row(self) -> HeldQueue:
+    @staticmethod
+    def _tell(spans: Spans, piece: Piece, state: str, peer: bytes = b"") -> bool:
+        origin, first, length, _ = piece.run()
+        return spans.add(origin, first, first + length - 1, state, peer)
+
+    def row(self, in_flight: Iterable[tuple[bytes, Piece]] = ()) -> HeldQueue:
+        """`in_flight`: to whom, and what."""
+        spans = Spans()
+        room = all(self._tell(spans, piece, "in flight", peer) for peer, piece in in_flight)
+        for piece in self.pieces() if room else ():
+            if not self._tell(spans, piece, "waiting"):
+                break
         return HeldQueue(
             queue=self.queue,
             taken=self.taken,
             waiting=self.waiting,
             in_flight=self.in_flight,
             acked=self.acked,
+            stored=self.stored,
             expired=self.expired,
             dropped=dict(self.dropped),
             redelivered=self.redelivered,
+            spans=spans.rows(),
+            lost=self.lost.rows(),
+            gaps=tuple(self.gaps),
         )

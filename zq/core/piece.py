@@ -35,6 +35,7 @@ class Chunk:
     plan: Plan | None = None  # of a single message that has a fate of its own
     place: Place = Place.LINE  # of that one
     expires: float | None = None  # this peer's clock
+    due: float | None = None  # the same; it travels to a spool before that
     has_key: bool = False  # no other message of its key may go before it is settled
     topic: str | None = None  # that they were published on, the queue being bound to it
     timed: bool = False  # it is among those that the outbox looks at when they expire
@@ -98,7 +99,8 @@ class Piece:
         if chunk.plan is None:
             return items
         ttl = None if chunk.expires is None else max(chunk.expires - now, 0.0)
-        return [remaining(item, chunk.plan, ttl) for item in items]
+        delay = None if chunk.due is None else max(chunk.due - now, 0.0) or None
+        return [remaining(item, chunk.plan, ttl, delay) for item in items]
 
     def run(self) -> Run:
         run = self.chunk.run

@@ -32,7 +32,7 @@ class Pool:
     def offer(self, link: SendingLink) -> None:
         """Its credit may have grown."""
         free = link.free
-        if free > link.offered and (link.peer, link.puller) in self.links:
+        if free > link.offered and self.links.get((link.peer, link.puller)) is link:
             self._offered += link.offered == 0
             link.offered = free
             self._count += 1

@@ -27,11 +27,12 @@ from zq.core.inbox import Inbox
 from zq.core.lanes import WEIGHTS, Overtaking, Turns, share_out_by_lane
 from zq.core.overdue import Overdue
 from zq.core.ranges import Ranges, runs_of
+from zq.core.spans import Spans, Trail, complement
 from zq.core.timers import Timers
 from zq.info import PulledQueue
 from zq.wire.batch import ATTEMPT_MOST, REDELIVERED, Batch, BatchHeader
 from zq.wire.data import Malformed
-from zq.wire.frames import ACKED, NACKED, RETURNED, Binding, Entry, Probe, Since, State
+from zq.wire.frames import ACKED, NACKED, REJECTED, RETURNED, STORED, Binding, Entry, Probe, Since, State
 from zq.wire.names import Filter
 from zq.wire.plan import HIGH, NORMAL
 
@@ -71,6 +72,7 @@ class ReceivingLink:
     settled: Ranges = field(default_factory=Ranges)
     acked: Ranges = field(default_factory=Ranges)
     given_back: Ranges = field(default_factory=Ranges)
+    stored: Ranges = field(default_factory=Ranges)
     refused: dict[int, Settled] = field(default_factory=dict)
     settled_count: int = 0
     floor: int = 1
@@ -87,6 +89,7 @@ class ReceivingLink:
     reminded: bool = False  # of credit that others wait for
     doubted: bool = False  # its pusher says that it pushes to this queue no more
     delayed: set[int] = field(default_factory=set)  # numbers delivered here after a while
+    trail: Trail = field(default_factory=Trail)  # whose the numbers are
     turn: int = 0  # states sent
     news: bool = True  # the pusher does not know the present state
 
@@ -119,19 +122,44 @@ class ReceivingLink:
     def forget_below(self, floor: int) -> None:
         if floor > self.floor:
             self.floor = floor
+            self.trail.forget_below(floor)
             self.acked.forget_below(floor)
             self.given_back.forget_below(floor)
+            self.stored.forget_below(floor)
             for number in [number for number in self.refused if number < floor]:
                 del self.refused[number]
+
+    def unsettled(self, spans: Spans) -> bool:
+        """Puts in what is queued and handed out, by the origins' numbers; False when there is no room for all."""
+        out_of_order = self.queued_here() if self.id.startswith(LOCAL) else None
+        for low, high in complement(self.settled, self.floor, self.expected - 1):
+            for first, count, origin, number in self.trail.origins(low, high):
+                handed = min(max(self.handed - first + 1, 0), count)
+                if out_of_order is not None:
+                    handed = int(first not in out_of_order)  # one by one, as they were noted
+                for start, stop, state in ((0, handed, "handed out"), (handed, count, "queued")):
+                    if start < stop and not spans.add(origin, number + start, number + stop - 1, state, self.peer):
+                        return False
+        return True
+
+    def queued_here(self) -> set[int]:
+        """The numbers of a link made here that are not handed out: those with a delay are overtaken by others."""
+        inbox = self.puller.inbox
+        waiting = [batch for batch in list(inbox.arrived) if isinstance(batch, Batch)]
+        if isinstance(inbox.handing.batch, Batch) and inbox.handing.ready:
+            waiting.append(inbox.handing.batch)
+        return self.delayed | {batch.first + batch.skip for batch in waiting if batch.link is self}
 
     def state(self, limit_bytes: int, *, closed: bool) -> State:
         """As it is; `closed` is said only with everything that was settled, as it is the last word."""
         rows = [[low, high, ACKED] for low, high in self.acked]
         rows += [[low, high, RETURNED] for low, high in self.given_back]
+        rows += [[low, high, STORED] for low, high in self.stored]
         refused = [[item.number, item.outcome, item.delay, item.reason] for item in self.refused.values()]
         closed = closed and len(rows) <= SETTLED_ROWS and len(refused) <= REFUSED_ROWS
         rows, refused = self._turn(rows, SETTLED_ROWS), self._turn(refused, REFUSED_ROWS)
         self.turn += 1
+        self.trail.tidy(self.settled)
         heard = self.sent + self.returned
         return State(
             self.id,
@@ -164,6 +192,9 @@ class Puller:
     prefetch_bytes: int
     overdue: Overdue | None = None  # with a work timeout
     hung: bool = False  # its program has taken nothing for that long: it gets nothing more
+    stream: bytes | None = None  # it is the way into a spool's stream
+    full: bool = False  # of a spool: it takes nothing more
+    hidden: bool = False  # of a spool: nobody is to begin to use it
     filters: tuple[Filter, ...] = ()  # of topics that the queue is bound to
     created: float = 0.0  # this peer's clock
     links: dict[bytes, ReceivingLink] = field(default_factory=dict)
@@ -172,6 +203,7 @@ class Puller:
     closing: bool = False
     closing_patience: float = CLOSING_AFTER
     sample: float = SAMPLE_AFTER
+    handing: Batch | None = None  # the newest that was taken, as last looked; when the next one is, it is whole
     turn: int = 0
     delayed: int = 0  # nacked here with a delay, their pusher being gone
     received: int = 0
@@ -187,6 +219,10 @@ class Puller:
     def row(self) -> PulledQueue:
         settled = self.acked + self.nacked + self.rejected + self.given_back
         queued = min(self.queued, self.received - settled)
+        spans = Spans()
+        for link in self.links.values():
+            if not link.unsettled(spans):
+                break
         return PulledQueue(
             queue=self.queue,
             received=self.received,
@@ -196,6 +232,7 @@ class Puller:
             nacked=self.nacked,
             rejected=self.rejected,
             returned=self.given_back,
+            spans=spans.rows(),
         )
 
 
@@ -247,7 +284,43 @@ class Pulling:
         return puller
 
     def rows(self) -> list[list[object]]:
-        return [[puller.queue, puller.id] for puller in self._pullers.values() if not puller.closing]
+        return [
+            [puller.queue, puller.id]
+            for puller in self._pullers.values()
+            if not puller.closing and puller.stream is None
+        ]
+
+    def spools(self) -> list[list[object]]:
+        """As they stand there: queue, puller, stream, whether it takes no more."""
+        return [
+            [puller.queue, puller.id, puller.stream, int(puller.full)]
+            for puller in self._pullers.values()
+            if puller.stream is not None and not puller.hidden and not puller.closing
+        ]
+
+    def store(self, batch: Batch) -> int:
+        """A spool has what came with it. Returns for how many messages that is news: the others were given back."""
+        link: ReceivingLink = batch.link
+        link.bytes_taken += batch.size
+        link.news = True
+        count = link.settle(batch.first + batch.skip, batch.first + batch.stop - 1, link.stored)
+        if link.orphan and link.all_settled and not link.ended:
+            self._remove(link)
+        return count
+
+    def give_back(self, batch: Batch) -> None:
+        """A spool could not store it."""
+        link: ReceivingLink = batch.link
+        link.bytes_taken += batch.size
+        link.news = True
+        link.puller.given_back += link.settle(batch.first + batch.skip, batch.first + batch.stop - 1, link.given_back)
+
+    def reject(self, batch: Batch, reason: str, now: float) -> None:
+        """A spool cannot read it."""
+        batch.link.bytes_taken += batch.size
+        for place in range(batch.skip, batch.stop):
+            settled = Settled(batch.first + place, REJECTED, 0.0, reason, batch, place)
+            self._settle_other(batch.link, settled, now)
 
     def binds(self) -> list[list[object]]:
         """As they stand in this peer's roster entry: queue, puller, filters of the topics that it binds."""
@@ -338,6 +411,7 @@ class Pulling:
             return  # had it: the pusher could not know
         rest = batch.after(link.expected)
         link.expected = batch.last + 1
+        link.trail.note(batch.first, batch.last, batch.runs)
         puller = link.puller
         puller.received += rest.live
         if link.lane == HIGH:
@@ -426,6 +500,8 @@ class Pulling:
                 link.bytes_taken += batch.size
                 link.handed = max(link.handed, batch.first + batch.skip - 1)
                 link.news = True
+                self._taken_whole(puller)
+                puller.handing = batch
         self._note_handed(puller)
         for link in list(puller.links.values()):
             if link.acks or link.others:
@@ -444,6 +520,14 @@ class Pulling:
         link.handed = handed
         link.news = True
         return True
+
+    @staticmethod
+    def _taken_whole(puller: Puller) -> None:
+        """The program has gone on to the next batch, which may be of another link."""
+        batch, puller.handing = puller.handing, None
+        if batch is not None and batch.first + batch.stop - 1 > batch.link.handed:
+            batch.link.handed = batch.first + batch.stop - 1
+            batch.link.news = True
 
     def _sample(self, puller: Puller, now: float) -> None:
         """A program that holds on to a message for long: its pusher should know which one it is."""
@@ -520,6 +604,8 @@ class Pulling:
         if puller.overdue is not None:
             self._lend(puller.overdue, local, again, now)
         number = local.expected
+        local.trail.note(number, number, [item.batch.run_of(item.place)])
+        local.trail.tidy(local.settled)  # nobody is told the state of that link
         local.expected += 1
         local.limit += 1
         puller.received += 1
@@ -633,7 +719,7 @@ class Pulling:
             if not puller.closing:
                 puller.turn += 1
                 left = sum(link.in_use for link in puller.links.values() if link.orphan)
-                size, turn = 0 if puller.hung else puller.prefetch.size - left, puller.turn % len(links)
+                size, turn = 0 if puller.hung or puller.full else puller.prefetch.size - left, puller.turn % len(links)
                 if puller.turns is None:
                     raised: list[Any] = share_out(size, links, turn)
                 else:
@@ -663,4 +749,4 @@ class Pulling:
         return link.bytes_taken + max(puller.prefetch_bytes // active, link.first_bytes)
 
     def ledger(self) -> tuple[PulledQueue, ...]:
-        return tuple(puller.row() for puller in self._pullers.values())
+        return tuple(puller.row() for puller in self._pullers.values() if puller.stream is None)

@@ -18,6 +18,11 @@ it had never arrived, which is nobody's fault; so the first time nothing is char
 is *doubted*. If that happens again to what is doubted, it goes alone from then on, and the lowest number is charged:
 so a message ends after two crashes more than `max_attempts`, however fast it kills, and whatever is beside it.
 
+While a spool of the queue is there, all goes to it and nothing to pullers; of several to the one with the smallest
+stream. An outbox *turns* to another path once everything that it has sent has arrived: nothing that comes by the new
+one overtakes it. Old links are *retired*: they bring receipts, and nothing is sent on them. A spool that is lost has
+killed no program: nothing is charged. A spool's own outboxes (`relays`) always go to pullers.
+
 Nothing is sent before the peer knows its realm (`may_send`), so that nobody is passed over.
 """
 
@@ -28,7 +33,7 @@ from collections.abc import Callable, Iterable, Iterator
 from zq.core.dead import bury, dead_queue_of, new_dead_outbox, with_failure
 from zq.core.lanes import WEIGHTS
 from zq.core.link import Flight, SendingLink
-from zq.core.outbox import MAX_ATTEMPTS, Outbox, Piece
+from zq.core.outbox import MAX_ATTEMPTS, Kept, Outbox, Piece
 from zq.core.pool import Pool
 from zq.core.timers import Timers
 from zq.core.topics import Origin
@@ -60,6 +65,7 @@ class Pushing:
         *,
         name_of: Callable[[bytes], str] = lambda peer: "",
         tell: Callable[[str], None] = lambda what: None,
+        relays: bool = False,
     ) -> None:
         """`generation_of` counts the work connections to a peer; `send_work` is False when it takes nothing now.
         `name_of` is what a peer is called, `tell` hears of what an operator should know."""
@@ -76,6 +82,9 @@ class Pushing:
         self._links: dict[bytes, SendingLink] = {}
         self._pools: dict[str, dict[int, Pool]] = {}  # by queue and lane
         self._pullers: dict[bytes, list[list[object]]] = {}  # rows of each peer's entry
+        self._relays = relays
+        self._spools: dict[str, dict[tuple[bytes, bytes], tuple[bytes, bool]]] = {}  # by queue, peer and puller
+        self._retired: set[SendingLink] = set()
         self.on_silence: Callable[[SendingLink, float], None] = lambda link, now: None
         self.may_send = False
         self.released: set[Outbox] = set()  # have room for what callers left; the owner takes again
@@ -93,6 +102,7 @@ class Pushing:
     def _open(self, outbox: Outbox, now: float) -> Outbox:
         self._outboxes[outbox.queue] = outbox
         self._pools[outbox.queue] = {NORMAL: Pool()}
+        outbox.path = self._spool_of(outbox)
         for peer in self._pullers:
             self._open_links(peer, now)
         return outbox
@@ -103,6 +113,10 @@ class Pushing:
     def dead_outboxes(self) -> list[Outbox]:
         """Those of dead letters, by name."""
         return sorted((outbox for outbox in self if outbox.dead), key=lambda outbox: outbox.queue)
+
+    def letters_of(self, queue: str) -> Outbox | None:
+        """The dead letters of a queue."""
+        return self._outboxes.get(dead_queue_of(queue))
 
     def close(self, outbox: Outbox) -> None:
         """Forgets the queue; what it still holds is the caller's to report."""
@@ -120,18 +134,88 @@ class Pushing:
 
     def on_entry(self, peer: bytes, entry: Entry, now: float) -> None:
         self._pullers[peer] = entry.pulls
+        if not self._relays:
+            self._note_spools(peer, entry.spools)
+            self._turn_all(now)
         self._open_links(peer, now)
 
     def _open_links(self, peer: bytes, now: float) -> None:
         for queue, puller in self._pullers[peer]:
             assert isinstance(puller, bytes)
-            for lane, pool in self._pools.get(str(queue), {}).items():
-                if (peer, puller) not in pool.links:
-                    self._open_link(self._outboxes[str(queue)], lane, pool, peer, puller, now)
+            outbox = self._outboxes.get(str(queue))
+            if outbox is not None and outbox.path is None:
+                self._open_links_to(outbox, peer, puller, now)
+        for outbox in self._outboxes.values():
+            if outbox.path is not None and outbox.path[0] == peer:
+                self._open_links_to(outbox, *outbox.path, now)
+
+    def _open_links_to(self, outbox: Outbox, peer: bytes, puller: bytes, now: float) -> None:
+        for lane, pool in self._pools[outbox.queue].items():
+            if (peer, puller) not in pool.links:
+                self._open_link(outbox, lane, pool, peer, puller, now)
+
+    # --- spools
+
+    def _note_spools(self, peer: bytes, rows: list[list[object]]) -> None:
+        for spools in self._spools.values():
+            for key in [key for key in spools if key[0] == peer]:
+                del spools[key]
+        for queue, puller, stream, full in rows:
+            assert isinstance(puller, bytes)
+            assert isinstance(stream, bytes)
+            self._spools.setdefault(str(queue), {})[peer, puller] = stream, bool(full)
+
+    def _spool_of(self, outbox: Outbox) -> tuple[bytes, bytes] | None:
+        """Peer and puller of the spool that its messages are to go to."""
+        spools = {} if outbox.dead else self._spools.get(outbox.queue, {})
+        return min(spools, key=lambda key: spools[key], default=None)
+
+    def is_full(self, outbox: Outbox) -> bool:
+        """Whether its spool takes no more."""
+        spools = self._spools.get(outbox.queue, {})
+        return outbox.path is not None and outbox.path in spools and spools[outbox.path][1]
+
+    def _turn_all(self, now: float) -> None:
+        for outbox in self._outboxes.values():
+            outbox.turning = self._spool_of(outbox) != outbox.path
+            if outbox.turning:
+                self.dispatch(outbox, now)
+
+    def _turn(self, outbox: Outbox, now: float) -> bool:
+        """Takes the other path if everything has arrived on this one."""
+        path = self._spool_of(outbox)
+        if path == outbox.path:
+            outbox.turning = False
+            return True
+        links = self.links(outbox.queue)
+        if any(link.expected < link.next for link in links if not link.retired):
+            return False
+        if outbox.taken > outbox.waiting:  # something has gone the other way
+            where = "pullers, and no more to a spool" if path is None else f"the spool of {self._name_of(path[0])!r}"
+            self._tell(f"messages of {outbox.queue} go to {where}")
+        outbox.go_by(path, now)
+        for link in links:
+            if not link.retired:
+                self._retire(link, now)
+        for peer in self._pullers:
+            self._open_links(peer, now)
+        return True
+
+    def _retire(self, link: SendingLink, now: float) -> None:
+        if not link.flights:
+            self._forget(link)
+            self._send(link.peer, End(link.id))
+            return
+        self._pools[link.outbox.queue][link.lane].remove(link)
+        self._retired.add(link)
+        link.retired = True
+        link.returned += max(link.free, 0)
+        self._probe(link, now)
 
     def _open_link(self, outbox: Outbox, lane: int, pool: Pool, peer: bytes, puller: bytes, now: float) -> None:
         session = self._session_of(peer)
         link = SendingLink(id=self._draw(16), outbox=outbox, peer=peer, puller=puller, session=session, lane=lane)
+        link.spool = outbox.path is not None
         self._links[link.id] = pool.links[peer, puller] = link
         self._probe(link, now)
 
@@ -145,12 +229,13 @@ class Pushing:
 
     def _forget(self, link: SendingLink) -> None:
         self._links.pop(link.id, None)
+        self._retired.discard(link)
         self._pools[link.outbox.queue][link.lane].remove(link)
         self._timers.cancel((link, "probe"))
 
     def _probe(self, link: SendingLink, now: float) -> None:
         """Says where this end stands and asks for the other; again after a while, later each time, if there is need."""
-        wanted = min(link.line.ready, WANTED_MOST)
+        wanted = 0 if link.retired else min(link.line.ready, WANTED_MOST)
         first = link.line.first()
         link.told = link.next - 1 + link.returned + wanted
         link.patience = min(max(link.patience * 2, PROBE_AFTER), PROBE_MOST)
@@ -179,7 +264,8 @@ class Pushing:
 
     @staticmethod
     def _needs_probe(link: SendingLink) -> bool:
-        return bool(link.flights) or not link.is_heard or (link.line.ready > 0 and link.free <= 0)
+        asks = link.line.ready > 0 and link.free <= 0 and not link.retired
+        return bool(link.flights) or not link.is_heard or asks
 
     def tell_options(self, outbox: Outbox, now: float) -> None:
         """They have changed."""
@@ -213,6 +299,8 @@ class Pushing:
 
     def dispatch(self, outbox: Outbox, now: float, news: SendingLink | None = None) -> None:
         """Gives what is waiting to the links with the most free credit, fairly. `news` is a link that may have more."""
+        if outbox.turning and not self._turn(outbox, now):
+            return  # the state that says what has arrived comes back to this
         self._wake_delayed(outbox, now)
         pools = self._pools[outbox.queue]
         if len(outbox.lanes) >= len(pools):
@@ -424,9 +512,12 @@ class Pushing:
             self._resend(link, now)
         if not link.flights:
             self._free(link)
+        if link.retired and not link.flights and not state.closed:
+            self._forget(link)
+            self._send(peer, End(link.id))
         if not self._needs_probe(link):
             self._timers.cancel((link, "probe"))
-        self.dispatch(outbox, now, None if state.closed else link)
+        self.dispatch(outbox, now, None if state.closed or link.retired else link)
         if outbox.outgoing.items:
             self.released.add(outbox)
         outbox.outgoing.wake()  # last: a caller that goes on at once would compete for the interpreter
@@ -448,9 +539,12 @@ class Pushing:
         for first, last, outcome in state.settled:
             pieces = link.settle(first, last)
             news |= bool(pieces)
-            if outcome in (ACKED, STORED):
+            if outcome == ACKED:
                 for piece in pieces:
                     outbox.ack(piece)
+            elif outcome == STORED:
+                for piece in pieces:
+                    outbox.store(piece)
             elif pieces:
                 outbox.retry(pieces)
         for number, outcome, delay, reason in state.refused:
@@ -485,20 +579,35 @@ class Pushing:
             self._bury(outbox, piece, reason, now, counted="dead")
             return True
         piece.attempt = min(piece.attempt + 1, ATTEMPT_MOST)
+        if outbox.kept is not None:
+            outbox.kept.charged.append((piece.position, min(piece.attempt, ATTEMPT_MOST - 1)))
         return False
 
     def _bury(self, outbox: Outbox, piece: Piece, reason: str, now: float, counted: str = "rejected") -> None:
         outbox.drop(piece, counted)
         if outbox.dead:
             return
+        if outbox.kept is not None:
+            outbox.kept.settled.pop()  # it stays on the disk until its letter is gone
+            outbox.kept.charged.append((piece.position, ATTEMPT_MOST))
         name = dead_queue_of(outbox.queue)
         letters = self._outboxes.get(name)
         if letters is None:
             letters = self._open(new_dead_outbox(name), now)
+            letters.kept = Kept() if outbox.kept is not None else None
             self.opened = True
             self._tell(f"a message of {outbox.queue} is dead: {reason[:200]!r}; more are only counted, see {name}")
+        if outbox.kept is not None:
+            outbox.kept.dead[letters.taken + 1] = piece.position
         bury(letters, piece, outbox.queue, reason, now, now + self.ahead)
         self.dispatch(letters, now)
+
+    def bury_loaded(self, outbox: Outbox, piece: Piece, reason: str, now: float) -> None:
+        """A message from a disk that had died before: it is not to be delivered."""
+        outbox.taken += piece.count
+        outbox.in_flight += piece.count
+        outbox.held_bytes += piece.size
+        self._bury(outbox, piece, reason, now)
 
     def _resend(self, link: SendingLink, now: float) -> None:
         """What the present connection has not carried and the puller does not have goes out again, in order."""
@@ -510,6 +619,7 @@ class Pushing:
 
     def on_gone(self, peer: bytes, now: float, *, crashed: bool) -> None:
         self._pullers.pop(peer, None)
+        self._note_spools(peer, [])
         self.on_session(peer, now, crashed=crashed)
 
     def on_session(self, peer: bytes, now: float, *, crashed: bool) -> None:
@@ -517,7 +627,8 @@ class Pushing:
         touched: dict[str, Outbox] = {}
         for link in self._links_to(peer):
             touched[link.outbox.queue] = link.outbox
-            self._end(link, now, charge=crashed)
+            self._end(link, now, charge=crashed and not link.spool)
+        self._turn_all(now)
         if peer in self._pullers:
             self._open_links(peer, now)
         for outbox in touched.values():
@@ -568,7 +679,13 @@ class Pushing:
 
     def links(self, queue: str) -> list[SendingLink]:
         """Those of all lanes."""
-        return [link for pool in self._pools.get(queue, {}).values() for link in pool]
+        links = [link for pool in self._pools.get(queue, {}).values() for link in pool]
+        if self._retired:
+            links += [link for link in self._retired if link.outbox.queue == queue]
+        return links
+
+    def has(self, link: bytes) -> bool:
+        return link in self._links
 
     def rows(self, now: float) -> list[list[object]]:
         """As they stand in this peer's roster entry: queue, messages held, seconds the oldest has been."""
@@ -579,4 +696,8 @@ class Pushing:
         return rows
 
     def ledger(self) -> tuple[HeldQueue, ...]:
-        return tuple(outbox.row() for outbox in self._outboxes.values())
+        return tuple(self.row(outbox) for outbox in self._outboxes.values())
+
+    def row(self, outbox: Outbox) -> HeldQueue:
+        """Its line of the ledger, with what is in flight to whom."""
+        return outbox.row((link.peer, piece) for link in self.links(outbox.queue) for piece in link.in_flight())

@@ -54,12 +54,28 @@ class Ranges:
         if self._first and self._first[0] < floor:
             self._first[0] = floor
 
+    def next_start(self, number: int) -> int | None:
+        """Where the first range behind `number` begins."""
+        index = bisect_right(self._first, number)
+        return self._first[index] if index < len(self._first) else None
+
     def first_missing(self, start: int) -> int:
         """The lowest number >= start that is not in the set."""
         index = bisect_right(self._first, start) - 1
         if index >= 0 and start <= self._last[index]:
             return self._last[index] + 1
         return start
+
+
+def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Disjoint ranges in order, those that touch joined."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
+        else:
+            joined.append((first, last))
+    return joined
 
 
 def runs_of(numbers: Iterable[int]) -> list[tuple[int, int]]:

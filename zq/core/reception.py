@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from zq.core.inbox import SubscriptionInbox
+from zq.core.spans import SPANS
 from zq.core.timers import Timers
 from zq.core.topics import WINDOW, WINDOW_BYTES
 from zq.info import Gap, SubscribedTopic
@@ -54,12 +55,20 @@ class Subscription:
     )  # topic: expected, delivered, dropped, gap of publishers gone
     left: dict[tuple[bytes, str], int] = field(default_factory=dict)  # next number, of publishers gone
     matched: dict[str, bool] = field(default_factory=dict)
+    gaps: dict[str, list[Gap]] = field(default_factory=dict)  # topic: the newest, of publishers gone
 
     def matches(self, topic: str) -> bool:
         known = self.matched.get(topic)
         if known is None:
             known = self.matched[topic] = any(filter.matches(topic) for filter in self.filters)
         return known
+
+    def losses(self) -> Iterator[tuple[str, int, int]]:
+        """Topic, messages dropped, messages in gaps."""
+        for cursor in self.cursors.values():
+            yield cursor.topic, cursor.dropped, cursor.gap
+        for name, (_, _, dropped, gap) in self.past.items():
+            yield name, dropped, gap
 
     def rows(self) -> list[list[object]]:
         """As they stand in this peer's roster entry."""
@@ -81,6 +90,7 @@ class Cursor:
     delivered: int = 0
     dropped: int = 0
     gap: int = 0
+    gaps: list[Gap] = field(default_factory=list)  # the newest
     behind: bool = False  # the inbox was full: repaired when there is room
     ended: bool = False  # the publisher is gone
 
@@ -104,6 +114,8 @@ class Cursor:
             repairing=max(head - self.next + 1, 0) if self.next is not None else 0,
             dropped=self.dropped,
             gap=self.gap,
+            subscription=self.subscription.number,
+            gaps=tuple(self.gaps),
         )
 
 
@@ -176,6 +188,7 @@ class Receptions:
         self.on_unanswered: Callable[[bytes, float], None] = lambda publisher, now: None  # it may connect anew
         self.generation = 0
         self.nonce = b""
+        self.lost = 0  # messages dropped and in gaps, so that somebody notices that there were more
 
     def __iter__(self) -> Iterator[Subscription]:
         return iter(self._subscriptions.values())
@@ -310,6 +323,9 @@ class Receptions:
             expected = (cursor.next or 0) - cursor.start
             for index, count in enumerate((expected, cursor.delivered, cursor.dropped, cursor.gap)):
                 past[index] += count
+            if cursor.gaps:
+                gaps = subscription.gaps[cursor.topic] = [*subscription.gaps.get(cursor.topic, ()), *cursor.gaps]
+                del gaps[:-SPANS]
 
     def on_last_heads(self, publisher: bytes, heads: list[list[Any]]) -> None:
         """It says goodbye, and how far its topics went."""
@@ -376,6 +392,7 @@ class Receptions:
             if cursor is not None:
                 cursor.queued -= count
                 cursor.dropped += count
+                self.lost += count
                 self._retire(cursor)
 
     def _hold(self, reception: Reception, topic: TopicIn, batch: Batch) -> None:
@@ -548,9 +565,16 @@ class Receptions:
             return
         self._tell(cursor, Gap(publisher=cursor.publisher, topic=cursor.topic, first=cursor.next, last=last))
         cursor.gap += last - cursor.next + 1
+        self.lost += last - cursor.next + 1
         cursor.next = last + 1
 
     def _tell(self, cursor: Cursor, gap: Gap) -> None:
+        before = cursor.gaps[-1] if cursor.gaps else None
+        if before is not None and before.last == gap.first - 1 and gap.last is not None:
+            cursor.gaps[-1] = Gap(publisher=gap.publisher, topic=gap.topic, first=before.first, last=gap.last)
+        else:
+            cursor.gaps.append(gap)
+            del cursor.gaps[:-SPANS]
         inbox = cursor.subscription.inbox
         inbox.arrived.append(gap)
         inbox.wake()
@@ -637,6 +661,8 @@ class Receptions:
                         repairing=0,
                         dropped=dropped,
                         gap=gap,
+                        subscription=subscription.number,
+                        gaps=tuple(subscription.gaps.get(name, ())),
                     )
                 )
         return tuple(rows)

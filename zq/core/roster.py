@@ -52,6 +52,7 @@ class Remote:
     session: int = 0  # times we declared it gone, as told in hello
     their_session: int = 0
     entry: Entry | None = None
+    entry_at: float = 0.0  # when it came
     noted: int = 0  # version of our entry that it has
     entry_patience: float = 0.0
     joined_at: float | None = None

@@ -124,6 +124,7 @@ class Topics:
         self, origin: Origin, timers: Timers, publish: Callable[[Parts], None], hear: Callable[[Parts], None]
     ) -> None:
         self._origin = origin
+        self.publisher = origin.id
         self._timers = timers
         self._publish = publish
         self._hear = hear

@@ -90,8 +90,7 @@ def _bind(
                 bound.append(endpoint(address, port))
         except zmq.ZMQError as error:
             for name in bound:
-                socket.unbind(name)
-                sockets.bound.remove(name)
+                sockets.unbind(socket, name)
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise Refused(f"cannot listen on {addresses}: {error}") from error
             continue

@@ -183,6 +183,16 @@ class Engine(Events):
         self.later(lambda: self._conditions.append(condition))
         return condition
 
+    @staticmethod
+    def thread(work: Callable[[], None], name: str) -> threading.Thread:
+        """A thread that uses this peer, not started yet."""
+        return threading.Thread(target=work, name=name)
+
+    @staticmethod
+    def clock_at(time: float) -> float:
+        """What this peer's clock shows at a time on that of its callers, which is the same one."""
+        return time
+
     def look_around(self) -> None:
         """Engine's thread: somebody may have subscribed whom we have not heard of yet, and we are about to leave."""
         if self._lookout is not None:

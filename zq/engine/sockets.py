@@ -26,9 +26,10 @@ from zq.core.port import Kind
 from zq.engine.leader import CallerToken
 from zq.engine.wake import Bell
 from zq.security.guard import Guard
-from zq.security.knocks import Knocks
+from zq.security.knocks import Knocks, listen
 from zq.security.lock import Lock
 from zq.security.overfill import EVERY, Overfill
+from zq.security.porch import Porch
 from zq.security.trial import stand_trial
 from zq.security.zap import Zap
 from zq.wire.batch import Parts
@@ -151,6 +152,7 @@ class Sockets:
         self._zap = None if lock is None else Zap(self._context, lock, self.guard)  # before any door is bound
         self._knocks: list[Knocks] = []
         self.overfill = Overfill()
+        self.porch = Porch()
         self._fitting: OrderedDict[str, int] = OrderedDict()  # endpoint: which key to dial it with
         self.feed = self._listener(zmq.XPUB)
         self.feed.set(zmq.XPUB_VERBOSE, 1)
@@ -198,14 +200,22 @@ class Sockets:
         self.guard = self._zap.guard = Guard()
         self._watch(self._zap.socket, self._zap.answer)
         for socket in (self.mailbox, self.feed, self.work):
-            knocks = Knocks(self._context, socket, self.guard, self.overfill)
+            knocks = Knocks(self._context, socket, self.guard, self.overfill, self.porch)
             self._knocks.append(knocks)
             self._watch(knocks.socket, knocks.read)
 
     def bind(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
         """Raises zmq.ZMQError when the endpoint cannot be had."""
-        socket.bind(endpoint)
+        if self._lock is None or self._knocks:  # these hear of it
+            socket.bind(endpoint)
+        else:
+            self.porch.opened(listen(self._context, socket, endpoint), endpoint)
         self.bound.append(endpoint)
+
+    def unbind(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
+        socket.unbind(endpoint)
+        self.bound.remove(endpoint)
+        self.porch.forget(endpoint)
 
     def _watch(self, socket: zmq.Socket[bytes], read: Callable[[], bool]) -> int:
         fd = int(socket.FD)
@@ -320,6 +330,9 @@ class Sockets:
         if self.overfill:
             self.overfill.look(time.monotonic())
             timeout = EVERY if timeout is None else min(timeout, EVERY)
+        if self.porch.waiting:
+            turn = self.porch.look(time.monotonic())
+            timeout = turn if timeout is None else min(timeout, turn)
         ready: list[tuple[int, int]] = []
         if awake and (timeout is None or timeout > AWAKE):
             until = time.monotonic() + AWAKE

@@ -8,7 +8,6 @@ with it.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import warnings
 from collections import deque
@@ -25,7 +24,7 @@ from zq.core.reception import Subscription
 from zq.engine.engine import Engine
 from zq.engine.wake import Waiters
 from zq.errors import Closed, Refused, Timeout
-from zq.handles.steps import Steps, Wait, deadline_after, until
+from zq.handles.steps import Steps, Wait, deadline_after, until, waiting
 from zq.info import Gap
 from zq.message import Message
 from zq.wire.batch import Batch
@@ -314,4 +313,4 @@ class PullerCore(Receiver):
 
 def pause_after(message: Message) -> float:
     """Seconds until a message whose handler failed is to come again."""
-    return backoff(message.attempt, random.random())
+    return backoff(message.attempt, waiting.random())

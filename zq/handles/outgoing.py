@@ -12,7 +12,7 @@ from zq.core.outgoing import SMALL, Item, Outgoing, size_of
 from zq.core.topics import Topic
 from zq.engine.engine import Engine
 from zq.engine.wake import Waiters
-from zq.errors import IDS_KEPT, Closed, Refused, Timeout, Undelivered
+from zq.errors import IDS_KEPT, Closed, Refused, SpoolFull, Timeout, Undelivered
 from zq.handles.bound import BoundReceipt
 from zq.handles.steps import Steps, Wait, deadline_after, until
 from zq.wire.batch import decode_topic
@@ -164,7 +164,13 @@ class Sender:
             woken = yield Wait(stream.room, lambda: stream.has_room_for(size), deadline)
             self._check_open()
             if not woken and not stream.has_room_for(size):
-                raise Timeout(f"no room for a message to {self._what} {self.name} within {timeout} s; it was not taken")
+                raise self._no_room(timeout)
+
+    def _no_room(self, timeout: float | None) -> Timeout:
+        core = self._core
+        if isinstance(core, Outbox) and self._engine.node.pushing.is_full(core):
+            return SpoolFull(f"the spool of {self.name} takes no more, for {timeout} s; the message was not taken")
+        return Timeout(f"no room for a message to {self._what} {self.name} within {timeout} s; it was not taken")
 
     def _put_many(self, data: Iterable[Any], timeout: float | None, make: Callable[[Any], Item] = pack) -> Steps[int]:
         """A sequence is packed in chunks; of anything else each item goes as it comes."""
@@ -181,7 +187,7 @@ class Sender:
                     try:
                         yield from self._put_steps(items[0], deadline, timeout)
                     except Timeout as late:
-                        raise Timeout(str(late), sent=sent) from None
+                        raise type(late)(str(late), sent=sent) from None
                     taken = 1
                 del items[:taken]
                 sent += taken
@@ -339,13 +345,13 @@ class PusherCore(Sender):
         return self._put_many(data, timeout, make)
 
     def _flush_steps(self, timeout: float | None, until_: str = "stored") -> Steps[None]:
-        """Until all sent so far is confirmed."""
+        """Until all sent so far is confirmed; Refused for "processed" once a spool has some of it."""
         if until_ not in ("stored", "processed"):
             raise Refused(f"flush until 'stored' or 'processed', not {until_!r}")
         deadline = deadline_after(timeout)
         self._check_open()
         self._engine.mark(self._core)
-        receipt = Receipt(self._engine, self._core)
+        receipt = Receipt(self._engine, self._core, processed=until_ == "processed")
         if not (yield from until(self._engine, receipt.complete, deadline)):
             raise self._engine.call(receipt.undelivered)
 
@@ -375,16 +381,23 @@ class PusherCore(Sender):
 class Receipt:
     """Whether what was left for a queue when first looked at is confirmed. Engine's thread."""
 
-    def __init__(self, engine: Engine, outbox: Outbox) -> None:
+    def __init__(self, engine: Engine, outbox: Outbox, *, processed: bool = False) -> None:
         self._engine = engine
         self._outbox = outbox
+        self._processed = processed
         self._target: int | None = None
 
     def complete(self) -> bool:
         outbox = self._outbox
         if self._target is None:
             self._target = outbox.taken + len(outbox.outgoing.items)
-        return outbox.settled_through(self._target)
+        settled = outbox.settled_through(self._target)
+        if settled and self._processed and outbox.stored:
+            raise Refused(
+                f"a spool has stored messages of {outbox.queue}: nobody tells their pusher when they are processed; "
+                'flush until "stored"'
+            )
+        return settled
 
     def undelivered(self) -> Undelivered:
         outbox = self._outbox

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from typing import Any
 
@@ -11,7 +10,7 @@ from zq.errors import Refused
 from zq.handles.incoming import Receiver, log
 from zq.handles.outgoing import extra_of
 from zq.handles.requests import message_of
-from zq.handles.steps import Steps, deadline_after, until
+from zq.handles.steps import Steps, deadline_after, until, waiting
 from zq.message import Headers, Message
 from zq.wire.data import Malformed, pack
 from zq.wire.requests import REPLIED
@@ -108,7 +107,7 @@ class ReplierCore(Receiver):
                 asked = inbox.arrived.popleft()
             except IndexError:
                 return False
-            if asked.expires <= time.monotonic():
+            if asked.expires <= self._engine.clock_at(waiting.now()):
                 asked.drop()
                 continue
             try:

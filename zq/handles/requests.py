@@ -27,6 +27,10 @@ def message_of(frame: Single, kind: type[Message] = Message) -> Message:
     return message
 
 
+def _on_clock(engine: Engine, deadline: float | None) -> float | None:
+    return None if deadline is None else engine.clock_at(deadline)
+
+
 def _outcome(call: Call) -> Message:
     if call.error is not None:
         raise call.error
@@ -46,7 +50,7 @@ def request_steps(
     item = pack(data, extra_of(headers, None))
     requesting = engine.node.requesting
     waiters = Waiters()
-    call = Call(service, item, deadline, waiters.wake)
+    call = Call(service, item, _on_clock(engine, deadline), waiters.wake)
 
     def abandon() -> bool:
         return requesting.abandon(call, engine.node.now)
@@ -92,7 +96,8 @@ class Survey:
         if not targets:
             raise engine.call(lambda: requesting.nobody(service))
         engine.everyone.add(self._waiters)
-        self._calls = [Call(service, self._item, self._deadline, self._waiters.wake, target) for target in targets]
+        patience = _on_clock(engine, self._deadline)
+        self._calls = [Call(service, self._item, patience, self._waiters.wake, target) for target in targets]
         requesting.pile.extend(self._calls)
         engine.mark(requesting)
 

@@ -9,13 +9,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from zq.core.account import add_up
+from zq.core.departures import last_words
 from zq.core.inbox import Inbox, Slow, SubscriptionInbox
 from zq.core.meeting import ANSWER
 from zq.core.reception import INHERIT_PATIENCE, patience_on_wire
 from zq.core.replying import RequestInbox
 from zq.core.roster import Remote
+from zq.core.standing import PACES, QUEUE, TOPIC, Lag, from_entry, merged
 from zq.engine.engine import Engine
 from zq.engine.wake import Waiters
 from zq.errors import Closed, Error, Refused, Timeout, Undelivered
@@ -23,14 +26,17 @@ from zq.handles.bound import Rest
 from zq.handles.incoming import PullerCore, Receiver, SubscriberCore
 from zq.handles.outgoing import _SHUT, Arrival, PublisherCore, PusherCore, Receipt, Sender, Stream
 from zq.handles.replying import ReplierCore
-from zq.handles.steps import Steps, Wait, deadline_after, until
-from zq.info import Gap, Ledger, PeerEvent, PeerInfo, QueueInfo, TopicInfo
+from zq.handles.spool import SpoolCore
+from zq.handles.steps import Steps, Wait, deadline_after, until, waiting
+from zq.info import Consumer, Departed, Gap, Ledger, PeerEvent, PeerInfo, QueueInfo, TopicInfo
 from zq.message import INHERIT, Inherit
 from zq.options import Settings, load
 from zq.wire.batch import ATTEMPT_MOST
 from zq.wire.names import Filter, check_name, check_not_dead, check_queue
 
+SpoolT = TypeVar("SpoolT", bound=SpoolCore)
 POLICIES = ("wait", "drop-oldest", "latest")
+SYNC = 0.5  # s that a spool has at least to end in order
 LEAVING = 1.0  # s that leaving with an exception under way may take
 
 
@@ -38,7 +44,7 @@ class PeerCore:
     """What zq.Peer and zq.aio.Peer share. Thread-safe but for opening and closing."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self._settings: Settings = load(**settings)
+        self._settings: Settings = self._load(settings)
         self.id: bytes = secrets.token_bytes(16)
         self.name: str = self._settings.name
         self.realm: str = self._settings.realm
@@ -48,7 +54,12 @@ class PeerCore:
         self._topics: dict[str, Stream] = {}
         self._queues: dict[str, Stream] = {}
         self._receivers: list[Receiver] = []
+        self._spools: list[SpoolCore] = []
         self._shortcuts: dict[tuple[type[Sender], str], Any] = {}
+
+    @staticmethod
+    def _load(settings: Mapping[str, Any]) -> Settings:
+        return load(**settings)
 
     # --- life
 
@@ -62,11 +73,23 @@ class PeerCore:
     def _new_engine(self) -> Engine:
         if self._engine is not None:
             raise Closed("a peer is opened once; make a new one")
+        if waiting.simulated:
+            raise Error("a simulated network is open in this thread; its peers come from network.peer()")
         self._engine = Engine(self._settings, self.id)
         return self._engine
 
     def _close_steps(self, timeout: float | None) -> Steps[None]:
         """Stops receiving, waits for what was sent to be confirmed, leaves. The engine is stopped by the caller."""
+        deadline = deadline_after(timeout)
+        try:
+            yield from self._leave_steps(timeout)
+        finally:
+            with self._lock:
+                spools, self._spools = self._spools, []
+            for spool in spools:  # last: what was sent here may go there
+                yield from spool._close_steps(None if deadline is None else max(deadline - time.monotonic(), SYNC))
+
+    def _leave_steps(self, timeout: float | None) -> Steps[None]:
         engine = self._engine
         deadline = deadline_after(timeout)
         if engine is None or engine.closed or engine.forked or engine.failed:
@@ -192,7 +215,7 @@ class PeerCore:
                 if isinstance(sender, PublisherCore):
                     yield from hear_everyone(engine, deadline)
                 if isinstance(sender, PublisherCore | PusherCore):
-                    yield from sender._flush_steps(None if deadline is None else max(deadline - time.monotonic(), 0.0))
+                    yield from sender._flush_steps(None if deadline is None else max(deadline - waiting.now(), 0.0))
                 done = self._close_view(sender, left)
         finally:
             if not done:
@@ -351,6 +374,20 @@ class PeerCore:
         if not told:
             raise Timeout(f"not all peers know within {timeout} s that {puller.name} is not bound any more")
 
+    # --- spools
+
+    def _keep_spool(self, spool: SpoolT) -> SpoolT:
+        with self._lock:
+            self._spools.append(spool)
+        return spool
+
+    def _close_spool_steps(self, spool: SpoolCore, timeout: float | None) -> Steps[None]:
+        deadline_after(timeout)
+        with self._lock:
+            if spool in self._spools:
+                self._spools.remove(spool)
+        yield from spool._close_steps(timeout)
+
     # --- the realm
 
     def peers(self) -> list[PeerInfo]:
@@ -409,35 +446,26 @@ class PeerCore:
         node = engine.node
         if not realm:
             return engine.call(lambda: node.ledger(node.now))
-        asked = engine.call(node.meeting.roster.up)
-        request = engine.call(node.ask_ledgers)
-        replies = node.replies[request]
+
+        def ask() -> tuple[int, dict[bytes, Departed]]:
+            asked = {remote.id: last_words(remote) for remote in node.meeting.roster if remote.joined_at is not None}
+            return node.questions.ask(asked, node.now), asked
+
+        request, asked = engine.call(ask)
+        replies = node.questions.replies(request)
 
         def complete() -> bool:
-            return all(remote.id in replies or node.meeting.roster.get(remote.id) is None for remote in asked)
+            return all(id in replies or node.meeting.roster.get(id) is None for id in asked)
 
         yield from until(engine, complete, deadline)
 
         def gather() -> Ledger:
-            del node.replies[request]
-            mine = node.ledger(node.now)
-            others = tuple(sorted(replies.values(), key=lambda ledger: (ledger.name, ledger.peer)))
-            unknown = tuple(remote.name for remote in asked if remote.id not in replies)
-            return Ledger(
-                peer=mine.peer,
-                name=mine.name,
-                held=mine.held,
-                pulled=mine.pulled,
-                published=mine.published,
-                subscribed=mine.subscribed,
-                requested=mine.requested,
-                replied=mine.replied,
-                refused_frames=mine.refused_frames,
-                others=others,
-                unknown=unknown,
-            )
+            node.questions.forget(request)
+            return node.ledger(node.now)
 
-        return engine.call(gather)
+        mine = engine.call(gather)
+        others = sorted(replies.values(), key=lambda ledger: (ledger.name, ledger.peer))
+        return add_up(mine, others, [words for id, words in asked.items() if id not in replies])
 
     def __repr__(self) -> str:
         engine = self._engine
@@ -464,7 +492,7 @@ def hear_everyone(engine: Engine, deadline: float | None) -> Steps[None]:
         return node.ask_for_entries(node.now)
 
     version = engine.call(ask)
-    patience = time.monotonic() + ANSWER
+    patience = waiting.now() + ANSWER
     deadline = patience if deadline is None else min(deadline, patience)
     yield from until(engine, lambda: node.is_settled() and node.has_entries(version), deadline)
 
@@ -491,7 +519,7 @@ class Watching:
 
     def next_steps(self, timeout: float | None) -> Steps[PeerEvent | None]:
         """None when there was none for `timeout` seconds, or the peer was closed."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else waiting.now() + timeout
         engine = self._engine
         while not self._events:
             if engine.closed:
@@ -508,6 +536,38 @@ class Watching:
         self._engine.later(
             lambda: self._engine.events.remove(self._hear) if self._hear in self._engine.events else None
         )
+
+
+class Standings:
+    """How all peers of the realm keep up: this one as it is, the others as they have told last. Engine's thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        node = engine.node
+        others = [from_entry(remote.entry) for remote in node.meeting.roster.up() if remote.entry]
+        everyone = [node.standing(), *others]
+        self._engine = engine
+        self._lags: dict[tuple[int, str], list[Lag]] = {}
+        self._drops: dict[tuple[int, str], dict[str, int]] = {}
+        for each in everyone:
+            for lag in each.lags:
+                self._lags.setdefault((lag.kind, lag.name), []).append(lag)
+            for drop in each.drops:
+                reasons = self._drops.setdefault((drop.kind, drop.name), {})
+                reasons[drop.reason] = reasons.get(drop.reason, 0) + drop.messages
+
+    def consumers(self, kind: int, name: str) -> tuple[Consumer, ...]:
+        return tuple(
+            Consumer(peer=lag.peer, name=self._name(lag.peer), lag=lag.messages, pace=PACES[lag.pace])
+            for lag in merged(self._lags.get((kind, name), ()))
+        )
+
+    def _name(self, peer: bytes) -> str:
+        """Somebody may be connected to others and not to us."""
+        known = peer == self._engine.id or peer in self._engine.node.meeting.roster
+        return self._engine.name_of(peer) if known else peer.hex()[:8]
+
+    def dropped(self, kind: int, name: str) -> dict[str, int]:
+        return self._drops.get((kind, name), {})
 
 
 def list_topics(engine: Engine) -> list[TopicInfo]:
@@ -527,18 +587,20 @@ def list_topics(engine: Engine) -> list[TopicInfo]:
         for queue, _, texts in rows:
             bound.setdefault(str(queue), set()).update(map(Filter, texts))
     filters.extend(bound.values())
-    own = {topic.name: topic for topic in node.topics}
+    standings = Standings(engine)
     infos: list[TopicInfo] = []
     for name, heads in sorted(published.items()):
-        followers = list(own[name].followers.values()) if name in own else []
+        consumers = standings.consumers(TOPIC, name)
         infos.append(
             TopicInfo(
                 name=name,
                 publishers=len(heads),
                 subscribers=sum(any(filter.matches(name) for filter in those) for those in filters),
                 published=sum(heads),
-                lag=max((own[name].head - follower.taken for follower in followers), default=0),
-                slow=tuple(engine.name_of(follower.peer) for follower in followers if follower.behind),
+                lag=max((consumer.lag for consumer in consumers), default=0),
+                slow=tuple(sorted({consumer.name for consumer in consumers if consumer.pace != "up"})),
+                consumers=consumers,
+                dropped=standings.dropped(TOPIC, name),
             )
         )
     return infos
@@ -549,19 +611,18 @@ def list_queues(engine: Engine) -> list[QueueInfo]:
     node = engine.node
     pushes: dict[str, list[tuple[int, float]]] = {}
     pulls: dict[str, int] = {}
-    for rows in [
-        node.pushing.rows(node.now),
-        *(remote.entry.pushes for remote in node.meeting.roster.up() if remote.entry),
-    ]:
+    entries = [(remote.entry.pushes, node.now - remote.entry_at) for remote in node.meeting.roster.up() if remote.entry]
+    for rows, since in [(node.held(node.now), 0.0), *entries]:
         for queue, held, age in rows:
-            pushes.setdefault(str(queue), []).append((held, age))
+            pushes.setdefault(str(queue), []).append((held, age + since))  # if it moves, there is a newer entry
     for rows in [node.pulling.rows(), *(remote.entry.pulls for remote in node.meeting.roster.up() if remote.entry)]:
         for queue, _ in rows:
             pulls[str(queue)] = pulls.get(str(queue), 0) + 1
+    standings = Standings(engine)
     infos: list[QueueInfo] = []
     for name in sorted({*pushes, *pulls}):
         held = pushes.get(name, [])
-        slow = {engine.name_of(link.peer) for link in node.pushing.pullers(name) if link.flights and link.free <= 0}
+        consumers = standings.consumers(QUEUE, name)
         infos.append(
             QueueInfo(
                 name=name,
@@ -569,7 +630,9 @@ def list_queues(engine: Engine) -> list[QueueInfo]:
                 pullers=pulls.get(name, 0),
                 depth=sum(count for count, _ in held),
                 lag=max((age for count, age in held if count), default=0.0),
-                slow=tuple(sorted(slow)),
+                slow=tuple(sorted({consumer.name for consumer in consumers if consumer.pace != "up"})),
+                consumers=consumers,
+                dropped=standings.dropped(QUEUE, name),
             )
         )
     return infos

@@ -7,6 +7,8 @@ ended before its deadline.
 
 from __future__ import annotations
 
+import random
+import threading
 import time
 from collections.abc import Callable, Generator
 from typing import Literal, NamedTuple, TypedDict, TypeVar
@@ -56,7 +58,7 @@ def finish(steps: Steps[T]) -> T:
     try:
         wait = next(steps)
         while True:
-            wait = steps.send(_sleep(wait))
+            wait = steps.send(waiting.sleep(wait))
     except StopIteration as stop:
         result: T = stop.value
         return result
@@ -78,13 +80,25 @@ def _sleep(wait: Wait) -> bool:
         wait.waiters.leave(token)
 
 
+class Waiting(threading.local):
+    """How a thread tells the time and waits: really, unless a simulation has put its own in place for that thread."""
+
+    simulated = False
+    now: Callable[[], float] = staticmethod(time.monotonic)  # s
+    random: Callable[[], float] = staticmethod(random.random)  # from 0 to 1
+    sleep: Callable[[Wait], bool] = staticmethod(_sleep)
+
+
+waiting = Waiting()
+
+
 def deadline_after(timeout: float | None) -> float | None:
     """When `timeout` seconds have passed. Raises Refused for what is no time to wait."""
     if timeout is None:
         return None
     if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not timeout >= 0:
         raise Refused(f"a timeout is seconds >= 0, or None to wait for ever; not {timeout!r}")
-    return time.monotonic() + timeout
+    return waiting.now() + timeout
 
 
 def until(engine: Engine, test: Callable[[], T], deadline: float | None) -> Steps[T | None]:

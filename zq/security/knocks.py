@@ -12,29 +12,39 @@ import os
 import socket
 import struct
 import time
+from itertools import count
 
 import zmq
 
 from zq.security.guard import UNKNOWN, Guard
 from zq.security.overfill import Overfill
+from zq.security.porch import Porch
 
 MOST = 64  # events read before the other sockets get their turn
 OPEN = 65_536  # descriptors whose address is remembered; as many as a process has
 
+_listenings = count()
+
 _EVENT = struct.Struct("=HI")  # number and value
 _FAILURES = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-_EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | _FAILURES
+_EVENTS = zmq.EVENT_LISTENING | zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | _FAILURES
 
 
 class Knocks:
     """The monitor of one door, and what the guard says to it."""
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], door: zmq.Socket[bytes], guard: Guard, overfill: Overfill
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        door: zmq.Socket[bytes],
+        guard: Guard,
+        overfill: Overfill,
+        porch: Porch,
     ) -> None:
         self._door = door
         self._guard = guard
         self._overfill = overfill
+        self._porch = porch
         self._addresses: dict[int, str] = {}
         self._failed = False  # the connection that is closed next
         address = f"inproc://knocks-{id(self)}"
@@ -47,42 +57,66 @@ class Knocks:
         """What has happened; True if there may be more."""
         for _ in range(MOST):
             try:
-                event, _ = self.socket.recv_multipart(zmq.NOBLOCK)
+                event, endpoint = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return False
-            self._on_event(*_EVENT.unpack_from(event))
+            number, value = _EVENT.unpack_from(event)
+            self._on_event(number, value, endpoint)
         return True
 
-    def _on_event(self, event: int, value: int) -> None:
+    def _on_event(self, event: int, value: int, endpoint: bytes) -> None:
         if event == zmq.EVENT_ACCEPTED:
-            self._on_accepted(value)
+            self._on_accepted(value, endpoint)
         elif event & _FAILURES:
             self._failed = True
         elif event == zmq.EVENT_DISCONNECTED:
             self._overfill.closed(value)
+            self._porch.closed(value)
             address = self._addresses.pop(value, UNKNOWN)
             self._guard.closed(address, time.monotonic(), failed=self._failed)
             self._failed = False
+        elif event == zmq.EVENT_LISTENING:
+            self._porch.opened(value, endpoint.decode())
 
-    def _on_accepted(self, descriptor: int) -> None:
+    def _on_accepted(self, descriptor: int, endpoint: bytes) -> None:
         connection = _duplicate(descriptor)
         if connection is None:
             return
         with connection:
+            if not _is_at(connection, endpoint):
+                return  # it is another's by now, perhaps the program's own
             address = _address(connection)
             if len(self._addresses) < OPEN:
                 self._addresses[descriptor] = address
             now = time.monotonic()
-            self._overfill.taken(descriptor, connection, now)
+            self._porch.shut(self._guard.is_alarmed(now))
             if self._guard.cuts_off(address, now):
                 try:
                     connection.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     pass  # it is gone already
+            else:
+                self._overfill.taken(descriptor, connection, now)
+                self._porch.taken(descriptor, connection, address, suspected=self._guard.suspects(address, now))
 
     def close(self) -> None:
         self._door.disable_monitor()
         self.socket.close(0)
+
+
+def listen(context: zmq.Context[zmq.Socket[bytes]], door: zmq.Socket[bytes], endpoint: str) -> int:
+    """Binds it there, and returns the descriptor that listens. Raises zmq.ZMQError. Before its `Knocks`."""
+    address = f"inproc://listening-{next(_listenings)}"  # never one of before: libzmq frees them in its own time
+    door.monitor(address, zmq.EVENT_LISTENING)
+    monitor = context.socket(zmq.PAIR)
+    try:
+        monitor.connect(address)
+        door.bind(endpoint)
+        event, _ = monitor.recv_multipart()  # it is there: binding has said it
+    finally:
+        door.disable_monitor()
+        monitor.close(0)
+    return int(_EVENT.unpack_from(event)[1])
 
 
 def _duplicate(descriptor: int) -> socket.socket | None:
@@ -90,6 +124,15 @@ def _duplicate(descriptor: int) -> socket.socket | None:
         return socket.socket(fileno=os.dup(descriptor))
     except OSError:
         return None  # closed meanwhile
+
+
+def _is_at(connection: socket.socket, endpoint: bytes) -> bool:
+    """Whether its end here is the port of that door."""
+    try:
+        name = connection.getsockname()
+    except OSError:
+        return False
+    return not isinstance(name, tuple) or endpoint.endswith(b":%d" % name[1])
 
 
 def _address(connection: socket.socket) -> str:

@@ -55,6 +55,10 @@ class SimulatedNetwork(Carrier):
         peer.go_on()
         self.retry_stuck()
 
+    def leave(self, peer: SimulatedPeer) -> None:
+        """The process ends in good order: what it has sent still arrives."""
+        self.kill(peer, linger=True)
+
     def kill(self, peer: SimulatedPeer, *, vanish: bool = False, linger: bool = False) -> None:
         """The process ends at once; with `vanish` its machine as well; with `linger` what it has sent still arrives."""
         self.say(f"{peer.name} is killed")

@@ -89,6 +89,10 @@ class Carrier:
         self.retry_stuck()
         return peer
 
+    def leave(self, peer: SimulatedPeer) -> None:
+        """See SimulatedNetwork."""
+        raise NotImplementedError
+
     def introduce(self) -> None:
         """Discovery has a look around: every peer hears of all it can reach, and knows that this was all."""
         running = [peer for peer in self.peers if peer.alive and peer.stopped_at is None]

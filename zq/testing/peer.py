@@ -105,6 +105,7 @@ class SimulatedPeer:
         if self.stopped_at is not None:
             self._backlog.append(event)
         elif self.alive:
+            self.node.now = self.clock()
             event()
             self.touch()
 

@@ -121,6 +121,11 @@ class Batch:
             index -= run.length
         raise IndexError(index)
 
+    def run_of(self, index: int) -> Run:
+        """Of that one message."""
+        run, offset = self._run_of(index)
+        return Run(run.origin, run.first + offset, 1, run.time)
+
     def identify(self, index: int) -> str:
         run, offset = self._run_of(index)
         return f"{run.origin.hex()}-{run.first + offset}"

@@ -108,6 +108,9 @@ class Entry(Body):
         list_of(is_name, is_id),
         list_of(is_name, is_id, list_of(is_filter)),
         list_of(is_name),
+        list_of(is_number, is_name, is_id, is_id, is_number, is_number),
+        list_of(is_number, is_name, is_text, is_number),
+        list_of(is_name, is_id, is_id, is_number),
     )
     version: int
     fence: bytes  # nonce of the fence that closes the filters below
@@ -118,6 +121,9 @@ class Entry(Body):
     replies: list[list[Any]] = []  # service, replier id  # noqa: RUF012 - nobody changes a frame
     binds: list[list[Any]] = []  # queue, puller id, filters of topics whose messages it is to have  # noqa: RUF012
     unbinds: list[str] = []  # queues that need not be bound any more, unless somebody else binds them  # noqa: RUF012
+    lags: list[list[Any]] = []  # 0 topic or 1 queue, name, consumer, puller id or zeros, messages behind, pace  # noqa: RUF012
+    drops: list[list[Any]] = []  # 0 topic or 1 queue, its name, reason, messages  # noqa: RUF012
+    spools: list[list[Any]] = []  # queue, id of the puller that stores it, stream, 1 if it takes no more  # noqa: RUF012
 
 
 class Noted(Body):
@@ -259,15 +265,19 @@ class Missing(Body):
 
 class Ask(Body):
     KIND = ASK
-    CHECKS = (is_number,)
+    CHECKS = (is_number, is_number)
     request: int
+    page: int  # of the ledger; 0 asks for a new one
 
 
 class LedgerReply(Body):
     KIND = LEDGER
-    CHECKS = (is_number, is_map)
+    CHECKS = (is_number, is_map, is_number, is_number, is_number)
     request: int
-    ledger: dict[str, Any]
+    ledger: dict[str, Any]  # one page of it
+    page: int
+    pages: int
+    snapshot: int  # pages of one belong together
 
 
 LIST, RETRY, PURGE = range(3)  # what an Inquire asks for

@@ -82,12 +82,12 @@ def planned(item: bytes | Packed, plan: Plan) -> Planned | Packed:
     return whole
 
 
-def remaining(body: bytes, plan: Plan, ttl: float | None) -> bytes:
-    """The message as it leaves its holder: `ttl` seconds are left of its time, and its delay is over."""
+def remaining(body: bytes, plan: Plan, ttl: float | None, delay: float | None = None) -> bytes:
+    """The message as it leaves its holder: `ttl` seconds are left of its time, and `delay` of its delay."""
     if plan.ttl is None and not plan.delay:
         return body
     tail = len(_seconds(plan.ttl)) + len(_seconds(plan.delay or None))
-    return b"".join((body[:-tail], _seconds(ttl), _seconds(None)))
+    return b"".join((body[:-tail], _seconds(ttl), _seconds(delay)))
 
 
 def _seconds(seconds: float | None) -> bytes:

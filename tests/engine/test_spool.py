@@ -1,0 +1,94 @@
+"""A spool's disk and the engine beside it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+import zq
+from tests.waiting import PATIENCE, eventually
+
+
+def test_a_disk_that_hangs_holds_up_nothing_but_its_receipts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_environment: None
+) -> None:
+    """What is not synced is not confirmed, and everything else goes on: other queues, other peers, new messages."""
+    may_sync = threading.Event()
+    asked = threading.Event()
+    fdatasync = os.fdatasync
+
+    def sync(descriptor: int) -> None:
+        asked.set()
+        assert may_sync.wait(6 * PATIENCE)
+        fdatasync(descriptor)
+
+    with zq.Peer("keeper") as keeper, zq.Peer("sender") as sender:
+        spool = keeper.spool(tmp_path / "spool", queues=["jobs"])
+        jobs, others = sender.pusher("jobs"), sender.pusher("others")
+        jobs.wait_for_pullers()
+        monkeypatch.setattr(os, "fdatasync", sync)
+        jobs.send("slow")
+        assert asked.wait(PATIENCE)
+        with keeper.puller("others") as puller:
+            for number in range(100):
+                others.send(number)
+                with puller.receive(timeout=PATIENCE) as message:
+                    assert message.data == number
+        with pytest.raises(zq.Undelivered):
+            jobs.flush(timeout=3.0)  # longer than a peer that is deaf would be thought to be here
+        assert [peer.state for peer in sender.peers()] == ["up"]
+        may_sync.set()
+        jobs.flush(timeout=PATIENCE)
+        assert spool.queues()[0].depth == 1
+
+
+def test_all_that_came_while_the_disk_was_busy_is_synced_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_environment: None
+) -> None:
+    may_sync = threading.Event()
+    asked: list[int] = []
+    fdatasync = os.fdatasync
+
+    def sync(descriptor: int) -> None:
+        asked.append(descriptor)
+        assert may_sync.wait(PATIENCE)
+        fdatasync(descriptor)
+
+    with zq.Peer("keeper") as keeper, zq.Peer("sender") as sender:
+        keeper.spool(tmp_path / "spool", queues=["jobs"])
+        jobs = sender.pusher("jobs")
+        jobs.wait_for_pullers()
+        jobs.send("first")
+        jobs.flush(timeout=PATIENCE)  # its segment and its mark are there
+        monkeypatch.setattr("zq.spool.keeper.MARK_EVERY", 3_600.0)
+        monkeypatch.setattr(os, "fdatasync", sync)
+        jobs.send("second")
+        eventually(lambda: asked)
+        for number in range(50):
+            jobs.send(number)
+            eventually(lambda: sender.ledger().held[0].waiting == 0)
+        asked.clear()
+        may_sync.set()
+        jobs.flush(timeout=PATIENCE)
+        assert 1 <= len(asked) <= 3
+
+
+def test_a_spool_that_was_idle_writes_nothing(tmp_path: Path, clean_environment: None) -> None:
+    with zq.Peer("keeper") as keeper, zq.Peer("sender") as sender:
+        keeper.spool(tmp_path / "spool", queues=["jobs"])
+        jobs = sender.pusher("jobs")
+        jobs.send(1)
+        jobs.flush(timeout=PATIENCE)
+
+        def files() -> dict[str, tuple[int, int]]:
+            found = [path for path in (tmp_path / "spool").rglob("*") if path.is_file()]
+            return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in found}
+
+        eventually(lambda: any(name.endswith("/mark") for name in files()))
+        threading.Event().wait(1.5)  # nothing is what this waits for: the last mark is written within a second
+        before = files()
+        threading.Event().wait(1.5)
+        assert files() == before

@@ -1,0 +1,125 @@
+"""`zq spool` killed and started again: nothing that it has confirmed is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import zq
+from tests.waiting import eventually
+
+DEADLINE = 60  # s for any one command; they take seconds
+ZQ = str(Path(sys.executable).parent / "zq")
+
+Start = Callable[[], "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
+
+
+@pytest.fixture
+def start(directory: Path, clean_environment: None) -> Iterator[Start]:
+    """Starts `zq spool` of the queue jobs; returns when it is open."""
+    running: list[subprocess.Popen[str]] = []
+
+    def begin() -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [ZQ, "spool", "--queue", "jobs", "--dir", str(directory)], stderr=subprocess.PIPE, text=True
+        )
+        running.append(process)
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        while line and "is open" not in line:
+            line = process.stderr.readline()  # what it has found
+        assert line
+        return process
+
+    yield begin
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(DEADLINE)
+
+
+def test_what_was_stored_survives_a_kill_and_comes_once_and_in_order(start: Start) -> None:
+    spool = start()
+    numbers = "".join(f"{number}\n" for number in range(1, 30_001))
+    pushed = subprocess.run([ZQ, "push", "jobs"], input=numbers, capture_output=True, text=True, timeout=DEADLINE)
+    assert (pushed.returncode, pushed.stdout) == (0, "")
+    assert pushed.stderr == "zq: 30000 stored\n"
+    kill(spool)
+    start()
+    pulled = subprocess.run([ZQ, "pull", "jobs", "-n", "30000"], capture_output=True, text=True, timeout=DEADLINE)
+    assert pulled.returncode == 0
+    assert pulled.stdout == numbers
+    rest = subprocess.run([ZQ, "pull", "jobs", "--timeout", "1"], capture_output=True, text=True, timeout=DEADLINE)
+    assert rest.stdout == ""
+
+
+def test_an_interrupted_spool_ends_in_order_and_marks_nothing_as_redelivered(start: Start) -> None:
+    spool = start()
+    with zq.Peer("sender") as sender:
+        sender.pusher("jobs").send_many(range(100))
+    spool.send_signal(signal.SIGTERM)
+    assert spool.wait(DEADLINE) == 0
+    start()
+    with zq.Peer("receiver") as receiver, receiver.puller("jobs") as puller:
+        for number in range(100):
+            with puller.receive(timeout=DEADLINE) as message:
+                assert (message.data, message.redelivered) == (number, False)
+
+
+def test_a_spool_killed_again_and_again_under_load_loses_nothing(start: Start) -> None:
+    """Pushed all the time, pulled all the time; whatever comes twice says so the second time."""
+    spool = start()
+    seen: Counter[int] = Counter()
+    unmarked: list[int] = []
+    over = threading.Event()
+    sent = 0
+
+    def pull() -> None:
+        with zq.Peer("receiver") as receiver, receiver.puller("jobs") as puller:
+            while not over.is_set():
+                try:
+                    message = puller.receive(timeout=0.2)
+                except zq.Timeout:
+                    continue
+                if seen[message.data] and not message.redelivered:
+                    unmarked.append(message.data)
+                seen[message.data] += 1
+                message.ack()
+
+    puller = threading.Thread(target=pull)
+    puller.start()
+    try:
+        with zq.Peer("sender") as sender:
+            pusher = sender.pusher("jobs")
+            for _ in range(6):
+                until = time.monotonic() + 0.7
+                while time.monotonic() < until:
+                    sent += pusher.send_many(range(sent, sent + 100))
+                kill(spool)
+                spool = start()
+            pusher.flush(timeout=DEADLINE)
+        eventually(lambda: len(seen) == sent, timeout=DEADLINE)
+    finally:
+        over.set()
+        puller.join()
+    assert sorted(seen) == list(range(sent))
+    assert unmarked == []

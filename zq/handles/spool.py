@@ -1,0 +1,140 @@
+"""A spool without its waiting: a directory, its disk thread, and the queues that the engine keeps with it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from zq.core.spooling import Item, Limits, Room, Spooled
+from zq.engine.engine import Engine
+from zq.errors import Refused
+from zq.handles.steps import Steps, deadline_after, until
+from zq.info import SpooledQueue
+from zq.options import SpoolOptions
+from zq.spool.keeper import Keeper
+from zq.wire.names import check_queue
+
+log = logging.getLogger("zq.spool")
+LEAVING = 5.0  # s that a disk has to end in order when nobody has said how long
+
+
+class _ToEngine:
+    """What the disk says becomes an event of the node, in the engine's thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._spooling = engine.node.spooling
+
+    def _tell(self, what: Callable[[float], None]) -> None:
+        engine = self._engine
+        engine.later(lambda: what(engine.node.now))
+
+    def stored(self, stream: bytes, firsts: Sequence[int], room: Room) -> None:
+        self._tell(lambda now: self._spooling.on_stored(stream, firsts, room, now))
+
+    def failed(self, stream: bytes, count: int, reason: str, full: bool, room: Room) -> None:
+        self._tell(lambda now: self._spooling.on_failed(stream, count, reason, full=full, room=room, now=now))
+
+    def records(self, stream: bytes, items: Sequence[Item]) -> None:
+        self._tell(lambda now: self._spooling.on_records(stream, items, now))
+
+    def room(self, stream: bytes, room: Room) -> None:
+        self._tell(lambda now: self._spooling.on_room(stream, room))
+
+    def ended(self) -> None:
+        self._engine.later(lambda: None)  # whoever waits for it looks again
+
+
+class SpoolCore:
+    """An open spool. Thread-safe but for closing."""
+
+    def __init__(self, engine: Engine, directory: Path, queues: Sequence[str], options: SpoolOptions) -> None:
+        if isinstance(queues, str):
+            raise Refused(f"queues are a sequence of names, as in queues=[{queues!r}]")
+        names = list(dict.fromkeys(check_queue(name) for name in queues))
+        if not names:
+            raise Refused("a spool needs at least one queue")
+        self.directory = Path(directory)
+        self.closed = False
+        self._engine = engine
+        node = engine.node
+        for name in names:
+            if engine.call(lambda name=name: node.spooling.find(name)) is not None:  # type: ignore[misc]
+                raise Refused(f"this peer has a spool of {name} already")
+        self._keeper = Keeper(self.directory, _ToEngine(engine))
+        try:
+            found = [self._keeper.open(name) for name in names]
+        except BaseException:
+            self._keeper.close()
+            raise
+        self._keeper.start()
+        limits = Limits(options.max_bytes, options.max_messages, options.min_free)
+        self._queues: list[Spooled] = engine.call(
+            lambda: [node.spooling.open(stream, limits, self._keeper, node.now) for stream in found]
+        )
+
+    def queues(self) -> list[SpooledQueue]:
+        """How each of its queues stands, by name."""
+
+        def look() -> list[SpooledQueue]:
+            return [
+                SpooledQueue(
+                    queue=spooled.name,
+                    depth=spooled.unsettled,
+                    bytes=spooled.room.used,
+                    dead=spooled.buried,
+                    full=spooled.puller.full,
+                    problem=spooled.broken,
+                )
+                for spooled in sorted(self._queues, key=lambda spooled: spooled.name)
+            ]
+
+        return self._engine.call(look)
+
+    def _close_steps(self, timeout: float | None) -> Steps[None]:
+        """Takes no more, syncs what has come, leaves the queues to their pushers, and lets go of the directory."""
+        deadline = deadline_after(timeout)
+        if self.closed:
+            return
+        self.closed = True
+        engine = self._engine
+        try:
+            if not (engine.closed or engine.forked or engine.failed):
+                yield from self._leave_steps(engine, deadline)
+        finally:
+            left = LEAVING if deadline is None else max(deadline - time.monotonic(), 0.0)
+            if not self._keeper.close(left):
+                log.warning("%s is still busy with its disk; it ends when that is done", self.directory)
+
+    def _leave_steps(self, engine: Engine, deadline: float | None) -> Steps[None]:
+        node, queues, spooling = engine.node, self._queues, engine.node.spooling
+        engine.call(lambda: list(map(spooling.close, queues)))
+        try:
+            yield from until(engine, lambda: all(map(spooling.is_stored, queues)), deadline)
+            engine.call(self._stop_pulling)
+            yield from until(engine, lambda: all(node.pulling.is_closed(q.puller) for q in queues), deadline)
+        finally:
+            if not (engine.closed or engine.failed):
+                engine.call(self._forget)
+        self._keeper.finish()
+        yield from until(engine, lambda: not self._keeper.is_running, deadline)
+
+    def _stop_pulling(self) -> None:
+        node = self._engine.node
+        for spooled in self._queues:
+            node.stop_pulling(spooled.puller, node.now)
+
+    def _forget(self) -> None:
+        node = self._engine.node
+        for spooled in self._queues:
+            node.pulling.forget(spooled.puller)
+            stored = node.spooling.is_stored(spooled)
+            sent = node.spooling.forget(spooled)
+            if stored:  # else what comes of it is not known, and all may have been delivered
+                self._keeper.end(spooled.stream, sent)
+
+    def __repr__(self) -> str:
+        names = ", ".join(spooled.name for spooled in self._queues)
+        return f"<{type(self).__name__} of {names} in {self.directory}{', closed' if self.closed else ''}>"

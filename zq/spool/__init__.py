@@ -1,0 +1,1 @@
+"""What a spool keeps on disk."""

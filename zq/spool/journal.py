@@ -1,0 +1,172 @@
+"""What became of a stream's messages: settled numbers, charged attempts, named cursors. One file beside its segments.
+
+    entry  size 1 | kind 1 | fields | CRC 4        kinds, with their fields:
+        S  settled   first 8, last 8
+        A  attempt   number 8, attempts so far 2
+        C  cursor    number of the next message it wants 8, name
+        F  forgotten name of a cursor
+        B  begin     stream 16
+
+It is appended to without a sync, except before segments are removed: what a power cut takes from its end costs messages
+that are delivered again, never one that is lost. Damage ends it where it is: what follows could say that something is
+settled that a compaction had cleared. When most of it is out of date it is written anew: aside, synced, renamed.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from zlib import crc32
+
+from zq.core.ranges import Ranges
+from zq.spool.disk import Disk, File
+
+JOURNAL, ASIDE = "journal", "journal.new"
+COMPACT_FROM = 1 << 20  # bytes; a smaller journal is left as it is
+_BEGIN, _SETTLED, _ATTEMPT, _CURSOR, _FORGOTTEN = b"B", b"S", b"A", b"C", b"F"
+_RANGE = struct.Struct(">QQ")
+_CHARGE = struct.Struct(">QH")
+_NUMBER = struct.Struct(">Q")
+
+
+def _entry(kind: bytes, fields: bytes) -> bytes:
+    framed = bytes([len(fields)]) + kind + fields
+    return framed + crc32(framed).to_bytes(4, "big")
+
+
+def _entries(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """(end, kind, fields) of each entry, up to the first that does not verify."""
+    at = 0
+    while at + 6 <= len(data):
+        end = at + 6 + data[at]
+        framed = data[at : end - 4]
+        if end > len(data) or crc32(framed).to_bytes(4, "big") != data[end - 4 : end]:
+            return
+        yield end, framed[1:2], framed[2:]
+        at = end
+
+
+class Journal:
+    """What became of the messages of one stream. Not thread-safe. `open` before anything else."""
+
+    def __init__(self, disk: Disk, stream: bytes) -> None:
+        self._disk = disk
+        self._stream = stream
+        self._file: File | None = None
+        self._unwritten: list[bytes] = []
+        self.settled = Ranges()
+        self.attempts: dict[int, int] = {}
+        self.cursors: dict[str, int] = {}
+        self.damaged = False  # something at its end, or all of it, could not be read
+
+    def open(self) -> None:
+        data = b""
+        if JOURNAL in self._disk.names():
+            file = self._disk.open(JOURNAL)
+            size = file.size
+            file.close()
+            data = self._disk.read(JOURNAL, 0, size)
+        good = 0
+        for number, (end, kind, fields) in enumerate(_entries(data)):
+            if number == 0 and (kind != _BEGIN or fields != self._stream):
+                break
+            self._replay(kind, fields)
+            good = end
+        self.damaged = good < len(data)
+        if self.damaged:
+            self._disk.rename(JOURNAL, f"{JOURNAL}.bad")
+        if self.damaged or not data:
+            self._write_anew()
+        else:
+            self._file = self._disk.open(JOURNAL)
+
+    def _replay(self, kind: bytes, fields: bytes) -> None:
+        if kind == _SETTLED:
+            self.settled.add(*_RANGE.unpack(fields))
+        elif kind == _ATTEMPT:
+            number, attempts = _CHARGE.unpack(fields)
+            self.attempts[number] = attempts
+        elif kind == _CURSOR:
+            self.cursors[fields[8:].decode()] = _NUMBER.unpack_from(fields)[0]
+        elif kind == _FORGOTTEN:
+            self.cursors.pop(fields.decode(), None)
+
+    # --- changes; on the disk after the next `write`
+
+    def settle(self, first: int, last: int) -> None:
+        self.settled.add(first, last)
+        self._unwritten.append(_entry(_SETTLED, _RANGE.pack(first, last)))
+        for number in [number for number in self.attempts if first <= number <= last]:
+            del self.attempts[number]
+
+    def charge(self, number: int, attempts: int) -> None:
+        self.attempts[number] = attempts
+        self._unwritten.append(_entry(_ATTEMPT, _CHARGE.pack(number, min(attempts, 0xFFFF))))
+
+    def move(self, cursor: str, number: int) -> None:
+        """The cursor wants `number` next."""
+        self.cursors[cursor] = number
+        self._unwritten.append(_entry(_CURSOR, _NUMBER.pack(number) + cursor.encode()))
+
+    def forget(self, cursor: str) -> None:
+        del self.cursors[cursor]
+        self._unwritten.append(_entry(_FORGOTTEN, cursor.encode()))
+
+    def write(self) -> None:
+        """Hands all changes to the operating system: a killed process loses none of them. OSError."""
+        assert self._file is not None
+        if self._unwritten:
+            self._file.write(b"".join(self._unwritten))
+            self._unwritten.clear()
+
+    def sync(self) -> None:
+        """All changes are on the medium. OSError."""
+        assert self._file is not None
+        self.write()
+        self._file.sync()
+
+    def compact(self, first: int) -> None:
+        """Forgets what lies below `first`, the oldest message there is, once that is worth writing it anew. OSError."""
+        assert self._file is not None
+        if self._file.size < COMPACT_FROM:
+            return
+        self.settled.forget_below(first)
+        for number in [number for number in self.attempts if number < first]:
+            del self.attempts[number]
+        if self._file.size > 2 * sum(map(len, self._snapshot())):
+            self._write_anew()
+
+    def _snapshot(self) -> list[bytes]:
+        return [
+            _entry(_BEGIN, self._stream),
+            *[_entry(_SETTLED, _RANGE.pack(first, last)) for first, last in self.settled],
+            *[_entry(_ATTEMPT, _CHARGE.pack(number, min(most, 0xFFFF))) for number, most in self.attempts.items()],
+            *[_entry(_CURSOR, _NUMBER.pack(at) + name.encode()) for name, at in self.cursors.items()],
+        ]
+
+    def _write_anew(self) -> None:
+        if ASIDE in self._disk.names():
+            self._disk.remove(ASIDE)
+        file = self._disk.open(ASIDE)
+        try:
+            file.write(b"".join(self._snapshot()))
+            file.sync()
+            self._disk.rename(ASIDE, JOURNAL)
+            self._disk.sync()
+        except OSError:
+            file.close()
+            raise
+        if self._file is not None:
+            self._file.close()
+        self._file = file
+        self._unwritten.clear()
+
+    def close(self) -> None:
+        """OSError; it is closed all the same."""
+        if self._file is None:
+            return
+        try:
+            self.sync()
+        finally:
+            self._file.close()
+            self._file = None

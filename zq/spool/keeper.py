@@ -1,0 +1,347 @@
+"""The disk of a running spool: one thread that owns the log and the journal of each of its queues.
+
+Whoever asks leaves requests and goes on; the thread takes all there are, appends what is to be appended, and commits
+each stream once: one fdatasync for everything that has come meanwhile, and at once when it was idle. Answers go out in
+the order of the requests of a stream, after what they say is true. A sync of 30 s holds up answers, and nothing else.
+
+What was delivered is not written down message by message: a queue that was closed in order notes how far it had got
+(the cursor `SENT`), which is taken back when it is opened, before anything leaves; without that note everything found
+may have been delivered.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from zq.core.ranges import Ranges
+from zq.core.spooling import Item, Recovered, Room
+from zq.errors import SpoolDamaged
+from zq.spool.disk import DirectoryDisk
+from zq.spool.journal import Journal
+from zq.spool.log import Log, Missing
+from zq.spool.store import QUEUE, Store, open_store
+from zq.wire.batch import Run
+
+log = logging.getLogger("zq.spool")
+
+SENT = ""  # the cursor of a stream that was closed: all from there on was never delivered
+MARK_EVERY = 1.0  # s between marks while something new is stored
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+PIECE = 256 << 10  # bytes of a backlog that are read at once
+
+
+class _Append(NamedTuple):
+    stream: bytes
+    length: int
+    runs: Sequence[Run]
+    body: bytes
+    flags: int
+
+
+class _Read(NamedTuple):
+    stream: bytes
+    first: int
+
+
+class _Settle(NamedTuple):
+    stream: bytes
+    first: int
+    last: int
+
+
+class _Charge(NamedTuple):
+    stream: bytes
+    number: int
+    attempts: int
+
+
+class _Look(NamedTuple):
+    stream: bytes
+
+
+class _Close(NamedTuple):
+    stream: bytes
+    sent: int
+
+
+Request = _Append | _Read | _Settle | _Charge | _Look | _Close
+
+
+class Answers(Protocol):
+    """Where answers go; called in the thread of the disk."""
+
+    def stored(self, stream: bytes, firsts: Sequence[int], room: Room) -> None: ...
+
+    def failed(self, stream: bytes, count: int, reason: str, full: bool, room: Room) -> None: ...
+
+    def records(self, stream: bytes, items: Sequence[Item]) -> None: ...
+
+    def room(self, stream: bytes, room: Room) -> None: ...
+
+    def ended(self) -> None:
+        """The thread is over."""
+
+
+@dataclass(eq=False, slots=True)
+class _Stream:
+    name: str
+    log: Log
+    journal: Journal
+    disk: DirectoryDisk
+    settled: Ranges  # a copy of the journal's, for the thread alone
+    marked_at: float = 0.0
+    unmarked: bool = False
+    firsts: list[int] = field(default_factory=list)
+    complained: set[str] = field(default_factory=set)
+
+
+class Keeper:
+    """The open directory of a spool and its thread. All methods but `close` return at once."""
+
+    def __init__(self, directory: Path, answers: Answers) -> None:
+        self._answers = answers
+        self.store: Store = open_store(directory)
+        self._streams: dict[bytes, _Stream] = {}
+        self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._over = False
+        self._thread = threading.Thread(target=self._run, name=f"zq-disk-{directory.name}", daemon=True)
+        for note in self.store.notes:
+            log.warning("%s", note)
+
+    def open(self, name: str) -> Recovered:
+        """Opens the stream of a queue; before `start`. Raises SpoolDamaged if the disk cannot be read or written."""
+        try:
+            stream, disk = self.store.stream(QUEUE, name)
+            opened = Log(disk, stream.uuid, wall=time.time)
+            opened.open()
+            journal = Journal(disk, stream.uuid)
+            journal.open()
+            doubtful = opened.safe
+            if SENT in journal.cursors:
+                doubtful = min(journal.cursors[SENT] - 1, opened.safe)
+                journal.forget(SENT)
+                journal.sync()
+        except OSError as error:
+            raise SpoolDamaged(f"the spool of {name} in {self.store.directory} cannot be opened: {error}") from error
+        for found in opened.found:
+            log.warning("the spool of %s: %s from %d to %d: %s", name, found.file, found.offset, found.end, found.what)
+        for lost in opened.lost:
+            log.error("the spool of %s has lost messages %d to %d", name, lost.first, lost.last)
+        settled, copy = Ranges(), Ranges()
+        for first, last in journal.settled:
+            if first <= opened.safe:
+                settled.add(first, min(last, opened.safe))
+                copy.add(first, min(last, opened.safe))
+        attempts = {
+            number: count for number, count in journal.attempts.items() if opened.first <= number <= opened.safe
+        }
+        self._streams[stream.uuid] = _Stream(name, opened, journal, disk, copy)
+        return Recovered(
+            queue=name,
+            stream=stream.uuid,
+            first=opened.first,
+            safe=opened.safe,
+            doubtful=doubtful,
+            settled=settled,
+            attempts=attempts,
+            room=self._room(self._streams[stream.uuid]),
+        )
+
+    def start(self) -> None:
+        self._thread.start()
+
+    # --- zq.core.spooling.Disk
+
+    def append(self, stream: bytes, length: int, runs: Sequence[Run], body: bytes, flags: int) -> None:
+        self._requests.put(_Append(stream, length, runs, body, flags))
+
+    def read(self, stream: bytes, first: int) -> None:
+        self._requests.put(_Read(stream, first))
+
+    def settle(self, stream: bytes, first: int, last: int) -> None:
+        self._requests.put(_Settle(stream, first, last))
+
+    def charge(self, stream: bytes, number: int, attempts: int) -> None:
+        self._requests.put(_Charge(stream, number, attempts))
+
+    def look(self, stream: bytes) -> None:
+        self._requests.put(_Look(stream))
+
+    # --- the end
+
+    def end(self, stream: bytes, sent: int) -> None:
+        """Everything of it was asked for; no message above `sent` was ever delivered."""
+        self._requests.put(_Close(stream, sent))
+
+    def finish(self) -> None:
+        """Does what was asked for, then ends; `Answers.ended` says so."""
+        self._requests.put(None)
+
+    @property
+    def is_running(self) -> bool:
+        return not self._over
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Waits until all that was asked for is done, and lets go of the directory. False if that takes longer: it is
+        done some time later."""
+        self._requests.put(None)
+        if self._thread.ident is None:
+            for stream in self._streams.values():
+                self._close(stream, None)
+            self.store.close()
+            return True
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    # --- the thread
+
+    def _run(self) -> None:
+        try:
+            while self._turn():
+                pass
+        except Exception:
+            log.exception("the disk thread of %s has ended", self.store.directory)
+        finally:
+            for stream in self._streams.values():
+                self._close(stream, None)
+            self.store.close()
+            self._over = True
+            self._answers.ended()
+
+    def _turn(self) -> bool:
+        """Does all that has been asked for meanwhile; False when that is over."""
+        unmarked = any(stream.unmarked for stream in self._streams.values())
+        try:
+            request = self._requests.get(timeout=MARK_EVERY if unmarked else None)
+        except queue.Empty:
+            self._write_marks()
+            return True
+        requests: list[Request] = []
+        go_on = True
+        while True:
+            if request is None:
+                go_on = False
+            else:
+                requests.append(request)
+            try:
+                request = self._requests.get_nowait()
+            except queue.Empty:
+                break
+        self._append_all([request for request in requests if isinstance(request, _Append)])
+        settled: set[bytes] = set()
+        for request in requests:
+            stream = self._streams.get(request.stream)
+            if stream is None:
+                continue
+            if isinstance(request, _Settle):
+                stream.journal.settle(request.first, request.last)
+                stream.settled.add(request.first, request.last)
+                settled.add(request.stream)
+            elif isinstance(request, _Charge):
+                stream.journal.charge(request.number, request.attempts)
+                settled.add(request.stream)
+        for id in settled:
+            self._write_journal(id, self._streams[id])
+        for request in requests:
+            stream = self._streams.get(request.stream)
+            if stream is None:
+                continue
+            if isinstance(request, _Read):
+                self._answers.records(request.stream, self._read(stream, request.first))
+            elif isinstance(request, _Look):
+                self._answers.room(request.stream, self._room(stream))
+            elif isinstance(request, _Close):
+                self._close(self._streams.pop(request.stream), request.sent)
+        self._write_marks()
+        return go_on
+
+    def _append_all(self, appends: list[_Append]) -> None:
+        touched: dict[bytes, _Stream] = {}
+        for stream_id, length, runs, body, flags in appends:
+            stream = touched[stream_id] = self._streams[stream_id]
+            stream.firsts.append(stream.log.append(length, runs, body, flags))
+        for stream_id, stream in touched.items():
+            firsts, stream.firsts = stream.firsts, []
+            before = stream.log.safe
+            try:
+                stream.log.commit()
+            except OSError as error:
+                # A segment may have been full on the way: what went into it is safe, and was taken.
+                done = [first for first in firsts if first <= stream.log.safe and first > before]
+                if done:
+                    self._answers.stored(stream_id, done, self._room(stream))
+                reason = f"{self.store.directory}: {error.strerror or error}"
+                full = error.errno in FULL
+                self._answers.failed(stream_id, len(firsts) - len(done), reason, full, self._room(stream))
+            else:
+                self._answers.stored(stream_id, firsts, self._room(stream))
+            stream.unmarked = True
+
+    def _room(self, stream: _Stream) -> Room:
+        try:
+            free = self.store.free()
+        except OSError:
+            free = 0
+        return Room(stream.log.size, free)
+
+    def _read(self, stream: _Stream, first: int) -> list[Item]:
+        try:
+            items = stream.log.read(first, PIECE)
+        except OSError as error:
+            log.error("the spool of %s cannot be read from message %d on: %s", stream.name, first, error)
+            return []
+        return [
+            Item(item.first, item.last, 0, (), None)
+            if isinstance(item, Missing)
+            else Item(item.first, item.last, item.flags, item.runs, item.body)
+            for item in items
+        ]
+
+    def _write_journal(self, id: bytes, stream: _Stream) -> None:
+        """Hands it to the operating system, and removes what nobody needs any more."""
+        try:
+            stream.journal.write()
+            below = stream.settled.first_missing(stream.log.first)
+            if stream.log.holds_nothing_from(below):
+                stream.journal.sync()
+                stream.log.drop_below(below)
+                stream.settled.forget_below(stream.log.first)
+                stream.journal.compact(stream.log.first)
+                self._answers.room(id, self._room(stream))
+        except OSError as error:
+            self._complain(stream, f"its journal cannot be written: {error}; what is settled may be delivered again")
+
+    def _write_marks(self) -> None:
+        now = time.monotonic()
+        for stream in self._streams.values():
+            if stream.unmarked and now - stream.marked_at >= MARK_EVERY:
+                stream.marked_at, stream.unmarked = now, False
+                try:
+                    stream.log.write_mark(clean=False)
+                except OSError as error:
+                    self._complain(stream, f"its mark cannot be written: {error}")
+
+    @staticmethod
+    def _complain(stream: _Stream, what: str) -> None:
+        if what not in stream.complained:
+            stream.complained.add(what)
+            log.error("the spool of %s: %s", stream.name, what)
+
+    def _close(self, stream: _Stream, sent: int | None) -> None:
+        """Ends it in order; `sent` None: what had been delivered is not known."""
+        try:
+            if sent is not None:
+                stream.journal.move(SENT, sent + 1)
+            stream.journal.close()
+            stream.log.close()
+        except OSError as error:
+            log.error("the spool of %s was not closed in order: %s", stream.name, error)
+        stream.disk.close()
