@@ -55,11 +55,11 @@ APART = {
 
 SUITES = (
     Suite(name="check", command=("make", "--no-print-directory", "check"), budget=30),
-    pytest("unit", "tests", *(f"--ignore={path}" for paths in APART.values() for path in paths), budget=210),
-    pytest("simulation", *APART["simulation"], budget=160),
+    pytest("unit", "tests", *(f"--ignore={path}" for paths in APART.values() for path in paths), budget=240),
+    pytest("simulation", *APART["simulation"], budget=240),
     pytest("processes", *APART["processes"], budget=140),
     pytest("lan", *APART["lan"], budget=260),
-    pytest("cli", *APART["cli"], budget=80),
+    pytest("cli", *APART["cli"], budget=95),
     pytest("proofs", *APART["proofs"], budget=80),
     pytest("security", *APART["security"], budget=150),
     pytest("packaging", *APART["packaging"], budget=30),
