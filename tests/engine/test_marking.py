@@ -1,0 +1,34 @@
+"""The engine is told once of what is left for it, and again once it has looked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import zq
+
+SOON = 0.5  # s; after one second the engine's sweep helps whatever was forgotten
+
+
+@pytest.fixture
+def peer(clean_environment: None) -> Iterator[zq.Peer]:
+    with zq.Peer("alone") as peer:
+        yield peer
+
+
+def test_what_is_published_after_the_engine_has_looked_goes_out_at_once(peer: zq.Peer) -> None:
+    with peer.subscriber("news") as subscriber, peer.publisher("news") as publisher:
+        publisher.wait_for_subscribers()
+        for number in range(5):
+            publisher.send(number)
+            assert subscriber.receive(timeout=SOON).data == number
+
+
+def test_what_is_pushed_after_the_engine_has_looked_goes_out_at_once(peer: zq.Peer) -> None:
+    with peer.puller("jobs") as puller, peer.pusher("jobs") as pusher:
+        pusher.wait_for_pullers()
+        for number in range(5):
+            pusher.send(number)
+            with puller.receive(timeout=SOON) as message:
+                assert message.data == number
