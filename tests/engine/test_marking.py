@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 import zq
+from tests.waiting import eventually
 
 SOON = 0.5  # s; after one second the engine's sweep helps whatever was forgotten
 
@@ -23,6 +24,7 @@ def test_what_is_published_after_the_engine_has_looked_goes_out_at_once(peer: zq
         for number in range(5):
             publisher.send(number)
             assert subscriber.receive(timeout=SOON).data == number
+            eventually(lambda: not publisher._outgoing.marked, timeout=SOON)
 
 
 def test_what_is_pushed_after_the_engine_has_looked_goes_out_at_once(peer: zq.Peer) -> None:
@@ -32,3 +34,4 @@ def test_what_is_pushed_after_the_engine_has_looked_goes_out_at_once(peer: zq.Pe
             pusher.send(number)
             with puller.receive(timeout=SOON) as message:
                 assert message.data == number
+            eventually(lambda: not pusher._outgoing.marked, timeout=SOON)
