@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import logging
 import os
 import subprocess
@@ -61,6 +63,19 @@ def test_the_directory_is_made(tmp_path: Path) -> None:
     member = Member(tmp_path / "of" / "the job", 1)
     member.look()
     assert [path.name for path in (tmp_path / "of" / "the job").iterdir()] == [f"{1:032x}.peer"]
+
+
+def test_a_file_system_without_locks_and_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    for module, name in ((fcntl, "flock"), (fcntl, "lockf"), (fcntl, "fcntl"), (os, "link"), (os, "symlink")):
+        monkeypatch.setattr(module, name, unsupported)
+    one, two = Member(tmp_path, 1), Member(tmp_path, 2)
+    one.look()
+    assert (two.look(), one.look()) == (["p1"], ["p2"])
+    two.directory._withdraw()
+    assert one.look() == []
 
 
 def test_an_entry_that_does_not_change_is_removed_and_one_that_is_touched_stays(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ class Guard:
         self.failures = 0
         self.cut_off = 0
         self.let_in = 0
+        self.unseen = 0  # connections that were gone before they could be asked for their address
         self._alarm_until = 0.0
         self._records: OrderedDict[str, Record] = OrderedDict()
         self._friends: OrderedDict[str, None] = OrderedDict()
