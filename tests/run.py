@@ -120,6 +120,8 @@ def main(names: Sequence[str]) -> int:
     if unknown:
         print(f"no such suite: {', '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)
         return 2
+    # A shell ignores interrupts for what it runs in the background, and so would the tests that are about interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     results: list[Result] = []
     try:
         for suite in [known[name] for name in names] or SUITES:

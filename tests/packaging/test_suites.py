@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -39,6 +40,18 @@ def test_a_suite_that_fails_is_a_failure(monkeypatch: pytest.MonkeyPatch, capfd:
 
 def test_a_suite_over_its_budget_is_a_failure_though_it_passes() -> None:
     assert runner.run(suite("pass", 0.004)).failure.endswith("over its budget")
+
+
+def test_suites_can_be_interrupted_though_they_run_in_the_background_of_a_shell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    code = "import signal, sys; sys.exit(signal.getsignal(signal.SIGINT) is not signal.default_int_handler)"
+    monkeypatch.setattr(runner, "SUITES", (suite(code, 30),))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert main([]) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 HANGING = """
