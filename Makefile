@@ -10,6 +10,9 @@ HOSTS ?= 60
 CROWD ?= 200
 SECONDS ?= 60
 
+# As if zq were installed: every process that a test or a benchmark starts would compile all of it again, for 150 ms
+export PYTHONDONTWRITEBYTECODE :=
+
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed

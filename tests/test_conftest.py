@@ -63,3 +63,12 @@ def test_the_host_directory_is_private_and_short(host_directory: Path) -> None:
     assert host_directory.stat().st_mode & 0o077 == 0
     assert len(str(host_directory)) < 20
     assert os.environ["ZQ_HOST_DIR"] == str(host_directory)
+
+
+def test_processes_of_a_test_need_not_compile_zq_anew(tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys\n"
+        "def test_one():\n"
+        "    subprocess.run([sys.executable, '-c', 'import sys; sys.exit(sys.dont_write_bytecode)'], check=True)\n"
+    )
+    assert outcome(tmp_path, code, PYTHONDONTWRITEBYTECODE="1").returncode == 0
