@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +10,7 @@ import msgpack
 import pytest
 
 from zq.core.inbox import Handing, Inbox
+from zq.core.origins import Origins
 from zq.core.outbox import Outbox
 from zq.core.pulling import Settled
 from zq.core.ranges import Ranges
@@ -33,6 +34,20 @@ class Medium:
     @property
     def safe(self) -> int:
         return self.items[-1].last if self.items else 0
+
+    def known(self) -> Origins:
+        known = Origins()
+        for item in self.items:
+            for run in item.runs:
+                known.add(run.origin, run.first, run.first + run.length - 1)
+        return known
+
+    def repeats(self) -> list[tuple[bytes, int]]:
+        """What is stored more than once."""
+        counts = Counter(
+            (run.origin, run.first + place) for item in self.items for run in item.runs for place in range(run.length)
+        )
+        return [number for number, count in counts.items() if count > 1]
 
 
 class SlowDisk:
@@ -127,6 +142,7 @@ class Scene:
             settled=settled,
             attempts=dict(self.medium.attempts),
             room=Room(0, 1),
+            known=self.medium.known(),
         )
         spooled = peer.node.spooling.open(found, Limits(), disk, peer.clock())
         peer.touch()
@@ -220,6 +236,7 @@ def test_crashes_at_any_moment_lose_nothing_that_was_confirmed(seed: int) -> Non
     assert scene.run(60.0, lambda: confirmed <= set(scene.seen))
     assert len(confirmed) > 0
     assert scene.unmarked() == []
+    assert scene.medium.repeats() == []
 
 
 def test_nothing_is_confirmed_before_it_is_synced_and_nothing_is_sent_to_pullers_directly() -> None:
@@ -240,6 +257,73 @@ def test_nothing_is_confirmed_before_it_is_synced_and_nothing_is_sent_to_pullers
     assert confirmed_early == []
     assert (outbox.acked, outbox.stored) == (0, 100)
     assert list(scene.seen) == list(range(100))
+
+
+def test_what_was_stored_when_the_spool_was_killed_is_told_to_be_stored_and_not_stored_again() -> None:
+    scene = Scene()
+    spool, disk, _ = scene.spool()
+    source, outbox = scene.pusher()
+    scene.run(3.0)
+    disk._answer = lambda event: None  # type: ignore[method-assign] - killed between the sync and what it says
+    scene.push(source, outbox, range(100))
+    assert scene.run(5.0, lambda: scene.medium.safe)
+    assert outbox.stored == 0
+    scene.network.kill(spool)
+    scene.run(1.0)
+    scene.push(source, outbox, range(100, 110))
+    _, _, spooled = scene.spool()
+    assert scene.run(10.0, lambda: outbox.stored == 110)
+    assert scene.medium.safe == 110
+    assert spooled.repeated > 0
+    assert scene.medium.repeats() == []
+    scene.worker()
+    assert scene.run(10.0, lambda: len(scene.seen) == 110)
+    assert all(len(marks) == 1 for marks in scene.seen.values())
+
+
+def test_of_a_batch_of_which_a_part_is_known_the_rest_is_stored() -> None:
+    scene = Scene()
+    _, _, spooled = scene.spool()
+    source, outbox = scene.pusher()
+    scene.run(3.0)
+    for first, last in ((3, 4), (8, 8), (10, 10)):
+        spooled.known.add(source.node.card.id, first, last)
+    scene.push(source, outbox, range(1, 11))
+    assert scene.run(5.0, lambda: outbox.stored == 10)
+    scene.worker()
+    assert scene.run(5.0, lambda: len(scene.seen) == 6)
+    assert list(scene.seen) == [1, 2, 5, 6, 7, 9]
+    assert (scene.medium.safe, spooled.repeated) == (6, 4)
+    scene.push(source, outbox, [11])
+    assert scene.run(5.0, lambda: outbox.stored == 11)
+
+
+def test_repeats_of_what_is_on_its_way_to_the_disk_share_its_fate() -> None:
+    """The link is lost while the disk is busy; what comes again on the next one is told with the first."""
+    scene = Scene()
+    spool, disk, spooled = scene.spool()
+    source, outbox = scene.pusher()
+    scene.run(3.0)
+    append, held = disk.append, []
+    disk.append = lambda *batch: held.append(batch)  # type: ignore[method-assign]
+    scene.push(source, outbox, range(10))
+    assert scene.run(5.0, lambda: spooled.storing)
+    network = scene.network
+    network.sever(source, spool)
+    network.sever(spool, source)
+    assert scene.run(10.0, lambda: outbox.waiting == 10)  # it is given up
+    network.heal(source, spool)
+    network.heal(spool, source)
+    assert scene.run(10.0, lambda: spooled.repeated == 10)
+    assert outbox.stored == 0
+    assert len(held) == 1
+    disk.failing = "no"
+    append(*held[0])
+    assert scene.run(5.0, lambda: not spooled.storing)
+    scene.run(1.0)
+    assert (outbox.stored, outbox.held) == (0, 10)
+    scene.worker()
+    assert scene.run(10.0, lambda: len(scene.seen) == 10)
 
 
 def test_what_the_disk_could_not_take_goes_back_and_the_spool_leaves_the_roster() -> None:

@@ -16,6 +16,10 @@ import pytest
 
 import zq
 from tests.waiting import eventually
+from zq.spool.disk import DirectoryDisk
+from zq.spool.log import Log
+from zq.spool.record import Record
+from zq.spool.store import open_store
 
 DEADLINE = 60  # s for any one command; they take seconds
 ZQ = str(Path(sys.executable).parent / "zq")
@@ -85,8 +89,28 @@ def test_an_interrupted_spool_ends_in_order_and_marks_nothing_as_redelivered(sta
                 assert (message.data, message.redelivered) == (number, False)
 
 
-def test_a_spool_killed_again_and_again_under_load_loses_nothing(start: Start) -> None:
-    """Pushed all the time, pulled all the time; whatever comes twice says so the second time."""
+def stored_twice(directory: Path) -> list[tuple[bytes, int]]:
+    """What the closed spool's one queue has more than once, by origin and number."""
+    store = open_store(directory)
+    ((name, _, _),) = store.streams()
+    log = Log(DirectoryDisk(directory / name.hex()), name, wall=time.time)
+    log.open()
+    counts: Counter[tuple[bytes, int]] = Counter()
+    at = log.first
+    while items := log.read(at):
+        for item in items:
+            assert isinstance(item, Record)
+            counts.update((run.origin, run.first + place) for run in item.runs for place in range(run.length))
+            at = item.last + 1
+    log.close()
+    store.close()
+    assert counts
+    return [number for number, count in counts.items() if count > 1]
+
+
+def test_a_spool_killed_again_and_again_under_load_loses_nothing(start: Start, directory: Path) -> None:
+    """Pushed all the time, pulled all the time; whatever comes twice says so the second time, and nothing is stored
+    twice."""
     spool = start()
     seen: Counter[int] = Counter()
     unmarked: list[int] = []
@@ -123,3 +147,5 @@ def test_a_spool_killed_again_and_again_under_load_loses_nothing(start: Start) -
         puller.join()
     assert sorted(seen) == list(range(sent))
     assert unmarked == []
+    kill(spool)
+    assert stored_twice(directory) == []

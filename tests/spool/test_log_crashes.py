@@ -8,6 +8,7 @@ import random
 import pytest
 
 from tests.spool.simulated_disk import SimulatedDisk
+from zq.core.origins import Origins
 from zq.spool.log import Log
 from zq.spool.record import Record
 from zq.wire.batch import Run
@@ -38,14 +39,17 @@ class Writer:
 
     def check(self, log: Log) -> None:
         assert log.lost == []
-        at, found = 1, {}
+        at, found, known = 1, {}, Origins()
         while items := log.read(at, self.random.choice([1, 500, 1 << 20])):
             for item in items:
                 assert isinstance(item, Record), item
                 assert item.first == at
                 found[item.first] = item.body
+                for run in item.runs:
+                    known.add(run.origin, run.first, run.first + run.length - 1)
                 at = item.last + 1
         assert at == log.safe + 1
+        assert set(log.known) == set(known), "what is here is known by its origin numbers, and nothing else is"
         for number, body in self.confirmed.items():
             assert found.get(number) == body, f"{number} was confirmed"
         for number, body in found.items():
@@ -71,7 +75,7 @@ class Writer:
             count = self.random.choice([1, 1, 5, 100])
             self.origin += count
             body = self.random.randbytes(self.random.choice([1, 40, 700, 3_000]))
-            first = log.append(count, [Run(b"o" * 16, self.origin, count, 1.0)], body)
+            first = log.append(count, [Run(b"o" * 16, self.origin - count + 1, count, 1.0)], body)
             self.ever.setdefault(first, set()).add(body)
             batches[first] = count, body
         try:

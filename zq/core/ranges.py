@@ -47,6 +47,17 @@ class Ranges:
         self._last[low:high] = [last]
         return new
 
+    def remove(self, first: int, last: int) -> None:
+        """Takes first..last out."""
+        low = bisect_left(self._last, first)
+        high = bisect_right(self._first, last)
+        if low >= high:
+            return
+        kept = [(self._first[low], first - 1), (last + 1, self._last[high - 1])]
+        kept = [(start, end) for start, end in kept if start <= end]
+        self._first[low:high] = [start for start, _ in kept]
+        self._last[low:high] = [end for _, end in kept]
+
     def forget_below(self, floor: int) -> None:
         """Removes all numbers below `floor`."""
         gone = bisect_left(self._last, floor)

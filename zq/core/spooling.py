@@ -9,7 +9,8 @@ states:
                  +-- could not be stored: given back to its pusher
 
 Events:
-- batch: what a pusher has sent goes to the disk; what makes no sense is rejected.
+- batch: what a pusher has sent goes to the disk; what makes no sense is rejected. What has come before, by its origin
+  number, does not go there again: its pusher is told of it in its turn, once all that came earlier is answered.
 - stored: the disk has synced it. Now the pusher is told, and it is loaded at once if nothing older waits on the disk.
 - failed: the disk could not take it. It goes back to its pusher. On a full disk the queue takes nothing more until
   there is room; after any other failure it is *broken*: it leaves the roster, and pushers go direct.
@@ -24,7 +25,7 @@ Events:
 What a crash (kill -9, power cut) costs, by where a message is:
 
     come, or on its way to the disk   nothing: its pusher holds it, and pushes it again, redelivered
-    stored, the pusher not told       nothing: it is stored twice, the second one redelivered
+    stored, the pusher not told       nothing: its pusher pushes it again, and is told at once
     loaded, or at a puller            nothing: it is unsettled, and delivered again; all that was found is redelivered
                                       unless the spool was closed, when only what had been on its way is
     settled, journal not on the medium  it is delivered again, redelivered, after a power cut; a killed process loses
@@ -42,6 +43,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from zq.core.inbox import Inbox
+from zq.core.origins import Origins
 from zq.core.outbox import Kept, Outbox, Piece
 from zq.core.pulling import Puller, Pulling
 from zq.core.pushing import Pushing
@@ -50,7 +52,7 @@ from zq.core.timers import Timers
 from zq.info import HeldQueue
 from zq.wire.batch import ATTEMPT_MOST, EXTRA, NAMED, PARTS, REDELIVERED, Batch, Run
 from zq.wire.data import Malformed
-from zq.wire.stored import Stored, decode, encode, from_batch, groups_of
+from zq.wire.stored import Stored, decode, encode, from_batch, groups_of, part_of
 
 WINDOW, WINDOW_BYTES = 16_384, 32 << 20  # messages, bytes: what of a backlog is in memory; a pusher's default window
 UNDUE = 8  # windows of messages that are not due yet, or behind their key, beside those that could be sent
@@ -72,6 +74,14 @@ class Room(NamedTuple):
 
     used: int
     free: int
+
+
+class Coming(NamedTuple):
+    """A batch that is not answered yet."""
+
+    batch: Batch
+    runs: Sequence[Run]  # of all that this spool is to have of it
+    stored: Stored | None  # what is on its way to the disk; None: all of it came before
 
 
 class Item(NamedTuple):
@@ -113,6 +123,7 @@ class Recovered:
     settled: Ranges
     attempts: dict[int, int]
     room: Room
+    known: Origins = field(default_factory=Origins)  # what its messages, settled ones too, had been numbered by others
 
 
 @dataclass(eq=False, slots=True)
@@ -132,7 +143,9 @@ class Spooled:
     room: Room
     base: int = 1  # all below is settled
     came_doubtful: Ranges = field(default_factory=Ranges)  # given back by us, and stored after all
-    storing: deque[tuple[Batch, Stored]] = field(default_factory=deque)
+    known: Origins = field(default_factory=Origins)  # what has come, by origin
+    storing: deque[Coming] = field(default_factory=deque)
+    repeated: int = 0  # messages that came again
     reading: bool = False
     taken: int = 0  # messages: found unsettled, or stored since
     damaged: int = 0
@@ -152,6 +165,13 @@ class Spooled:
     @property
     def label(self) -> str:
         return f"the spool of {self.name}"
+
+
+def _part(batch: Batch, start: int, stop: int) -> Batch:
+    """Some of the messages of a batch; of its bytes those have all that come first."""
+    part = batch.view(batch.skip + start, batch.skip + stop)
+    part.size = 0 if start else batch.size
+    return part
 
 
 class _Entrance(Inbox):
@@ -230,6 +250,7 @@ class Spooling:
             attempts=found.attempts,
             room=found.room,
             base=found.first,
+            known=found.known,
         )
         spooled.settled.forget_below(found.first)
         spooled.taken = spooled.unsettled
@@ -248,10 +269,38 @@ class Spooling:
         except Malformed as error:
             self._pulling.reject(batch, str(error), self._clock())
             return
-        spooled.storing.append((batch, stored))
-        self._disks[spooled.stream].append(
-            spooled.stream, len(stored.items), stored.runs, encode(stored), stored.flags
-        )  # fmt: skip
+        places = spooled.known.missing(stored.runs)
+        fresh = sum(stop - start for start, stop in places)
+        spooled.repeated += len(stored.items) - fresh
+        if not fresh:
+            spooled.storing.append(Coming(batch, stored.runs, None))
+            self._answer_repeats(spooled)
+            return
+        rest = stored if fresh == len(stored.items) else part_of(stored, places)
+        spooled.storing.append(Coming(batch, stored.runs, rest))
+        for run in rest.runs:
+            spooled.known.add(run.origin, run.first, run.first + run.length - 1)
+        self._disks[spooled.stream].append(spooled.stream, len(rest.items), rest.runs, encode(rest), rest.flags)
+
+    def _answer_repeats(self, spooled: Spooled) -> None:
+        """Those that nothing stands before any more: now it is certain what became of what they repeat."""
+        while spooled.storing and spooled.storing[0].stored is None:
+            self._answer(spooled, spooled.storing.popleft())
+
+    def _answer(self, spooled: Spooled, coming: Coming) -> bool:
+        """Tells the pusher what is stored, and gives back what is not; whether all of it was still to be told."""
+        batch = coming.batch
+        missing = spooled.known.missing(coming.runs)
+        if not missing:
+            return self._pulling.store(batch) == batch.live
+        at = 0
+        for start, stop in [*missing, (batch.live, batch.live)]:
+            if at < start:
+                self._pulling.store(_part(batch, at, start))
+            if start < stop:
+                self._pulling.give_back(_part(batch, start, stop))
+            at = stop
+        return False
 
     def on_stored(self, stream: bytes, firsts: Sequence[int], room: Room, now: float) -> None:
         """As many batches as there are `firsts`, the numbers of their first messages, are safe."""
@@ -260,12 +309,15 @@ class Spooling:
             return
         spooled.room = room
         for first in firsts:
-            batch, stored = spooled.storing.popleft()
+            coming = spooled.storing.popleft()
+            stored = coming.stored
+            assert stored is not None
             count = len(stored.items)
             spooled.safe = first + count - 1
             spooled.taken += count
-            if self._pulling.store(batch) < count:
+            if not self._answer(spooled, coming):
                 spooled.came_doubtful.add(first, spooled.safe)
+            self._answer_repeats(spooled)
             if spooled.next_load == first and not spooled.reading and self._has_room(spooled, WINDOW):
                 self._load(spooled, first, stored, now)
                 spooled.next_load = first + count
@@ -279,7 +331,12 @@ class Spooling:
             return
         spooled.room = room
         for _ in range(count):
-            self._pulling.give_back(spooled.storing.popleft()[0])
+            coming = spooled.storing.popleft()
+            assert coming.stored is not None
+            for run in coming.stored.runs:
+                spooled.known.remove(run.origin, run.first, run.first + run.length - 1)
+            self._answer(spooled, coming)
+            self._answer_repeats(spooled)
         if full:
             self._set_full(spooled, True, f"{spooled.label} takes no more: {reason}")
             self._look_later(spooled, now)

@@ -153,6 +153,7 @@ class Keeper:
             settled=settled,
             attempts=attempts,
             room=self._room(self._streams[stream.uuid]),
+            known=opened.known,
         )
 
     def start(self) -> None:

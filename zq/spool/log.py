@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple
 
-from zq.core.ranges import Ranges
+from zq.core.origins import Origins
 from zq.errors import Error
 from zq.spool.disk import Disk, File
 from zq.spool.mark import MARK, Mark, read_mark, write_mark
@@ -84,7 +84,7 @@ class Segment:
     end: int  # bytes that count
     last: int  # number of its last message; first - 1 if it has none
     entries: list[Entry] = field(default_factory=list)
-    origins: dict[bytes, Ranges] = field(default_factory=dict)
+    origins: Origins = field(default_factory=Origins)  # until it is sealed
 
     @property
     def name(self) -> str:
@@ -100,9 +100,7 @@ class Segment:
             time = record.runs[0].time if record.runs else 0.0
             self.entries.append(Entry(record.first, record.offset, time))
         for run in record.runs:
-            if run.origin not in self.origins:
-                self.origins[run.origin] = Ranges()
-            self.origins[run.origin].add(run.first, run.first + run.length - 1)
+            self.origins.add(run.origin, run.first, run.first + run.length - 1)
         self.last, self.end = record.last, record.end
 
 
@@ -130,6 +128,7 @@ class Log:
         self._marked: Mark | None = None
         self.safe = 0  # number of the last message that is
         self.next = 1  # number of the next one
+        self.known = Origins()  # whose numbers the messages carry that were here when it was opened
         self.found: list[Found] = []
         self.lost: list[Missing] = []  # confirmed once, and not here any more: damage and lost tails
 
@@ -137,6 +136,15 @@ class Log:
 
     def open(self) -> None:
         """Finds what is there. Error: a format that this program does not know. OSError."""
+        self._open()
+        for segment in self._segments[-2:]:  # recovery may have begun one behind the one that it found
+            self._note_known(segment)
+
+    def _note_known(self, segment: Segment) -> None:
+        for origin, first, last in segment.origins:
+            self.known.add(origin, first, last)
+
+    def _open(self) -> None:
         mark = read_mark(self._disk)
         if mark is None and MARK in self._disk.names():
             self.found.append(Found(MARK, 0, 0, "it is damaged"))
@@ -223,9 +231,11 @@ class Log:
                 segment.end, segment.last = footer.end, footer.last
                 segment.entries = list(footer.entries)
                 for origin, first, last in footer.origins:
-                    segment.origins.setdefault(origin, Ranges()).add(first, last)
+                    self.known.add(origin, first, last)
             else:
                 self._scan(segment, HEADER, ends, below=behind.header.first)
+                self._note_known(segment)
+                segment.origins = Origins()
             self._lose(segment.last + 1, behind.header.first - 1)
 
     def _footer(self, segment: Segment, ends: int | None) -> Footer | None:
@@ -466,14 +476,13 @@ class Log:
             end=segment.end,
             last=segment.last,
             entries=tuple(segment.entries),
-            origins=tuple(
-                (origin, first, last) for origin, ranges in segment.origins.items() for first, last in ranges
-            ),
+            origins=tuple(segment.origins),
         )
         file.write(encode_footer(footer, file.size, segment.seed))
         file.sync()
         file.close()
         self._file = None
+        segment.origins = Origins()
 
     def write_mark(self, *, clean: bool) -> None:
         """Notes how far the log is safe, if that has changed. OSError."""

@@ -10,7 +10,7 @@ when it came. Decoders raise `Malformed` and nothing else.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -54,17 +54,25 @@ class Group(NamedTuple):
 def from_batch(batch: Batch, max_attempts: int, wall: float) -> Stored:
     """What this receiver is to have of it."""
     items = split(batch.body, batch.count)[batch.skip : batch.stop]
-    runs: list[Run] = []
-    at = 0
-    for run in batch.runs:
-        low, high = max(batch.skip - at, 0), min(batch.stop - at, run.length)
-        if low < high:
-            runs.append(Run(run.origin, run.first + low, high - low, run.time))
-        at += run.length
+    runs = tuple(_runs_between(batch.runs, batch.skip, batch.stop))
     parts = tuple(batch.parts)
-    return Stored(
-        wall, batch.attempt, max_attempts, batch.flags & KEPT, tuple(runs), batch.topic, items, parts
-    )  # fmt: skip
+    return Stored(wall, batch.attempt, max_attempts, batch.flags & KEPT, runs, batch.topic, items, parts)
+
+
+def _runs_between(runs: Sequence[Run], start: int, stop: int) -> Iterator[Run]:
+    at = 0
+    for run in runs:
+        low, high = max(start - at, 0), min(stop - at, run.length)
+        if low < high:
+            yield Run(run.origin, run.first + low, high - low, run.time)
+        at += run.length
+
+
+def part_of(stored: Stored, places: Sequence[tuple[int, int]]) -> Stored:
+    """Of its messages only those at these places, (start, stop) each: one at least."""
+    runs = tuple(run for start, stop in places for run in _runs_between(stored.runs, start, stop))
+    items = [item for start, stop in places for item in stored.items[start:stop]]
+    return stored._replace(runs=runs, items=items)
 
 
 def encode(stored: Stored) -> bytes:
