@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks import page, report, servers
 from benchmarks.arrays import ARRAYS, ARRAYS_TO_FOUR
 from benchmarks.busy import BUSY, PROCESSOR
+from benchmarks.durable import DURABLE
 from benchmarks.fan import FAN_IN, FAN_OUT
 from benchmarks.growth import CROWD, GROWTH
 from benchmarks.idle import IDLE
@@ -25,8 +26,9 @@ from benchmarks.work_queue import WORK_QUEUE
 from benchmarks.workload import FULL, QUICK, measure
 
 RATES = (ONE_WAY, ONE_WAY_CURVE, FAN_OUT, FAN_IN, WORK_QUEUE, ONE_TO_FOUR, FOUR_TO_FOUR, ARRAYS, ARRAYS_TO_FOUR)
+DURABILITY = (DURABLE,)
 COSTS = (PROCESSOR, BUSY, IMPORT, START_UP, IDLE, CROWD, GROWTH)
-ALL = (*RATES, ROUND_TRIP, LATENCY, *COSTS)
+ALL = (*RATES, *DURABILITY, ROUND_TRIP, LATENCY, *COSTS)
 WORKLOADS = {workload.name: workload for workload in ALL}
 
 

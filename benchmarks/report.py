@@ -90,21 +90,25 @@ def document(where: dict[str, Any], results: Sequence[Result]) -> dict[str, Any]
 def _rows(result: Result) -> Iterable[tuple[str, ...]]:
     workload = result.workload
     for contender in workload.contenders:
-        targets = {target.metric: target for target in workload.targets if target.contender == contender.name}
+        targets = [target for target in workload.targets if target.contender == contender.name]
         for metric in result.metrics(contender.name):
             series = result.series(contender.name, metric)
             spread = f"{figure(min(series))} .. {figure(max(series))}" if len(series) > 1 else ""
             start = (workload.name, contender.name, f"{figure(median(series))} {metric}", spread, str(len(series)))
-            yield (*start, *_verdict(result, targets.get(metric)))
+            first, *others = [_verdict(result, target) for target in targets if target.metric == metric] or [
+                ("", "", "")
+            ]
+            yield (*start, *first)
+            yield from (("", "", "", "", "", *verdict) for verdict in others)
         if contender.name in result.absent:
             yield (workload.name, contender.name, "absent", "", "", "", "", "")
         if contender.name in result.failures:
             yield (workload.name, contender.name, "failed", "", "", "", "", "FAILED")
 
 
-def _verdict(result: Result, target: Target | None) -> tuple[str, str, str]:
-    if target is None:
-        return "", "", ""
+def _verdict(result: Result, target: Target) -> tuple[str, str, str]:
+    if result.reached(target) is None and result.missing(target.baseline):
+        return asked(target), "not run", ""
     return asked(target), reached(result, target), "ok" if result.met(target) else "MISSED"
 
 

@@ -1,6 +1,6 @@
 """The servers that some alternatives need: each on a free port of 127.0.0.1 when first asked for, stopped at the end.
 
-Nothing of them outlives the benchmark: data, logs and settings are in a temporary directory, and the processes are
+Nothing of them outlives the benchmark: data, logs and settings are in a directory on the disk, and the processes are
 ours. Each is set up as its documentation recommends for throughput, without limits that would drop messages.
 """
 
@@ -14,12 +14,12 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks import place
 from benchmarks.process import Failed
 
 HOST = "127.0.0.1"
@@ -52,6 +52,11 @@ def _redis(directory: Path, port: int) -> Launch:
     options = ["--bind", HOST, "--port", str(port), "--dir", str(directory), "--save", "", "--appendonly", "no"]
     unlimited = ["--client-output-buffer-limit", "pubsub 0 0 0"]
     return Launch(commands=[["redis-server", *options, *unlimited]])
+
+
+def _redis_durable(directory: Path, port: int) -> Launch:
+    options = ["--bind", HOST, "--port", str(port), "--dir", str(directory), "--save", ""]
+    return Launch(commands=[["redis-server", *options, "--appendonly", "yes", "--appendfsync", "always"]])
 
 
 def _mosquitto(directory: Path, port: int) -> Launch:
@@ -87,6 +92,7 @@ def _rabbitmq(directory: Path, port: int) -> Launch:
 _SERVERS: Mapping[str, tuple[str, Callable[[Path, int], Launch]]] = {
     "nats": ("nats-server", _nats),
     "redis": ("redis-server", _redis),
+    "redis-durable": ("redis-server", _redis_durable),
     "mosquitto": ("mosquitto", _mosquitto),
     "rabbitmq": ("/usr/lib/rabbitmq/bin/rabbitmq-server", _rabbitmq),
 }
@@ -134,8 +140,8 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def _started(name: str) -> Iterator[int]:
-    with tempfile.TemporaryDirectory(prefix=f"zq-bench-{name}-", ignore_cleanup_errors=True) as place:
-        directory, port = Path(place), free_port()
+    with place.scratch(f"zq-bench-{name}-") as directory:
+        port = free_port()
         launch = _SERVERS[name][1](directory, port)
         environment = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin", **launch.environment}
         processes: list[subprocess.Popen[bytes]] = []

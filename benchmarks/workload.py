@@ -137,6 +137,11 @@ class Result:
             ]
         return median(found) if found else None
 
+    def missing(self, contender: str) -> bool:
+        """Whether it was not asked for, or could not take part; one that failed is not missing."""
+        ran = any(contender in values for values in self.rounds)
+        return not ran and contender not in self.failures and bool(contender)
+
     def met(self, target: Target) -> bool:
         """Whether the target is reached; a contender that did not run has not reached it."""
         reached = self.reached(target)

@@ -66,4 +66,8 @@ SHARING = {
     )
     for pushers, job in ((1, "one_to_four"), (4, "four_to_four"))
 }
-ALL = {*SHARING[1], *SHARING[4], *ONE_WAY, *FAN_OUT, *FAN_IN, *WORK_QUEUE, *ROUND_TRIP, *LATENCY}
+DURABLE = (
+    contender("Redis streams, appendfsync always", "redis_client", "durable", package="redis", server="redis-durable"),
+    contender("JetStream, not synced", "nats_client", "durable", package="nats", server="nats"),
+)
+ALL = {*DURABLE, *SHARING[1], *SHARING[4], *ONE_WAY, *FAN_OUT, *FAN_IN, *WORK_QUEUE, *ROUND_TRIP, *LATENCY}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from statistics import median
 
 import msgpack
 import nats
@@ -229,3 +230,31 @@ def fan_out(scale: Scale) -> Values:
 
 def fan_in(scale: Scale) -> Values:
     return fan.fan_in(scale, receive, send, servers.port_of("nats"))
+
+
+async def _store(port: int, count: int, alone: int) -> Values:
+    client = await _connect(port)
+    stream = client.jetstream()
+    try:
+        await stream.delete_stream(STREAM)
+    except nats.js.errors.NotFoundError:
+        pass  # the first round
+    await stream.add_stream(name=STREAM, subjects=[JOBS], retention=RetentionPolicy.WORK_QUEUE)
+    pack = msgpack.Packer(autoreset=True).pack
+    started = time.perf_counter()
+    for at in range(0, count, IN_FLIGHT):
+        await asyncio.gather(*(stream.publish(JOBS, pack(READING)) for _ in range(min(IN_FLIGHT, count - at))))
+    rate = count / (time.perf_counter() - started)
+    times = []
+    for _ in range(alone):
+        started = time.perf_counter()
+        await stream.publish(JOBS, pack(READING))
+        times.append(time.perf_counter() - started)
+    await client.close()
+    return {"one by one msg/s": rate, "in lists msg/s": rate, "one alone us": median(times) * 1e6}
+
+
+def durable(scale: Scale) -> Values:
+    """Publishing has no lists: its figure is that of messages one by one."""
+    stored = asyncio.run(_store(servers.port_of("nats"), min(scale.messages, JETSTREAM_MOST), min(200, scale.trips)))
+    return {**stored, "to a consumer msg/s": work_queue(scale)["msg/s"]}

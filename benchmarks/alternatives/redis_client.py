@@ -10,6 +10,7 @@ import contextlib
 import os
 import time
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 import msgpack
@@ -23,6 +24,8 @@ from benchmarks.workload import READING, Scale, Values
 
 THERE, BACK, JOBS, SHARED, GROUP = "there", "back", "jobs", "shared", "workers"
 PIPELINE = 500
+DURABLE_MOST = 100_000  # messages counted where each pipeline is synced
+DURABLE_ALONE = 200  # messages that are waited for one by one
 
 
 def _connect(port: int) -> redis.Redis:
@@ -190,3 +193,33 @@ def one_to_four(scale: Scale) -> Values:
 
 def four_to_four(scale: Scale) -> Values:
     return sharing.shared(scale, 4, share, push_shared, servers.port_of("redis"), stop=stop)
+
+
+def durable(scale: Scale) -> Values:
+    """With a server that syncs what a pipeline has brought before it answers."""
+    port = servers.port_of("redis-durable")
+    count = min(scale.messages, DURABLE_MOST)
+    pack = msgpack.Packer(autoreset=True).pack
+    values: dict[str, float] = {}
+    with _connect(port) as client, client.pipeline(transaction=False) as pipeline:
+        for metric, at_once in (("one by one msg/s", PIPELINE), ("in lists msg/s", 20 * PIPELINE)):
+            client.delete(JOBS)
+            started = time.perf_counter()
+            for number in range(1, count + 1):
+                pipeline.xadd(JOBS, {"d": pack(READING)})
+                if number % at_once == 0 or number == count:
+                    pipeline.execute()
+            values[metric] = count / (time.perf_counter() - started)
+        times = []
+        for _ in range(min(DURABLE_ALONE, scale.trips)):
+            started = time.perf_counter()
+            client.xadd(JOBS, {"d": pack(READING)})
+            times.append(time.perf_counter() - started)
+        values["one alone us"] = median(times) * 1e6
+        client.delete(JOBS)
+    warm_up = min(scale.warm_up, count // 5)
+    with Running(pull, port, count, warm_up) as puller:
+        puller.hear()
+        with Running(push, port, count + warm_up) as pusher:
+            values["to a consumer msg/s"] = finish(puller, pusher)
+    return values

@@ -16,7 +16,7 @@ from zq.core.pulling import Settled
 from zq.core.ranges import Ranges
 from zq.core.spooling import Item, Limits, Recovered, Room, Spooled
 from zq.testing import SimulatedNetwork, SimulatedPeer, Weather
-from zq.wire.batch import Batch, Run, split
+from zq.wire.batch import Batch, Buffer, Run, split
 from zq.wire.frames import NACKED
 
 STREAM = b"s" * 16
@@ -324,6 +324,28 @@ def test_repeats_of_what_is_on_its_way_to_the_disk_share_its_fate() -> None:
     assert (outbox.stored, outbox.held) == (0, 10)
     scene.worker()
     assert scene.run(10.0, lambda: len(scene.seen) == 10)
+
+
+def test_batches_are_stored_and_delivered_as_they_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are taken apart neither on the way in nor on the way out; a new link asks for the size of its first one."""
+    taken_apart: list[int] = []
+
+    def counted(body: Buffer, count: int) -> list[bytes]:
+        taken_apart.append(count)
+        return split(body, count)
+
+    monkeypatch.setattr("zq.wire.batch.split", counted)
+    scene = Scene()
+    scene.spool()
+    source, outbox = scene.pusher()
+    scene.run(3.0)
+    for start in range(0, 50, 10):
+        scene.push(source, outbox, range(start, start + 10))
+        assert scene.run(5.0, lambda wanted=start + 10: outbox.stored == wanted)
+    scene.worker()
+    assert scene.run(5.0, lambda: len(scene.seen) == 50)
+    assert list(scene.seen) == list(range(50))
+    assert len(taken_apart) <= 1
 
 
 def test_what_the_disk_could_not_take_goes_back_and_the_spool_leaves_the_roster() -> None:

@@ -20,11 +20,14 @@ from zq.wire.batch import (
     TOPIC,
     Batch,
     BatchHeader,
+    Joined,
     Run,
+    check,
     decode_batch,
     decode_topic,
     encode_batch,
     encode_topic,
+    size_of,
     split,
     topic_prefix,
 )
@@ -243,9 +246,18 @@ def test_a_batch_of_what_is_no_topic_is_malformed(name: bytes) -> None:
 def test_a_body_is_split_into_its_messages() -> None:
     items = [b"\x01", b"\x92\xa1a\xc0", b"\xc4\x02ab"]
     assert split(memoryview(b"".join(items)), 3) == items
-    for count, body in ((2, b"\x01"), (1, b"\x01\x02"), (1, b"\xc4\x05a"), (1, b"\xc1")):
-        with pytest.raises(Malformed):
-            split(body, count)
+    check(memoryview(b"".join(items)), 3)
+    for count, body in ((2, b"\x01"), (1, b"\x01\x02"), (1, b"\xc4\x05a"), (1, b"\xc1"), (1, b"\x91" * 2_000)):
+        for judge in (split, check):
+            with pytest.raises(Malformed):
+                judge(body, count)
+
+
+def test_joined_messages_are_as_those_that_were_split() -> None:
+    items = [b"\x01", b"\x92\xa1a\xc0", b"\xc4\x02ab"]
+    joined = Joined(memoryview(b"".join(items)), 3)
+    assert (len(joined), list(joined), joined[1], joined[1:]) == (3, items, items[1], items[1:])
+    assert size_of(joined) == size_of(items) == 9
 
 
 @pytest.mark.parametrize("appended", range(7), ids=["none", "replies", "binds", "unbinds", "lags", "drops", "spools"])

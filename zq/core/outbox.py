@@ -35,7 +35,7 @@ from zq.core.spans import SPANS, Spans
 from zq.core.topics import Origin
 from zq.errors import IDS_KEPT
 from zq.info import Gap, HeldQueue
-from zq.wire.batch import Parts, Run
+from zq.wire.batch import Items, Parts, Run, size_of
 from zq.wire.plan import NORMAL, Plan
 
 RETRIED = "retried"  # why a dead letter leaves that is a message of its queue again: not lost
@@ -205,7 +205,7 @@ class Outbox:
     def load(
         self,
         position: int,
-        items: list[bytes],
+        items: Items,
         parts: Parts,
         flags: int,
         run: Run,
@@ -218,7 +218,7 @@ class Outbox:
         since: float,
     ) -> Piece:
         """Messages from a disk, whatever the window, behind all others; their plan counts `since` then."""
-        size = sum(map(len, items)) + sum(memoryview(part).nbytes for part in parts)
+        size = size_of(items) + sum(memoryview(part).nbytes for part in parts)
         chunk = Chunk(position, items, parts, size, flags, run, now, topic=topic)
         piece = Piece(chunk, 0, len(items), attempt, redelivered)
         self.taken += len(items)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from zq.wire.batch import Parts, Run
+from zq.wire.batch import Buffer, Items, Joined, Parts, Run, size_of
 from zq.wire.dead import Failure
 from zq.wire.plan import NORMAL, Plan, remaining
 
@@ -25,7 +26,7 @@ class Chunk:
     """Messages taken together: consecutive positions, consecutive origin numbers, one time, one lane."""
 
     position: int
-    items: list[bytes]
+    items: Items
     parts: Parts
     size: int
     flags: int  # EXTRA and PARTS; NAMED with a topic
@@ -41,7 +42,7 @@ class Chunk:
     timed: bool = False  # it is among those that the outbox looks at when they expire
 
     def size_of(self, start: int, stop: int) -> int:
-        return self.size if stop - start == len(self.items) else sum(map(len, self.items[start:stop]))
+        return self.size if stop - start == len(self.items) else size_of(self.items[start:stop])
 
 
 @dataclass(eq=False, slots=True)
@@ -92,9 +93,11 @@ class Piece:
             and not (self.alone or other.alone or self.chunk.parts)
         )
 
-    def items(self, now: float) -> list[bytes]:
-        """Its messages as they leave now."""
+    def items(self, now: float) -> Sequence[Buffer]:
+        """The bytes of its messages as they leave now, one behind the other."""
         chunk = self.chunk
+        if isinstance(chunk.items, Joined) and self.count == len(chunk.items):
+            return [chunk.items.body]
         items = chunk.items[self.start : self.stop]
         if chunk.plan is None:
             return items

@@ -468,9 +468,11 @@ class Pushing:
             returned=link.returned,
             wanted=wanted,
         )
-        items = first.items(now)
-        for piece in flight.pieces[1:]:
-            items += piece.items(now)
+        items = (
+            first.items(now)
+            if len(flight.pieces) == 1
+            else [item for piece in flight.pieces for item in piece.items(now)]
+        )
         frame = encode_batch(header, [piece.run() for piece in flight.pieces], items, first.chunk.topic)
         if not self._send_work(link.peer, (frame, *parts)):
             return False

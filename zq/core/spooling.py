@@ -50,7 +50,7 @@ from zq.core.pushing import Pushing
 from zq.core.ranges import Ranges, merged
 from zq.core.timers import Timers
 from zq.info import HeldQueue
-from zq.wire.batch import ATTEMPT_MOST, EXTRA, NAMED, PARTS, REDELIVERED, Batch, Run
+from zq.wire.batch import ATTEMPT_MOST, EXTRA, NAMED, PARTS, REDELIVERED, Batch, Items, Run
 from zq.wire.data import Malformed
 from zq.wire.stored import Stored, decode, encode, from_batch, groups_of, part_of
 
@@ -265,7 +265,8 @@ class Spooling:
     def _on_batch(self, spooled: Spooled, batch: Batch) -> None:
         try:
             stored = from_batch(batch, batch.link.max_attempts, self._wall())
-            groups_of(stored)
+            if stored.flags & EXTRA:
+                groups_of(stored)  # what it asks for makes sense
         except Malformed as error:
             self._pulling.reject(batch, str(error), self._clock())
             return
@@ -445,7 +446,7 @@ class Spooling:
                 redelivered = redelivered or low in spooled.came_doubtful
                 part = Run(run.origin, run.first + low - first, high - low + 1, run.time)
                 flags = stored.flags & (EXTRA | PARTS | NAMED)
-                these = items[low - first : high - first + 1]
+                these = items if high - low + 1 == len(items) else items[low - first : high - first + 1]
                 if attempts == ATTEMPT_MOST:
                     self._load_dead(spooled, low, these, stored, flags, part, now)
                     continue
@@ -455,7 +456,7 @@ class Spooling:
                 )  # fmt: skip
 
     def _load_dead(
-        self, spooled: Spooled, number: int, items: list[bytes], stored: Stored, flags: int, run: Run, now: float
+        self, spooled: Spooled, number: int, items: Items, stored: Stored, flags: int, run: Run, now: float
     ) -> None:
         from_disk = Outbox(queue=spooled.name, window=1, window_bytes=1)
         piece: Piece = from_disk.load(

@@ -12,9 +12,9 @@ Decoders raise `Malformed` and nothing else.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import msgpack
 
@@ -190,7 +190,7 @@ class BatchHeader(NamedTuple):
     wanted: int
 
 
-def encode_batch(header: BatchHeader, runs: Sequence[Run], items: Sequence[bytes], topic: str | None = None) -> bytes:
+def encode_batch(header: BatchHeader, runs: Sequence[Run], items: Iterable[Buffer], topic: str | None = None) -> bytes:
     """`topic` is what the messages were published on; the header's flags have NAMED if there is one."""
     packed = _BATCH.pack(BATCH, *header, len(runs))
     if topic is not None:
@@ -239,6 +239,56 @@ def _decode_name(frame: Buffer, start: int) -> tuple[str, int]:
         return check_name(name.decode("ascii"), "topic"), start + len(name) + 1
     except ValueError as error:  # Refused is one
         raise Malformed(f"the topic of a batch is none: {error}") from None
+
+
+class Joined:
+    """The messages of a body, which `check` has found to be so many: split only when one of them is asked for."""
+
+    __slots__ = ("_items", "body", "count")
+
+    def __init__(self, body: Buffer, count: int) -> None:
+        self.body = body
+        self.count = count
+        self._items: list[bytes] | None = None
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self[:])
+
+    @overload
+    def __getitem__(self, place: int) -> bytes: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[bytes]: ...
+
+    def __getitem__(self, place: int | slice) -> bytes | list[bytes]:
+        if self._items is None:
+            self._items = split(self.body, self.count)
+        return self._items[place]
+
+
+Items = list[bytes] | Joined  # messages, one by one
+
+
+def size_of(items: Items) -> int:
+    """Bytes of them all."""
+    return len(items.body) if isinstance(items, Joined) else sum(map(len, items))
+
+
+def check(body: Buffer, count: int) -> None:
+    """Raises Malformed when a body does not have exactly so many messages. As one msgpack array it is gone through in
+    C, for a tenth of what splitting it takes."""
+    unpacker = msgpack.Unpacker(max_buffer_size=len(body) + 5)
+    unpacker.feed(b"\xdd" + count.to_bytes(4, "big"))
+    unpacker.feed(body)
+    try:
+        unpacker.skip()
+    except (ValueError, msgpack.UnpackException) as error:
+        raise Malformed(f"a body does not split into {count} messages: {error}") from error
+    if unpacker.tell() != len(body) + 5:
+        raise Malformed(f"a body has more than {count} messages")
 
 
 def split(body: Buffer, count: int) -> list[bytes]:

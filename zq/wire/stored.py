@@ -11,13 +11,26 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import NamedTuple
 
 import msgpack
 
 from zq.message import DELAY, KEY, TTL
-from zq.wire.batch import EXTRA, NAMED, PARTS, REDELIVERED, Batch, Buffer, Parts, Run, split
+from zq.wire.batch import (
+    EXTRA,
+    NAMED,
+    PARTS,
+    REDELIVERED,
+    Batch,
+    Buffer,
+    Items,
+    Joined,
+    Parts,
+    Run,
+    check,
+    split,
+)
 from zq.wire.data import Malformed
 from zq.wire.dead import PAIR
 from zq.wire.dead import split as split_extra
@@ -38,7 +51,7 @@ class Stored(NamedTuple):
     flags: int
     runs: tuple[Run, ...]
     topic: str | None
-    items: list[bytes]  # one a message
+    items: Items  # as they came, if nothing in them is to be looked at
     parts: Parts
 
 
@@ -46,14 +59,16 @@ class Group(NamedTuple):
     """Messages of one run that are treated alike; `plan` None: as if their sender had asked for nothing."""
 
     start: int  # of them in the batch
-    items: list[bytes]
+    items: Items
     run: Run
     plan: Plan | None
 
 
 def from_batch(batch: Batch, max_attempts: int, wall: float) -> Stored:
-    """What this receiver is to have of it."""
-    items = split(batch.body, batch.count)[batch.skip : batch.stop]
+    """What this receiver is to have of it. Malformed: not what it says it is."""
+    items = _items(batch.body, batch.count, batch.flags)
+    if batch.live < batch.count:
+        items = items[batch.skip : batch.stop]
     runs = tuple(_runs_between(batch.runs, batch.skip, batch.stop))
     parts = tuple(batch.parts)
     return Stored(wall, batch.attempt, max_attempts, batch.flags & KEPT, runs, batch.topic, items, parts)
@@ -80,7 +95,8 @@ def encode(stored: Stored) -> bytes:
     sizes = [memoryview(part).nbytes for part in stored.parts]
     head = _HEAD.pack(stored.came, stored.attempt, min(stored.max_attempts, 0xFFFF), len(sizes))
     name = () if stored.topic is None else (stored.topic.encode() + b"\0",)
-    return b"".join((head, *map(_SIZE.pack, sizes), *name, *stored.items, *stored.parts))
+    items = (stored.items.body,) if isinstance(stored.items, Joined) else stored.items
+    return b"".join((head, *map(_SIZE.pack, sizes), *name, *items, *stored.parts))
 
 
 def decode(body: bytes, length: int, flags: int, runs: Sequence[Run]) -> Stored:
@@ -96,7 +112,7 @@ def decode(body: bytes, length: int, flags: int, runs: Sequence[Run]) -> Stored:
     if flags & NAMED:
         name, _, _ = body[start : start + 256].partition(b"\0")
         topic, start = name.decode("ascii", "replace"), start + len(name) + 1
-    items = split(memoryview(body)[start : max(end, start)], length)
+    items = _items(memoryview(body)[start : max(end, start)], length, flags)
     parts: list[Buffer] = []
     for size in sizes:
         parts.append(body[end : end + size])
@@ -104,9 +120,19 @@ def decode(body: bytes, length: int, flags: int, runs: Sequence[Run]) -> Stored:
     return Stored(came, attempt, max_attempts, flags, tuple(runs), topic, items, tuple(parts))
 
 
+def _items(body: Buffer, count: int, flags: int) -> Items:
+    """Of messages with extra fields each one has a say in what becomes of it."""
+    if flags & EXTRA:
+        return split(body, count)
+    check(body, count)
+    return Joined(body, count)
+
+
 def groups_of(stored: Stored) -> list[Group]:
     """What is held together, in order. A message with a key or times of its own is a group of its own."""
-    planned = [(item, _plan_of(item)) if stored.flags & EXTRA else (item, None) for item in stored.items]
+    if not stored.flags & EXTRA:
+        return _by_run(stored)
+    planned = [(item, _plan_of(item)) for item in stored.items]
     items = [_with_floats(item, plan) if plan is not None else item for item, plan in planned]
     plans = [plan for _, plan in planned]
     groups: list[Group] = []
@@ -123,6 +149,16 @@ def groups_of(stored: Stored) -> list[Group]:
             groups.append(Group(first, items[first : first + count], part, plan))
         at += run.length
     return groups
+
+
+def _by_run(stored: Stored) -> list[Group]:
+    if len(stored.runs) == 1:
+        return [Group(0, stored.items, stored.runs[0], None)]
+    ends = list(accumulate(run.length for run in stored.runs))
+    return [
+        Group(end - run.length, stored.items[end - run.length : end], run, None)
+        for run, end in zip(stored.runs, ends, strict=True)
+    ]
 
 
 def _plan_of(item: bytes) -> Plan | None:
