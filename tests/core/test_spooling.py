@@ -17,7 +17,10 @@ from zq.core.ranges import Ranges
 from zq.core.spooling import Item, Limits, Recovered, Room, Spooled
 from zq.testing import SimulatedNetwork, SimulatedPeer, Weather
 from zq.wire.batch import Batch, Buffer, Run, split
+from zq.wire.data import pack
 from zq.wire.frames import NACKED
+from zq.wire.plan import NORMAL, Plan, planned
+from zq.wire.stored import Stamp
 
 STREAM = b"s" * 16
 SEEDS = 40  # schedules; a few hundredths of a second each
@@ -30,6 +33,9 @@ class Medium:
     items: list[Item] = field(default_factory=list)
     settled: Ranges = field(default_factory=Ranges)
     attempts: dict[int, int] = field(default_factory=dict)
+    wall_ahead: float = 1e9  # of its machine
+    boot: bytes = b"the boot"
+    booted: float = 0.0
 
     @property
     def safe(self) -> int:
@@ -107,6 +113,10 @@ class SlowDisk:
     def look(self, stream: bytes) -> None:
         pass
 
+    def stamp(self) -> Stamp:
+        now, medium = self._peer.network.now, self._medium
+        return Stamp(now + medium.wall_ahead, medium.boot, now - medium.booted)
+
 
 class Scene:
     """One pusher, one spool, pullers that come and go."""
@@ -173,6 +183,7 @@ class Scene:
                 items = split(batch.body, batch.count)
                 for place in range(batch.skip, batch.stop):
                     number = msgpack.unpackb(items[place])
+                    number = number[0] if batch.extended else number
                     self.seen[number].append(batch.redelivered)
                     self.attempts[number] = batch.attempt
                     if fails(number):
@@ -420,6 +431,47 @@ def test_attempts_that_failed_are_on_the_disk_and_a_dead_message_stays_until_its
     assert row.balanced
     assert row.dropped == {"rejected": 1}
     assert len(scene.seen[2]) == 5
+
+
+@pytest.mark.parametrize("jump", [-1e6, 0.0, 1e6])
+def test_a_wall_clock_that_is_set_changes_neither_delays_nor_times_to_live(jump: float) -> None:
+    """The spool is killed, and opened again within the same boot of the machine."""
+    scene = Scene()
+    spool, _, _ = scene.spool()
+    source, outbox = scene.pusher()
+    scene.run(3.0)
+    began = scene.network.now
+    for number, (ttl, delay) in enumerate([(None, 10.0), (5.0, 0.0), (60.0, 0.0)]):
+        plan = Plan(NORMAL, None, ttl, delay)
+        outbox.outgoing.items.append(planned(pack(number, [None, None, *plan.extra]), plan))
+    source.touch(outbox)
+    assert scene.run(2.0, lambda: outbox.stored == 3)
+    scene.network.kill(spool)
+    scene.medium.wall_ahead += jump
+    scene.run(6.0)
+    scene.spool()
+    scene.worker()
+    assert not scene.run(began + 9.5 - scene.network.now, lambda: 0 in scene.seen)
+    assert list(scene.seen) == [2]
+    assert scene.run(5.0, lambda: 0 in scene.seen)
+
+
+def test_after_another_boot_only_the_wall_clock_tells_how_long_ago_something_came() -> None:
+    scene = Scene()
+    spool, _, _ = scene.spool()
+    source, outbox = scene.pusher()
+    scene.run(3.0)
+    plan = Plan(NORMAL, None, 60.0, 0.0)
+    outbox.outgoing.items.append(planned(pack(1, [None, None, *plan.extra]), plan))
+    source.touch(outbox)
+    assert scene.run(2.0, lambda: outbox.stored == 1)
+    scene.network.kill(spool)
+    scene.medium.boot, scene.medium.booted = b"next one", scene.network.now + 50.0
+    scene.medium.wall_ahead += 100.0
+    again, _, _ = scene.spool()
+    scene.worker()
+    assert scene.run(5.0, lambda: any(row.expired for row in again.node.ledger(again.clock()).held))
+    assert scene.seen == {}
 
 
 def test_a_backlog_is_in_memory_only_for_a_window_and_comes_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ from zq.core.timers import Timers
 from zq.info import HeldQueue
 from zq.wire.batch import ATTEMPT_MOST, EXTRA, NAMED, PARTS, REDELIVERED, Batch, Items, Run
 from zq.wire.data import Malformed
-from zq.wire.stored import Stored, decode, encode, from_batch, groups_of, part_of
+from zq.wire.stored import Stamp, Stored, decode, encode, from_batch, groups_of, part_of
 
 WINDOW, WINDOW_BYTES = 16_384, 32 << 20  # messages, bytes: what of a backlog is in memory; a pusher's default window
 UNDUE = 8  # windows of messages that are not due yet, or behind their key, beside those that could be sent
@@ -109,6 +109,9 @@ class Disk(Protocol):
 
     def look(self, stream: bytes) -> None:
         """Answered by `on_room`."""
+
+    def stamp(self) -> Stamp:
+        """What the machine's clocks show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,9 +220,6 @@ class Spooling:
     def __iter__(self) -> Iterator[Spooled]:
         return iter(list(self._queues.values()))
 
-    def _wall(self) -> float:
-        return self._clock() + self._relaying.ahead
-
     def find(self, queue: str) -> Spooled | None:
         return next((spooled for spooled in self._queues.values() if spooled.name == queue), None)
 
@@ -264,7 +264,8 @@ class Spooling:
 
     def _on_batch(self, spooled: Spooled, batch: Batch) -> None:
         try:
-            stored = from_batch(batch, batch.link.max_attempts, self._wall())
+            came = self._disks[spooled.stream].stamp()
+            stored = from_batch(batch, batch.link.max_attempts, came)
             if stored.flags & EXTRA:
                 groups_of(stored)  # what it asks for makes sense
         except Malformed as error:
@@ -437,7 +438,7 @@ class Spooling:
     def _load(self, spooled: Spooled, number: int, stored: Stored, now: float) -> None:
         outbox = spooled.outbox
         outbox.max_attempts = stored.max_attempts
-        since = now - max(self._wall() - stored.came, 0.0)
+        since = now - stored.came.until(self._disks[spooled.stream].stamp())
         for start, items, run, plan in groups_of(stored):
             first = number + start
             for low, high in self._unsettled(spooled, max(first, spooled.next_load), first + len(items) - 1):

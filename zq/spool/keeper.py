@@ -24,11 +24,13 @@ from typing import NamedTuple, Protocol
 from zq.core.ranges import Ranges
 from zq.core.spooling import Item, Recovered, Room
 from zq.errors import SpoolDamaged
+from zq.spool import clock
 from zq.spool.disk import DirectoryDisk
 from zq.spool.journal import Journal
 from zq.spool.log import Log, Missing
 from zq.spool.store import QUEUE, Store, open_store
 from zq.wire.batch import Run
+from zq.wire.stored import Stamp
 
 log = logging.getLogger("zq.spool")
 
@@ -175,6 +177,10 @@ class Keeper:
 
     def look(self, stream: bytes) -> None:
         self._requests.put(_Look(stream))
+
+    @staticmethod
+    def stamp() -> Stamp:
+        return clock.stamp()
 
     # --- the end
 

@@ -1,7 +1,8 @@
 """A batch of a queue as a spool keeps it: what came, with what was said beside it.
 
-    when it came 8 (f64, wall clock) | attempt 2 | the pusher's maximum of attempts 2 | count of parts 2 |
-        sizes of the parts, 4 each | with NAMED topic 0 | messages | parts
+    when it came: wall clock 8 (f64), boot id 8, time since boot 8 (f64) | attempt 2 |
+        the pusher's maximum of attempts 2 | count of parts 2 | sizes of the parts, 4 each |
+        with NAMED topic 0 | messages | parts
 
 `flags` are those of the batch: PARTS, REDELIVERED, EXTRA and NAMED. Times in the extra fields are what remained of them
 when it came. Decoders raise `Malformed` and nothing else.
@@ -38,14 +39,28 @@ from zq.wire.extra import extra_problem
 from zq.wire.plan import NORMAL, Plan, Planned, plan_in
 
 KEPT = PARTS | REDELIVERED | EXTRA | NAMED  # flags
-_HEAD = struct.Struct(">dHHH")
+NO_BOOT = bytes(8)  # a machine that does not tell its boots apart
+_HEAD = struct.Struct(">d8sdHHH")
 _SIZE = struct.Struct(">I")
+
+
+class Stamp(NamedTuple):
+    """A time by the clocks of a machine: by the one that everybody sets, and by its own since it was booted."""
+
+    wall: float  # s since 1970
+    boot: bytes  # eight bytes of the boot's id, or NO_BOOT
+    uptime: float  # s, suspended ones too
+
+    def until(self, now: Stamp) -> float:
+        """Seconds that have passed: within one boot whatever the wall clock was set to meanwhile. Never negative."""
+        same = self.boot == now.boot != NO_BOOT
+        return max(now.uptime - self.uptime if same else now.wall - self.wall, 0.0)
 
 
 class Stored(NamedTuple):
     """What a spool has of one batch."""
 
-    came: float  # wall clock, s
+    came: Stamp
     attempt: int
     max_attempts: int
     flags: int
@@ -64,14 +79,14 @@ class Group(NamedTuple):
     plan: Plan | None
 
 
-def from_batch(batch: Batch, max_attempts: int, wall: float) -> Stored:
+def from_batch(batch: Batch, max_attempts: int, came: Stamp) -> Stored:
     """What this receiver is to have of it. Malformed: not what it says it is."""
     items = _items(batch.body, batch.count, batch.flags)
     if batch.live < batch.count:
         items = items[batch.skip : batch.stop]
     runs = tuple(_runs_between(batch.runs, batch.skip, batch.stop))
     parts = tuple(batch.parts)
-    return Stored(wall, batch.attempt, max_attempts, batch.flags & KEPT, runs, batch.topic, items, parts)
+    return Stored(came, batch.attempt, max_attempts, batch.flags & KEPT, runs, batch.topic, items, parts)
 
 
 def _runs_between(runs: Sequence[Run], start: int, stop: int) -> Iterator[Run]:
@@ -93,7 +108,7 @@ def part_of(stored: Stored, places: Sequence[tuple[int, int]]) -> Stored:
 def encode(stored: Stored) -> bytes:
     """Its bytes but for what the log keeps beside them: flags, runs and the count of messages."""
     sizes = [memoryview(part).nbytes for part in stored.parts]
-    head = _HEAD.pack(stored.came, stored.attempt, min(stored.max_attempts, 0xFFFF), len(sizes))
+    head = _HEAD.pack(*stored.came, stored.attempt, min(stored.max_attempts, 0xFFFF), len(sizes))
     name = () if stored.topic is None else (stored.topic.encode() + b"\0",)
     items = (stored.items.body,) if isinstance(stored.items, Joined) else stored.items
     return b"".join((head, *map(_SIZE.pack, sizes), *name, *items, *stored.parts))
@@ -102,7 +117,7 @@ def encode(stored: Stored) -> bytes:
 def decode(body: bytes, length: int, flags: int, runs: Sequence[Run]) -> Stored:
     if len(body) < _HEAD.size:
         raise Malformed("a stored batch is cut short")
-    came, attempt, max_attempts, count = _HEAD.unpack_from(body)
+    *came, attempt, max_attempts, count = _HEAD.unpack_from(body)
     start = _HEAD.size + count * _SIZE.size
     if len(body) < start:
         raise Malformed("a stored batch is cut short")
@@ -117,7 +132,7 @@ def decode(body: bytes, length: int, flags: int, runs: Sequence[Run]) -> Stored:
     for size in sizes:
         parts.append(body[end : end + size])
         end += size
-    return Stored(came, attempt, max_attempts, flags, tuple(runs), topic, items, tuple(parts))
+    return Stored(Stamp(*came), attempt, max_attempts, flags, tuple(runs), topic, items, tuple(parts))
 
 
 def _items(body: Buffer, count: int, flags: int) -> Items:
