@@ -196,7 +196,8 @@ class Peer(PeerCore):
         """A handle to push to `queue`. `window` and `window_bytes` bound what is held unconfirmed; `send` waits.
 
         A message of which `max_attempts` deliveries have failed (nacked, or a puller lost over it) is dead, as one
-        that is rejected: it is kept, among the newest 1,000, for whoever pulls `<queue>.dead` or asks `dead_letters`.
+        that is rejected: it is kept, among the newest 1,000 or on the disk of a spool, for whoever pulls
+        `<queue>.dead` or asks `dead_letters`.
         """
         stream = self._queue_stream(queue, window=window, window_bytes=window_bytes, max_attempts=max_attempts)
         return Pusher(self, stream, queue)

@@ -144,8 +144,8 @@ class SpooledQueue:
     """A queue of a running spool."""
 
     queue: str
-    depth: int  # messages stored and not settled, dead letters included
-    bytes: int  # of its files
+    depth: int  # messages stored and not settled; dead letters are counted for themselves
+    bytes: int  # of its files, those of its dead letters included
     dead: int  # dead letters
     full: bool  # it takes no more
     problem: str  # why it cannot store; empty if it can

@@ -293,9 +293,10 @@ class SpoolOptions:
     max_bytes: int | None = None  # of the queue's files; None: as much as there is
     max_messages: int | None = None  # stored and not settled
     min_free: int = 64 << 20  # bytes that are left on the file system: what settling, trimming and logs need
+    max_dead: int | None = None  # dead letters; then the oldest are forgotten. None: as many as there are
 
     def __post_init__(self) -> None:
-        for what, least in (("max_bytes", 1), ("max_messages", 1), ("min_free", 0)):
+        for what, least in (("max_bytes", 1), ("max_messages", 1), ("min_free", 0), ("max_dead", 1)):
             value = getattr(self, what)
             if value is None and what != "min_free":
                 continue

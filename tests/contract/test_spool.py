@@ -160,25 +160,81 @@ def test_a_message_of_which_an_attempt_failed_says_so_after_the_spool_was_opened
     message.ack()
 
 
-def test_a_dead_letter_stays_on_the_disk_until_somebody_has_dealt_with_it(face: Face, directory: Path) -> None:
+def letters(peer: Any) -> list[Any]:
+    answer = peer.dead_letters("jobs")
+    assert (answer.unknown, answer.problems) == ((), ())
+    return [letter.data for letter in answer.letters]
+
+
+def test_a_dead_letter_has_its_reason_and_history_after_the_spool_was_opened_again(face: Face, directory: Path) -> None:
     keeper = face.peer("keeper")
     spool = keeper.spool(directory, queues=["jobs"])
-    pusher = face.peer("sender").pusher("jobs")
+    sender, receiver = face.peer("sender"), face.peer("receiver")
+    pusher = sender.pusher("jobs", max_attempts=2)
     pusher.wait_for_pullers()
-    pusher.send("poison")
+    pusher.send("poison", id="order-7", headers={"x": "y"})
     pusher.flush()
-    puller = face.peer("receiver").puller("jobs")
-    puller.receive(timeout=PATIENCE).reject("no")
-    eventually(lambda: len(keeper.dead_letters("jobs").letters) == 1)
-    assert depth(spool) == 1
+    puller = receiver.puller("jobs")
+    puller.receive(timeout=PATIENCE).nack()
+    puller.receive(timeout=PATIENCE).reject("no such order")
+    eventually(lambda: letters(receiver) == ["poison"])
+    eventually(lambda: depth(spool) == 0)
     spool.close()
     spool = keeper.spool(directory, queues=["jobs"])
-    eventually(lambda: [letter.data for letter in keeper.dead_letters("jobs").letters] == ["poison"])
-    assert keeper.retry_dead_letters("jobs").count == 1
+    [letter] = sender.dead_letters("jobs").letters
+    assert (letter.data, letter.id, letter.reason, letter.holder) == ("poison", "order-7", "no such order", "keeper")
+    assert dict(letter.headers) == {"x": "y"}
+    assert [(failed.attempt, failed.outcome) for failed in letter.history] == [(1, "nacked"), (2, "rejected")]
+    assert {failed.puller for failed in letter.history} == {"receiver"}
+    (row,) = spool.queues()
+    assert (row.depth, row.dead) == (0, 1)
+    assert sender.retry_dead_letters("jobs").count == 1
     message = puller.receive(timeout=PATIENCE)
-    assert (message.data, message.attempt) == ("poison", 1)
+    assert (message.data, message.id, message.attempt, message.redelivered) == ("poison", "order-7", 1, True)
+    assert dict(message.headers) == {"x": "y"}
     message.ack()
     eventually(lambda: depth(spool) == 0)
+    assert letters(receiver) == []
+
+
+def test_a_spool_keeps_more_letters_than_a_pusher_and_all_of_them_can_be_dealt_with(
+    face: Face, directory: Path
+) -> None:
+    many = 1_500  # a pusher keeps 1,000
+    keeper, sender = face.peer("keeper"), face.peer("sender")
+    spool = keeper.spool(directory, queues=["jobs"])
+    pusher = sender.pusher("jobs")
+    pusher.wait_for_pullers()
+    pusher.send_many(range(many))
+    with face.peer("receiver").puller("jobs") as puller:
+        for _ in range(many):
+            puller.receive(timeout=PATIENCE).reject("no")
+        eventually(lambda: depth(spool) == 0)
+    assert sorted(letters(sender)) == list(range(many))
+    chosen = [f"{sender.id.hex()}-{number}" for number in (1, 2, 3)]
+    assert sender.purge_dead_letters("jobs", ids=chosen).count == 3
+    assert sender.retry_dead_letters("jobs", ids=[f"{sender.id.hex()}-{many}"]).count == 1
+    assert take(sender.puller("jobs"), 1) == [many - 1]
+    with face.peer("undertaker").puller("jobs.dead") as dead:
+        assert sorted(take(dead, many - 4)) == list(range(3, many - 1))
+    eventually(lambda: letters(sender) == [])
+    assert keeper.ledger().balanced
+
+
+def test_of_more_letters_than_a_spool_is_to_keep_the_oldest_are_forgotten(face: Face, directory: Path) -> None:
+    keeper = face.peer("keeper")
+    spool = keeper.spool(directory, queues=["jobs"], options=zq.SpoolOptions(max_dead=3))
+    pusher = face.peer("sender").pusher("jobs")
+    pusher.wait_for_pullers()
+    pusher.send_many(range(5))
+    puller = face.peer("receiver").puller("jobs")
+    for _ in range(5):
+        puller.receive(timeout=PATIENCE).reject("no")
+    eventually(lambda: depth(spool) == 0)
+    eventually(lambda: letters(keeper) == [2, 3, 4])
+    assert {row.queue: dict(row.dropped) for row in keeper.ledger().held}["jobs.dead"] == {"forgotten": 2}
+    assert keeper.purge_dead_letters("jobs").count == 3
+    assert letters(keeper) == []
 
 
 def test_a_full_spool_refuses_by_name_and_still_delivers(face: Face, directory: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import msgpack
 import pytest
@@ -16,13 +18,15 @@ from zq.core.pulling import Settled
 from zq.core.ranges import Ranges
 from zq.core.spooling import Item, Limits, Recovered, Room, Spooled
 from zq.testing import SimulatedNetwork, SimulatedPeer, Weather
-from zq.wire.batch import Batch, Buffer, Run, split
-from zq.wire.data import pack
-from zq.wire.frames import NACKED
+from zq.wire.batch import REDELIVERED, Batch, Buffer, Run, split
+from zq.wire.data import pack, unpack
+from zq.wire.dead import history_of
+from zq.wire.frames import LIST, NACKED, PURGE, REJECTED, RETRY
 from zq.wire.plan import NORMAL, Plan, planned
-from zq.wire.stored import Stamp
+from zq.wire.stored import Stamp, decode
 
-STREAM = b"s" * 16
+STREAM, LETTERS = b"s" * 16, b"l" * 16
+UNLIMITED = Limits()
 SEEDS = 40  # schedules; a few hundredths of a second each
 
 
@@ -30,6 +34,8 @@ SEEDS = 40  # schedules; a few hundredths of a second each
 class Medium:
     """What is on a disk, whoever has it open."""
 
+    stream: bytes = STREAM
+    queue: str = "jobs"
     items: list[Item] = field(default_factory=list)
     settled: Ranges = field(default_factory=Ranges)
     attempts: dict[int, int] = field(default_factory=dict)
@@ -41,13 +47,6 @@ class Medium:
     def safe(self) -> int:
         return self.items[-1].last if self.items else 0
 
-    def known(self) -> Origins:
-        known = Origins()
-        for item in self.items:
-            for run in item.runs:
-                known.add(run.origin, run.first, run.first + run.length - 1)
-        return known
-
     def repeats(self) -> list[tuple[bytes, int]]:
         """What is stored more than once."""
         counts = Counter(
@@ -55,16 +54,46 @@ class Medium:
         )
         return [number for number, count in counts.items() if count > 1]
 
+    def recovered(self) -> Recovered:
+        settled, known = Ranges(), Origins()
+        for first, last in self.settled:
+            settled.add(first, last)
+        for item in self.items:
+            for run in item.runs:
+                known.add(run.origin, run.first, run.first + run.length - 1)
+        return Recovered(
+            queue=self.queue,
+            stream=self.stream,
+            first=1,
+            safe=self.safe,
+            doubtful=self.safe,
+            settled=settled,
+            attempts=dict(self.attempts),
+            room=Room(0, 1),
+            known=known,
+        )
+
+    def unsettled(self) -> list[bytes]:
+        """Messages as they were stored."""
+        return [
+            stored.items[number - item.first]
+            for item in self.items
+            for stored in [decode(item.body or b"", item.last - item.first + 1, item.flags, item.runs)]
+            for number in range(item.first, item.last + 1)
+            if number not in self.settled
+        ]
+
 
 class SlowDisk:
     """`zq.core.spooling.Disk` of one peer: it does what it is asked for after a while, and says so later still; with
     the peer it ends, and what it was asked for and had not done is lost."""
 
-    def __init__(self, peer: SimulatedPeer, medium: Medium) -> None:
+    def __init__(self, peer: SimulatedPeer, *media: Medium) -> None:
         self._peer = peer
-        self._medium = medium
-        self._asked: list[tuple[int, Sequence[Run], bytes, int]] = []
-        self.failing = ""
+        self._media = {medium.stream: medium for medium in media}
+        self._asked: list[tuple[bytes, int, Sequence[Run], bytes, int]] = []
+        self._reads: deque[tuple[bytes, int]] = deque()
+        self.failing: dict[bytes, str] = {}  # by stream, why
         self.synced = 0
 
     def _later(self, act: Callable[[], None]) -> None:
@@ -78,55 +107,69 @@ class SlowDisk:
     def append(self, stream: bytes, length: int, runs: Sequence[Run], body: bytes, flags: int) -> None:
         if not self._asked:
             self._later(self._commit)
-        self._asked.append((length, runs, body, flags))
+        self._asked.append((stream, length, runs, body, flags))
 
     def _commit(self) -> None:
         asked, self._asked = self._asked, []
         spooling, clock = self._peer.node.spooling, self._peer.clock
-        if self.failing:
-            reason, count = self.failing, len(asked)
-            self._answer(
-                lambda: spooling.on_failed(STREAM, count, reason, full=False, room=Room(0, 1), now=clock())
-            )  # fmt: skip
-            return
-        firsts = []
-        for length, runs, body, flags in asked:
-            first = self._medium.safe + 1
-            self._medium.items.append(Item(first, first + length - 1, flags, runs, body))
-            firsts.append(first)
-        self.synced += 1
-        self._answer(lambda: spooling.on_stored(STREAM, firsts, Room(0, 1), clock()))
+        for stream, medium in self._media.items():
+            mine = [(length, runs, body, flags) for of, length, runs, body, flags in asked if of == stream]
+            if not mine:
+                continue
+            if reason := self.failing.get(stream, ""):
+                self._answer(
+                    partial(spooling.on_failed, stream, len(mine), reason, full=False, room=Room(0, 1), now=clock())
+                )
+                continue
+            firsts = []
+            for length, runs, body, flags in mine:
+                first = medium.safe + 1
+                medium.items.append(Item(first, first + length - 1, flags, runs, body))
+                firsts.append(first)
+            self.synced += 1
+            self._answer(partial(spooling.on_stored, stream, firsts, Room(0, 1), clock()))
 
     def read(self, stream: bytes, first: int) -> None:
         def act() -> None:
-            found = [item for item in self._medium.items if item.last >= first][:3]
-            self._answer(lambda: self._peer.node.spooling.on_records(STREAM, found, self._peer.clock()))
+            stream, first = self._reads.popleft()
+            found = [item for item in self._media[stream].items if item.last >= first][:3]
+            self._answer(lambda: self._peer.node.spooling.on_records(stream, found, self._peer.clock()))
 
+        self._reads.append((stream, first))
         self._later(act)
 
     def settle(self, stream: bytes, first: int, last: int) -> None:
-        self._medium.settled.add(first, last)
+        self._media[stream].settled.add(first, last)
 
     def charge(self, stream: bytes, number: int, attempts: int) -> None:
-        self._medium.attempts[number] = attempts
+        self._media[stream].attempts[number] = attempts
 
     def look(self, stream: bytes) -> None:
         pass
 
     def stamp(self) -> Stamp:
-        now, medium = self._peer.network.now, self._medium
+        now, medium = self._peer.network.now, next(iter(self._media.values()))
         return Stamp(now + medium.wall_ahead, medium.boot, now - medium.booted)
+
+
+def number_in(item: bytes) -> int:
+    """What a message says, be it dead or alive."""
+    found = msgpack.unpackb(item)
+    return int(found[0] if isinstance(found, list) else found)
 
 
 class Scene:
     """One pusher, one spool, pullers that come and go."""
 
-    def __init__(self, seed: int = 1, weather: Weather | None = None) -> None:
+    def __init__(self, seed: int = 1, weather: Weather | None = None, limits: Limits = UNLIMITED) -> None:
+        self.limits = limits
         self.network = SimulatedNetwork(seed, weather)
         self.medium = Medium()
+        self.letters = Medium(LETTERS, "jobs.dead")
         self.count = 0
         self.seen: dict[int, list[bool]] = defaultdict(list)  # by message: whether it said that it was redelivered
         self.attempts: dict[int, int] = {}
+        self.posted: Counter[int] = Counter()  # letters that were pulled
         self._discover()
 
     def _discover(self) -> None:
@@ -139,22 +182,10 @@ class Scene:
 
     def spool(self) -> tuple[SimulatedPeer, SlowDisk, Spooled]:
         peer = self.peer()
-        disk = SlowDisk(peer, self.medium)
-        settled = Ranges()
-        for first, last in self.medium.settled:
-            settled.add(first, last)
-        found = Recovered(
-            queue="jobs",
-            stream=STREAM,
-            first=1,
-            safe=self.medium.safe,
-            doubtful=self.medium.safe,
-            settled=settled,
-            attempts=dict(self.medium.attempts),
-            room=Room(0, 1),
-            known=self.medium.known(),
+        disk = SlowDisk(peer, self.medium, self.letters)
+        spooled = peer.node.spooling.open(
+            self.medium.recovered(), self.letters.recovered(), self.limits, disk, peer.clock()
         )
-        spooled = peer.node.spooling.open(found, Limits(), disk, peer.clock())
         peer.touch()
         return peer, disk, spooled
 
@@ -166,11 +197,17 @@ class Scene:
         outbox.outgoing.items += [msgpack.packb(number) for number in numbers]
         peer.touch(outbox)
 
-    def worker(self, *, fails: Callable[[int], bool] = lambda number: False) -> SimulatedPeer:
-        """A puller that takes what has come every now and then, and acks it, or nacks it."""
+    def worker(
+        self,
+        queue: str = "jobs",
+        *,
+        fails: Callable[[int], bool] = lambda number: False,
+        rejects: Callable[[int], bool] = lambda number: False,
+    ) -> SimulatedPeer:
+        """A puller that takes what has come every now and then, and acks it, nacks it or rejects it."""
         peer = self.peer()
         inbox = Inbox(lambda: None)
-        core = peer.node.pull("jobs", inbox, prefetch=50, prefetch_bytes=1 << 20)
+        core = peer.node.pull(queue, inbox, prefetch=50, prefetch_bytes=1 << 20)
 
         def work() -> None:
             if not peer.alive:
@@ -182,11 +219,16 @@ class Scene:
                 inbox.handing = Handing(batch, ())
                 items = split(batch.body, batch.count)
                 for place in range(batch.skip, batch.stop):
-                    number = msgpack.unpackb(items[place])
-                    number = number[0] if batch.extended else number
+                    number = number_in(items[place])
+                    if queue != "jobs":
+                        self.posted[number] += 1
+                        batch.link.acks.append(batch.first + place)
+                        continue
                     self.seen[number].append(batch.redelivered)
                     self.attempts[number] = batch.attempt
-                    if fails(number):
+                    if rejects(number):
+                        batch.link.others.append(Settled(batch.first + place, REJECTED, 0.0, "no", batch, place))
+                    elif fails(number):
                         batch.link.others.append(Settled(batch.first + place, NACKED, 0.0, "", batch, place))
                     else:
                         batch.link.acks.append(batch.first + place)
@@ -328,7 +370,7 @@ def test_repeats_of_what_is_on_its_way_to_the_disk_share_its_fate() -> None:
     assert scene.run(10.0, lambda: spooled.repeated == 10)
     assert outbox.stored == 0
     assert len(held) == 1
-    disk.failing = "no"
+    disk.failing[STREAM] = "no"
     append(*held[0])
     assert scene.run(5.0, lambda: not spooled.storing)
     scene.run(1.0)
@@ -366,7 +408,7 @@ def test_what_the_disk_could_not_take_goes_back_and_the_spool_leaves_the_roster(
     scene.run(3.0)
     scene.push(source, outbox, range(10))
     assert scene.run(5.0, lambda: outbox.stored == 10)
-    disk.failing = "it is broken"
+    disk.failing[STREAM] = "it is broken"
     scene.push(source, outbox, range(10, 20))
     assert scene.run(5.0, lambda: spooled.broken)
     assert outbox.held == 10
@@ -385,22 +427,9 @@ def test_of_two_spools_one_is_used_and_the_other_only_delivers() -> None:
     scene.push(source, outbox, range(10))
     assert scene.run(5.0, lambda: outbox.stored == 10)
     other = scene.peer()
-    medium = Medium()
-    found = Recovered(
-        queue="jobs", stream=b"a" * 16, first=1, safe=0, doubtful=0, settled=Ranges(), attempts={}, room=Room(0, 1)
-    )
-
-    class Other(SlowDisk):
-        def _commit(self) -> None:
-            asked, self._asked = self._asked, []
-            for length, runs, body, flags in asked:
-                first = medium.safe + 1
-                medium.items.append(Item(first, first + length - 1, flags, runs, body))
-                self._answer(
-                    lambda first=first: other.node.spooling.on_stored(b"a" * 16, [first], Room(0, 1), other.clock())
-                )  # fmt: skip
-
-    other.node.spooling.open(found, Limits(), Other(other, medium), other.clock())
+    medium, letters = Medium(b"a" * 16), Medium(b"b" * 16, "jobs.dead")
+    disk = SlowDisk(other, medium, letters)
+    other.node.spooling.open(medium.recovered(), letters.recovered(), Limits(), disk, other.clock())
     other.touch()
     scene.run(3.0)
     scene.push(source, outbox, range(10, 20))
@@ -410,27 +439,203 @@ def test_of_two_spools_one_is_used_and_the_other_only_delivers() -> None:
     assert scene.run(5.0, lambda: len(scene.seen) == 20)
 
 
-def test_attempts_that_failed_are_on_the_disk_and_a_dead_message_stays_until_its_letter_is_gone() -> None:
+def letters_in(scene: Scene) -> list[int]:
+    return [number_in(item) for item in scene.letters.unsettled()]
+
+
+def deaths(scene: Scene) -> list[tuple[str, list[tuple[int, str]]]]:
+    """Of each letter on the disk: its reason, and the attempts that failed."""
+    told = []
+    for item in scene.letters.unsettled():
+        [(_, extra)] = unpack(item, 1, extended=True)
+        headers = dict(zip(extra[1][::2], extra[1][1::2], strict=True))
+        told.append((headers["dead-reason"], [(failed.attempt, failed.outcome) for failed in history_of(headers)]))
+    return told
+
+
+def ask(scene: Scene, spool: SimulatedPeer, action: int, *ids: str) -> Any:
+    inquiry = spool.node.inquiries.begin(action, "jobs", ids, [spool.node.card.id], spool.clock())
+    spool.touch()
+    assert scene.run(20.0, lambda: inquiry.complete)
+    return inquiry
+
+
+def row_of(peer: SimulatedPeer, queue: str = "jobs") -> Any:
+    row = next(row for row in peer.node.ledger(peer.clock()).held if row.queue == queue)
+    assert row.balanced
+    return row
+
+
+def test_a_letter_is_on_the_disk_before_its_message_is_settled_and_has_reason_and_history_after_a_crash() -> None:
     scene = Scene()
-    spool, _, _ = scene.spool()
+    spool, _, spooled = scene.spool()
     source, outbox = scene.pusher()
     scene.run(3.0)
     scene.push(source, outbox, [1, 2, 3])
     assert scene.run(5.0, lambda: outbox.stored == 3)
+    early = []
+
+    def look() -> bool:
+        if 2 in scene.medium.settled and not scene.letters.items:
+            early.append(True)
+        return 2 in scene.medium.settled
+
     scene.worker(fails=lambda number: number == 2)
-    letters = spool.node.relaying.letters_of
-    assert scene.run(20.0, lambda: letters("jobs") is not None)
+    assert scene.run(20.0, look)
+    assert early == []
     assert scene.attempts[2] == 5
-    scene.run(1.0)
-    assert list(scene.medium.settled) == [(1, 1), (3, 3)]
+    assert scene.run(5.0, lambda: spooled.unsettled == 0)
+    assert row_of(spool).dropped == {"dead": 1}
     scene.network.kill(spool)
-    again, _, spooled = scene.spool()
-    assert scene.run(10.0, lambda: again.node.relaying.letters_of("jobs") is not None)
-    assert spooled.unsettled == 1
-    row = next(row for row in again.node.ledger(again.clock()).held if row.queue == "jobs")
-    assert row.balanced
-    assert row.dropped == {"rejected": 1}
+    again, _, _ = scene.spool()
+    [(reason, history)] = deaths(scene)
+    assert reason.startswith("5 attempts failed")
+    assert history == [(attempt, "nacked") for attempt in range(1, 6)]
+    assert [row[-1] for _, row in ask(scene, again, LIST).letters] == scene.letters.unsettled()
+    assert row_of(again, "jobs.dead").waiting == 1
+    scene.run(5.0)
     assert len(scene.seen[2]) == 5
+
+
+def test_a_letter_that_the_disk_does_not_take_is_tried_again_and_its_message_stays() -> None:
+    scene = Scene()
+    spool, disk, spooled = scene.spool()
+    source, outbox = scene.pusher()
+    scene.run(3.0)
+    disk.failing[LETTERS] = "it is full"
+    scene.worker(rejects=lambda number: True)
+    scene.push(source, outbox, [1, 2])
+    assert scene.run(5.0, lambda: len(spooled.dying) == 2)
+    scene.run(3.0)
+    assert (list(scene.medium.settled), spooled.unsettled) == ([], 2)
+    assert spool.troubles
+    assert row_of(spool).dropped == {"rejected": 2}
+    disk.failing.clear()
+    assert scene.run(5.0, lambda: spooled.unsettled == 0)
+    assert letters_in(scene) == [1, 2]
+
+
+def test_letters_that_cannot_be_stored_keep_the_rest_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is dead and has no letter counts as held: memory stays bounded whatever dies."""
+    monkeypatch.setattr("zq.core.spooling.WINDOW", 100)
+    scene = Scene()
+    _, disk, spooled = scene.spool()
+    source, outbox = scene.pusher()
+    scene.run(3.0)
+    disk.failing[LETTERS] = "it is full"
+    for start in range(0, 1_000, 20):
+        scene.push(source, outbox, range(start, start + 20))
+        assert scene.run(5.0, lambda wanted=start + 20: outbox.stored == wanted)
+    scene.worker(rejects=lambda number: True)
+    scene.run(10.0)
+    assert 0 < len(spooled.dying) <= 300
+    disk.failing.clear()
+    assert scene.run(60.0, lambda: spooled.unsettled == 0)
+    assert sorted(letters_in(scene)) == list(range(1_000))
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_crashes_at_any_moment_leave_a_letter_of_everything_that_died(seed: int) -> None:
+    """Spool and workers are killed at random. Nothing that was confirmed and not worked off is without a letter; where
+    there are two, the second says that it was redelivered."""
+    scene = Scene(seed, Weather(mailbox_loss=0.05, mailbox_repeat=0.05, mailbox_late=0.05))
+    random = scene.network.random
+    spool, _, _ = scene.spool()
+    source, outbox = scene.pusher()
+    is_bad = {"rejects": lambda number: number % 3 == 0}
+    worker = scene.worker(**is_bad)
+    sent = 0
+    for _ in range(6):
+        count = random.randrange(1, 60)
+        scene.push(source, outbox, range(sent, sent + count))
+        sent += count
+        scene.run(random.uniform(0.0, 1.5))
+        if random.random() < 0.6:
+            scene.network.kill(spool, vanish=random.random() < 0.3)
+            scene.run(random.uniform(0.0, 3.0))
+            spool, _, _ = scene.spool()
+        else:
+            scene.network.kill(worker, vanish=random.random() < 0.3)
+            worker = scene.worker(**is_bad)
+    # What was under way when a spool was killed went to a worker directly, and its letter is at the pusher.
+    assert scene.run(120.0, lambda: not outbox.outgoing.items and not outbox.held and scene.medium.unsettled() == [])
+    at_pusher = [
+        number_in(piece.chunk.items[piece.start])
+        for letters in source.node.pushing.dead_outboxes()
+        for piece in source.node.pushing.held(letters)
+    ]
+    expected = {number for number in range(sent) if number % 3 == 0}
+    assert set(letters_in(scene)) | set(at_pusher) == expected
+    unmarked: Counter[int] = Counter()
+    for item in scene.letters.items:
+        stored = decode(item.body or b"", 1, item.flags, item.runs)
+        unmarked[number_in(stored.items[0])] += not stored.flags & REDELIVERED
+    assert [number for number, times in unmarked.items() if times > 1] == []
+
+
+def test_letters_on_the_disk_are_listed_retried_and_purged_however_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zq.core.spooling.WINDOW", 50)
+    monkeypatch.setattr("zq.core.letters.ROWS", 40)
+    scene = Scene()
+    spool, _, spooled = scene.spool()
+    source, outbox = scene.pusher()
+    scene.run(3.0)
+    scene.push(source, outbox, range(500))
+    assert scene.run(5.0, lambda: outbox.stored == 500)
+    worker = scene.worker(rejects=lambda number: True)
+    assert scene.run(30.0, lambda: len(letters_in(scene)) == 500)
+    scene.network.kill(worker)
+    scene.run(1.0)
+    assert spooled.letters is not None
+    assert spooled.letters.outbox.held <= 100
+    listed = ask(scene, spool, LIST)
+    assert [msgpack.unpackb(row[-1])[0] for _, row in listed.letters] == list(range(500))
+    ids = [f"{row[2].hex()}-{row[3]}" for _, row in listed.letters]
+    assert ask(scene, spool, PURGE, ids[7], ids[450]).count == 2
+    assert ask(scene, spool, PURGE, ids[7]).count == 0
+    assert len(letters_in(scene)) == 498
+    assert ask(scene, spool, RETRY, ids[3], ids[499]).count == 2
+    assert scene.run(5.0, lambda: spooled.unsettled == 2)
+    scene.seen.clear()
+    scene.worker()
+    assert scene.run(10.0, lambda: set(scene.seen) == {3, 499})
+    assert {scene.attempts[number] for number in (3, 499)} == {1}
+    assert ask(scene, spool, RETRY).count == 496
+    assert scene.run(30.0, lambda: len(scene.seen) == 498 and spooled.unsettled == 0)
+    assert letters_in(scene) == []
+    assert scene.run(5.0, lambda: spooled.letters is not None and spooled.letters.unsettled == 0)
+    dropped = row_of(spool, "jobs.dead").dropped
+    assert dropped == {"purged": 2, "retried": 498}
+    assert row_of(spool).taken == 500 + 498
+
+
+def test_letters_on_the_disk_are_pulled_like_any_other_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zq.core.spooling.WINDOW", 50)
+    scene = Scene()
+    spool, _, _ = scene.spool()
+    source, outbox = scene.pusher()
+    scene.run(3.0)
+    scene.push(source, outbox, range(300))
+    scene.worker(rejects=lambda number: True)
+    assert scene.run(30.0, lambda: len(letters_in(scene)) == 300 and scene.medium.unsettled() == [])
+    scene.network.kill(spool)
+    spool, _, _ = scene.spool()
+    scene.worker("jobs.dead")
+    assert scene.run(30.0, lambda: letters_in(scene) == [])
+    assert scene.posted == Counter(range(300))
+    assert scene.run(5.0, lambda: row_of(spool, "jobs.dead").acked == 300)
+
+
+def test_of_more_letters_than_are_to_be_kept_the_oldest_are_forgotten() -> None:
+    scene = Scene(limits=Limits(max_dead=10))
+    spool, _, _ = scene.spool()
+    source, outbox = scene.pusher()
+    scene.run(3.0)
+    scene.push(source, outbox, range(100))
+    scene.worker(rejects=lambda number: True)
+    assert scene.run(30.0, lambda: len(scene.letters.items) == 100)
+    assert scene.run(5.0, lambda: letters_in(scene) == list(range(90, 100)))
+    assert row_of(spool, "jobs.dead").dropped == {"forgotten": 90}
 
 
 @pytest.mark.parametrize("jump", [-1e6, 0.0, 1e6])

@@ -89,10 +89,49 @@ def test_an_interrupted_spool_ends_in_order_and_marks_nothing_as_redelivered(sta
                 assert (message.data, message.redelivered) == (number, False)
 
 
+def test_dead_letters_survive_a_kill_of_the_spool_and_are_shown_retried_and_pulled(start: Start) -> None:
+    """With reason and history, on the command line as well; the first spool is killed as soon as there are letters."""
+
+    def run(*arguments: str) -> str:
+        ended = subprocess.run([ZQ, *arguments], capture_output=True, text=True, timeout=DEADLINE)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    spool = start()
+    run("push", "jobs", *[f"order-{number}" for number in range(100)])
+    with zq.Peer("receiver") as receiver:
+        with receiver.puller("jobs") as puller:
+            for _ in range(100):
+                message = puller.receive(timeout=DEADLINE)
+                message.reject(f"no {message.data}")
+            eventually(lambda: receiver.dead_letters("jobs").count > 0)
+            kill(spool)
+        start()
+        with receiver.puller("jobs") as puller:  # whatever had no letter yet comes again
+            while receiver.dead_letters("jobs").count < 100:
+                try:
+                    message = puller.receive(timeout=0.2)
+                except zq.Timeout:
+                    continue
+                assert message.redelivered
+                message.reject(f"no {message.data}")
+        letters = receiver.dead_letters("jobs").letters
+        assert {letter.data for letter in letters} == {f"order-{number}" for number in range(100)}
+        assert all(letter.reason == f"no {letter.data}" for letter in letters)
+        assert all([failed.outcome for failed in letter.history] == ["rejected"] for letter in letters)
+    shown = run("dead", "show", "jobs", "--id", letters[7].id)
+    assert letters[7].reason in shown
+    run("dead", "retry", "jobs", "--id", letters[7].id)
+    assert run("pull", "jobs", "-n", "1") == f"{letters[7].data}\n"
+    rest = [letter.data for letter in letters if letter.id != letters[7].id]
+    assert sorted(run("pull", "jobs.dead", "-n", str(len(rest))).split()) == sorted(rest)
+    assert run("dead", "ls", "jobs") == ""
+
+
 def stored_twice(directory: Path) -> list[tuple[bytes, int]]:
     """What the closed spool's one queue has more than once, by origin and number."""
     store = open_store(directory)
-    ((name, _, _),) = store.streams()
+    (name,) = [stream.uuid for stream in store.streams() if stream.name == "jobs"]
     log = Log(DirectoryDisk(directory / name.hex()), name, wall=time.time)
     log.open()
     counts: Counter[tuple[bytes, int]] = Counter()

@@ -39,7 +39,8 @@ def dead() -> None:
     """Look at the dead letters of queues, push them again, or forget them.
 
     A message is dead when a puller has rejected it, or when as many deliveries have failed as its pusher allows. The
-    peer that pushed it keeps it, the newest 1,000 of each queue, as long as it runs. `zq pull QUEUE.dead` takes them.
+    peer that pushed it keeps it, the newest 1,000 of each queue, as long as it runs; the spool that it went through
+    keeps it on its disk. `zq pull QUEUE.dead` takes them.
     """
 
 

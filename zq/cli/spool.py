@@ -20,6 +20,7 @@ EVERY = 3_600.0  # s; nothing to do but to be there
 @click.option("--max-bytes", type=click.IntRange(min=1), metavar="N", help="Of each queue; then it takes no more.")
 @click.option("--max-messages", type=click.IntRange(min=1), metavar="N", help="Of each queue; then it takes no more.")
 @click.option("--min-free", type=click.IntRange(min=0), metavar="N", help="Bytes that are left free on the disk.")
+@click.option("--max-dead", type=click.IntRange(min=1), metavar="N", help="Of dead letters; older ones are forgotten.")
 @connection.options
 def spool(
     directory: Path,
@@ -27,6 +28,7 @@ def spool(
     max_bytes: int | None,
     max_messages: int | None,
     min_free: int | None,
+    max_dead: int | None,
     peer: zq.Peer,
 ) -> int:
     """Keep each QUEUE on disk: what is pushed is confirmed once it is synced, and given to those who pull, now or
@@ -35,7 +37,7 @@ def spool(
     While it runs, everything for these queues goes through it. Neither pushers nor pullers need to know.
     """
     least = zq.SpoolOptions().min_free if min_free is None else min_free
-    options = zq.SpoolOptions(max_bytes=max_bytes, max_messages=max_messages, min_free=least)
+    options = zq.SpoolOptions(max_bytes=max_bytes, max_messages=max_messages, min_free=least, max_dead=max_dead)
     with peer, peer.spool(directory, queues=queues, options=options) as running:
         held = "; ".join(f"{row.queue}: {counted(row.depth)}" for row in running.queues())
         note(f"{directory} is open: {held}")

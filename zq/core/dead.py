@@ -10,7 +10,8 @@ States of a dead letter: waiting, in flight to a puller of `jobs.dead`, then ack
 "forgotten" (newer ones took its place), "purged" or "retried" (by somebody who asked; see `inquiry`). A retried one
 enters the outbox of `jobs` again, as a message newly taken, with its old id and attempt 1.
 
-A crash of this process loses them all, as it loses what is in its other outboxes.
+A crash of this process loses them all, as it loses what is in its other outboxes. Those of a spool are on its disk, see
+`spooling`; of `jobs.dead` there is an outbox there as well, and how they are made and unmade is the same.
 """
 
 from __future__ import annotations
@@ -58,43 +59,24 @@ def bury(outbox: Outbox, piece: Piece, queue: str, reason: str, now: float, wall
         outbox.discard(oldest, "forgotten")
 
 
-def unbury(outbox: Outbox, letter: Piece) -> int | None:
-    """The position that its message has on a disk: it is alive there again. None without a disk."""
-    if outbox.kept is None:
-        return None
-    number = outbox.kept.dead.pop(letter.position)
-    outbox.kept.charged.append((number, 1))
-    outbox.kept.retried += 1
-    return number
-
-
-def revive(outbox: Outbox, piece: Piece, now: float, number: int | None = None) -> None:
-    """A dead letter becomes a message of `outbox` again, with its lane and its key, at that position if it has one. If
-    somebody was lost over it, it still goes alone."""
+def revive(outbox: Outbox, piece: Piece, now: float) -> None:
+    """A dead letter becomes a message of `outbox` again, with its lane and its key. If somebody was lost over it, it
+    still goes alone."""
     run = piece.run()
     outbox.lost.remove(run.origin, run.first)
     item = wire.unwrap(item_of(piece))
     if type(item) is not Extended:
-        _enter(outbox, item, piece, piece.chunk.flags & ~EXTRA, now, number=number)
+        _enter(outbox, item, piece, piece.chunk.flags & ~EXTRA, now)
         return
-    _enter(outbox, item, piece, piece.chunk.flags | EXTRA, now, plan_in(wire.split(item)[1]), number)
+    _enter(outbox, item, piece, piece.chunk.flags | EXTRA, now, plan_in(wire.split(item)[1]))
 
 
-def _enter(
-    outbox: Outbox,
-    item: bytes,
-    piece: Piece,
-    flags: int,
-    now: float,
-    plan: Plan | None = None,
-    number: int | None = None,
-) -> None:
+def _enter(outbox: Outbox, item: bytes, piece: Piece, flags: int, now: float, plan: Plan | None = None) -> None:
     """One message more for the outbox, in front, as it is not new; whatever the window says."""
     size = len(item) + sum(memoryview(part).nbytes for part in piece.chunk.parts)
     run = piece.run()
     run = Run(run.origin, run.first, 1, run.time)
-    position = outbox.taken + 1 if number is None else number
-    chunk = Chunk(position, [item], piece.chunk.parts, size, flags, run, now, topic=piece.chunk.topic)
+    chunk = Chunk(outbox.taken + 1, [item], piece.chunk.parts, size, flags, run, now, topic=piece.chunk.topic)
     outbox.put_again(Piece(chunk, 0, 1, redelivered=True, alone=piece.alone), plan)
 
 
@@ -104,6 +86,9 @@ def item_of(piece: Piece) -> bytes:
 
 def identify(piece: Piece) -> str:
     """The id of a dead letter."""
-    given = wire.id_of(item_of(piece))
-    run = piece.run()
+    return id_of(item_of(piece), piece.run())
+
+
+def id_of(item: bytes, run: Run) -> str:
+    given = wire.id_of(item)
     return f"{run.origin.hex()}-{run.first}" if given is None else given

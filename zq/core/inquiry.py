@@ -7,7 +7,7 @@ the number is right all the same, a holder answers a repeated RETRY or PURGE wit
 
 States of an inquiry, for each peer asked: asked (again and again), then answered, or gone. An inquiry ends when
 everybody has answered or is gone, or its owner ends it. A crash of the one who asks loses what it would have seen; what
-was done is done. A crash of a holder loses its dead letters.
+was done is done. A crash of a holder loses its dead letters, but for those of a spool (see `letters`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from zq.core.outbox import RETRIED, Outbox, Piece
 from zq.core.pushing import Pushing
 from zq.core.timers import Timers
 from zq.wire import dead as wire
-from zq.wire.batch import PARTS
+from zq.wire.batch import PARTS, Run
 from zq.wire.frames import LIST, PURGE, RETRY, Inquire, Letters
 
 AGAIN = 0.5  # s until a question that nobody has answered is asked again
@@ -27,7 +27,6 @@ ROWS = 200  # letters in one answer
 ROWS_BYTES = 512 << 10  # bytes of messages in one answer; a mailbox frame has room for 1 MiB
 SHOWN = 64 << 10  # bytes of a message that is told with its data
 IDS_MOST = 1_000  # ids in one question; 255 characters each fit into a mailbox frame
-APART = 1 << 48  # positions; more than any holder ever has
 ANSWERS_KEPT = 64  # answers to RETRY and PURGE that are remembered for those who ask again
 
 
@@ -115,11 +114,11 @@ class Inquiries:
 
 
 class Answers:
-    """The answers of a holder. `pushing` has the dead letters, and so have `others`; `reopen` makes an outbox for those
-    of a queue that was bound to topics and is so no more."""
+    """The answers of a holder. `pushing` has the dead letters; `reopen` makes an outbox for those of a queue that was
+    bound to topics and is so no more."""
 
-    def __init__(self, pushing: Pushing, reopen: Callable[[str, float], Outbox], *others: Pushing) -> None:
-        self._holders = (pushing, *others)
+    def __init__(self, pushing: Pushing, reopen: Callable[[str, float], Outbox]) -> None:
+        self._holder = pushing
         self._reopen = reopen
         self._kept: dict[tuple[bytes, int], Letters] = {}
 
@@ -142,29 +141,19 @@ class Answers:
                 continue
             if len(rows) >= ROWS or size >= ROWS_BYTES:
                 return Letters(question.request, 0, rows, True, "")
-            rows.append(_row(queue, position, piece))
+            rows.append(row_of(queue, position, dead.item_of(piece), piece.run(), piece.size, piece.chunk.flags))
             size += len(rows[-1][-1])  # type: ignore[arg-type]
         return Letters(question.request, 0, rows, False, "")
 
     def _letters(self, queue: str) -> Iterator[tuple[str, int, Piece]]:
-        """By queue of the dead and position, in which each holder has a range of its own."""
-        outboxes = [
-            (outbox.queue, index, holder, outbox)
-            for index, holder in enumerate(self._holders)
-            for outbox in holder.dead_outboxes()
-            if not queue or outbox.queue == dead.dead_queue_of(queue)
-        ]
-        for name, index, holder, outbox in sorted(outboxes, key=lambda row: row[:2]):
-            for piece in holder.held(outbox):
-                yield name, piece.position + index * APART, piece
+        """By queue of the dead and position."""
+        for outbox in self._holder.dead_outboxes():
+            if not queue or outbox.queue == dead.dead_queue_of(queue):
+                for piece in self._holder.held(outbox):
+                    yield outbox.queue, piece.position, piece
 
     def _act(self, question: Inquire, now: float) -> Letters:
-        done = [self._act_at(holder, question, now) for holder in self._holders]
-        problem = next((answer.problem for answer in done if answer.problem), "")
-        return Letters(question.request, sum(answer.count for answer in done), [], False, problem)
-
-    def _act_at(self, holder: Pushing, question: Inquire, now: float) -> Letters:
-        request = question.request
+        request, holder = question.request, self._holder
         if question.action not in (RETRY, PURGE) or not question.queue:
             return Letters(request, 0, [], False, "not something that can be done with dead letters")
         letters = holder.find(dead.dead_queue_of(question.queue))
@@ -180,9 +169,8 @@ class Answers:
             outbox = self._reopen(question.queue, now)
         for piece in chosen:
             if question.action == RETRY and outbox is not None:
-                number = dead.unbury(outbox, piece)
                 letters.discard(piece, RETRIED)
-                dead.revive(outbox, piece, now, number)
+                dead.revive(outbox, piece, now)
             else:
                 letters.discard(piece, "purged")
         if outbox is not None:
@@ -190,8 +178,8 @@ class Answers:
         return Letters(request, len(chosen), [], False, "")
 
 
-def _row(queue: str, position: int, piece: Piece) -> list[object]:
-    item, run = dead.item_of(piece), piece.run()
-    complete = not piece.chunk.flags & PARTS and len(item) <= SHOWN
+def row_of(queue: str, position: int, item: bytes, run: Run, size: int, flags: int) -> list[object]:
+    """A dead letter as an answer tells of it."""
+    complete = not flags & PARTS and len(item) <= SHOWN
     told = bytes(item) if complete else bytes(wire.without_data(item))
-    return [queue, position, run.origin, run.first, run.time, piece.size, complete, told]
+    return [queue, position, run.origin, run.first, run.time, size, complete, told]

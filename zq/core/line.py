@@ -59,8 +59,7 @@ class Line:
             self.again = deque(sorted(self.again, key=_position))
 
     def remove(self, piece: Piece) -> None:
-        """One of `again`."""
-        self.again.remove(piece)
+        (self.again if piece in self.again else self.fresh).remove(piece)
         self.ready -= piece.count
 
     def give_up(self) -> list[Piece]:

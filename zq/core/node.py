@@ -23,6 +23,7 @@ from zq.core.gossip import Gossip
 from zq.core.hearing import Hearing
 from zq.core.inbox import Inbox, SubscriptionInbox
 from zq.core.inquiry import Answers, Inquiries, Inquiry
+from zq.core.letters import SpoolAnswers
 from zq.core.liveness import Life
 from zq.core.meeting import Card, Meeting
 from zq.core.outbox import MAX_ATTEMPTS, Outbox
@@ -103,7 +104,7 @@ class Node:
         self.bindings = Bindings(self.timers, self._send, self.topics, self.pushing, self._offer_again, on_trouble)
         self._unbinds: dict[str, None] = {}
         self.inquiries = Inquiries(self.timers, self._send)
-        self.answers = Answers(self.pushing, self._reopen, self.relaying)
+        self.answers = SpoolAnswers(Answers(self.pushing, self._reopen), self.spooling, self._send)
         carry = (self._send_single, self._send, self._generation_of)
         self.requesting = Requesting(origin, self.timers, *carry, self._is_queue)
         self.replying = Replying(origin, self.timers, *carry)
@@ -502,7 +503,7 @@ class Node:
         elif frame.kind == frames.LEDGER:
             self.questions.on_reply(sender, frames.LedgerReply.decode(body))
         elif frame.kind == frames.INQUIRE:
-            self._send(sender, self.answers.answer(sender, frames.Inquire.decode(body), now))
+            self.answers.on_inquire(sender, frames.Inquire.decode(body), now)
             self._count_later(now)
         elif frame.kind == frames.LETTERS:
             self.inquiries.on_letters(sender, frames.Letters.decode(body), now)

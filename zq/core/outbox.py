@@ -25,6 +25,7 @@ import heapq
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from zq.core.keys import Keys
 from zq.core.line import Line
@@ -45,14 +46,21 @@ EXPIRING_KEPT = 64  # settled messages whose ttl is not over are kept in the hea
 __all__ = ["Chunk", "Outbox", "Piece"]
 
 
+class Dead(NamedTuple):
+    """One message that nobody is to have again."""
+
+    piece: Piece
+    reason: str
+    at: float  # wall clock
+
+
 @dataclass(eq=False, slots=True)
 class Kept:
     """What has become of messages that are on a disk as well, since somebody last looked. Positions are those there."""
 
     settled: list[tuple[int, int]] = field(default_factory=list)
     charged: list[tuple[int, int]] = field(default_factory=list)  # position, attempts
-    dead: dict[int, int] = field(default_factory=dict)  # position among the dead letters: position
-    retried: int = 0  # dead letters that became messages again
+    dead: list[Dead] = field(default_factory=list)  # unsettled until their letters are on that disk
 
 
 @dataclass(eq=False, slots=True)
@@ -428,6 +436,16 @@ class Outbox:
     def waiting_again(self) -> list[Piece]:
         """What could be sent now and was taken or delivered before, oldest first: the letters of a dead outbox."""
         return sorted(self.lines[NORMAL].again, key=lambda piece: piece.position)
+
+    def idle(self) -> dict[int, Piece]:
+        """What waits in the normal lane, by position."""
+        return {piece.position: piece for piece in self.lines[NORMAL]}
+
+    def write_off(self, run: Run | None, reason: str) -> None:
+        """One message is dropped that is on a disk only."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        if run is not None and reason != RETRIED:
+            self.lost.add(run.origin, run.first, run.first, reason)
 
     def discard(self, piece: Piece, reason: str) -> None:
         """Drops one of those."""

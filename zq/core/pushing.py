@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterable, Iterator
 from zq.core.dead import bury, dead_queue_of, new_dead_outbox, with_failure
 from zq.core.lanes import WEIGHTS
 from zq.core.link import Flight, SendingLink
-from zq.core.outbox import MAX_ATTEMPTS, Kept, Outbox, Piece
+from zq.core.outbox import MAX_ATTEMPTS, Dead, Outbox, Piece
 from zq.core.pool import Pool
 from zq.core.timers import Timers
 from zq.core.topics import Origin
@@ -107,16 +107,16 @@ class Pushing:
             self._open_links(peer, now)
         return outbox
 
+    def open_letters(self, name: str, now: float) -> Outbox:
+        """The dead letters of a queue; theirs is `name`."""
+        return self._open(new_dead_outbox(name), now)
+
     def find(self, queue: str) -> Outbox | None:
         return self._outboxes.get(queue)
 
     def dead_outboxes(self) -> list[Outbox]:
         """Those of dead letters, by name."""
         return sorted((outbox for outbox in self if outbox.dead), key=lambda outbox: outbox.queue)
-
-    def letters_of(self, queue: str) -> Outbox | None:
-        """The dead letters of a queue."""
-        return self._outboxes.get(dead_queue_of(queue))
 
     def close(self, outbox: Outbox) -> None:
         """Forgets the queue; what it still holds is the caller's to report."""
@@ -582,7 +582,7 @@ class Pushing:
             return True
         piece.attempt = min(piece.attempt + 1, ATTEMPT_MOST)
         if outbox.kept is not None:
-            outbox.kept.charged.append((piece.position, min(piece.attempt, ATTEMPT_MOST - 1)))
+            outbox.kept.charged.append((piece.position, piece.attempt))
         return False
 
     def _bury(self, outbox: Outbox, piece: Piece, reason: str, now: float, counted: str = "rejected") -> None:
@@ -590,26 +590,17 @@ class Pushing:
         if outbox.dead:
             return
         if outbox.kept is not None:
-            outbox.kept.settled.pop()  # it stays on the disk until its letter is gone
-            outbox.kept.charged.append((piece.position, ATTEMPT_MOST))
+            outbox.kept.settled.pop()  # it stays on the disk until its letter is there
+            outbox.kept.dead.append(Dead(piece, reason, now + self.ahead))
+            return
         name = dead_queue_of(outbox.queue)
         letters = self._outboxes.get(name)
         if letters is None:
-            letters = self._open(new_dead_outbox(name), now)
-            letters.kept = Kept() if outbox.kept is not None else None
+            letters = self.open_letters(name, now)
             self.opened = True
             self._tell(f"a message of {outbox.queue} is dead: {reason[:200]!r}; more are only counted, see {name}")
-        if outbox.kept is not None:
-            outbox.kept.dead[letters.taken + 1] = piece.position
         bury(letters, piece, outbox.queue, reason, now, now + self.ahead)
         self.dispatch(letters, now)
-
-    def bury_loaded(self, outbox: Outbox, piece: Piece, reason: str, now: float) -> None:
-        """A message from a disk that had died before: it is not to be delivered."""
-        outbox.taken += piece.count
-        outbox.in_flight += piece.count
-        outbox.held_bytes += piece.size
-        self._bury(outbox, piece, reason, now)
 
     def _resend(self, link: SendingLink, now: float) -> None:
         """What the present connection has not carried and the puller does not have goes out again, in order."""

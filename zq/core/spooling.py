@@ -17,10 +17,12 @@ Events:
 - records: a piece of the stream, as it was asked for, is loaded, but for what is settled.
 - report, once each turn: what pullers have settled, and attempts that failed, go to the journal; when half of the
   window is empty more is asked for.
-- dead: a letter is kept in memory, as by every holder, and its message stays unsettled on the disk until the letter is
-  pulled, purged or forgotten. Loaded again after a restart it is a dead letter at once, without its history.
+- dead: its letter, with reason and history, goes to a stream of its own; once that is synced the message is settled.
+  Letters are delivered to pullers of `jobs.dead` as messages are to those of `jobs`, but for plans and attempts: nobody
+  dies twice. What an operator does with them is in `letters`.
 - full: the queue has reached a limit, or the disk its free space: no more credit, until there is a tenth less.
-- close: no credit, then all that is on its way to the disk is stored, then links end, then the outbox goes.
+- close: no credit, then all that is on its way to the disk is stored, then links end, then the outbox goes, and once
+  the last letters are stored, the queue.
 
 What a crash (kill -9, power cut) costs, by where a message is:
 
@@ -31,8 +33,12 @@ What a crash (kill -9, power cut) costs, by where a message is:
     settled, journal not on the medium  it is delivered again, redelivered, after a power cut; a killed process loses
                                       none of the journal
     an attempt charged                as settled: at worst an attempt more
+    dead, its letter not synced       it is delivered once more, redelivered, and dies again
+    its letter synced, not settled    the same: there are two letters then, and the second says it was redelivered
+    a letter retried, not settled     message and letter are both there: it may be retried twice
 
-A message is settled once it is acked, expired or no dead letter any more; nothing else removes it.
+A message is settled once it is acked, expired, or a letter that is synced; nothing else removes it. A letter is settled
+once it is acked or rejected by a puller, retried, purged, or older than as many as are to be kept.
 """
 
 from __future__ import annotations
@@ -42,23 +48,25 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
+from zq.core.dead import item_of
 from zq.core.inbox import Inbox
 from zq.core.origins import Origins
-from zq.core.outbox import Kept, Outbox, Piece
+from zq.core.outbox import Dead, Kept, Outbox, Piece
 from zq.core.pulling import Puller, Pulling
 from zq.core.pushing import Pushing
 from zq.core.ranges import Ranges, merged
 from zq.core.timers import Timers
 from zq.info import HeldQueue
-from zq.wire.batch import ATTEMPT_MOST, EXTRA, NAMED, PARTS, REDELIVERED, Batch, Items, Run
+from zq.wire import dead as wire
+from zq.wire.batch import EXTRA, NAMED, PARTS, REDELIVERED, Batch, Run
 from zq.wire.data import Malformed
-from zq.wire.stored import Stamp, Stored, decode, encode, from_batch, groups_of, part_of
+from zq.wire.stored import KEPT, Group, Stamp, Stored, decode, encode, from_batch, groups_of, part_of
 
 WINDOW, WINDOW_BYTES = 16_384, 32 << 20  # messages, bytes: what of a backlog is in memory; a pusher's default window
 UNDUE = 8  # windows of messages that are not due yet, or behind their key, beside those that could be sent
 CREDIT, CREDIT_BYTES = 16_384, 64 << 20  # messages, bytes: on their way to the disk, of all pushers; the default window
 ROOMY = 0.9  # of a limit: from there on what was full takes more
-LOOK = 1.0  # s between looks at a full disk
+LOOK = 1.0  # s between looks at a full disk, and between attempts to store a letter
 
 
 class Limits(NamedTuple):
@@ -67,6 +75,7 @@ class Limits(NamedTuple):
     max_bytes: int | None = None
     max_messages: int | None = None
     min_free: int = 0  # bytes that are left to others
+    max_dead: int | None = None  # dead letters; the oldest are forgotten
 
 
 class Room(NamedTuple):
@@ -74,14 +83,6 @@ class Room(NamedTuple):
 
     used: int
     free: int
-
-
-class Coming(NamedTuple):
-    """A batch that is not answered yet."""
-
-    batch: Batch
-    runs: Sequence[Run]  # of all that this spool is to have of it
-    stored: Stored | None  # what is on its way to the disk; None: all of it came before
 
 
 class Item(NamedTuple):
@@ -101,7 +102,7 @@ class Disk(Protocol):
         """Answered by `on_stored` or `on_failed`."""
 
     def read(self, stream: bytes, first: int) -> None:
-        """Answered by `on_records`."""
+        """Answered by `on_records`, in the order asked."""
 
     def settle(self, stream: bytes, first: int, last: int) -> None: ...
 
@@ -112,6 +113,9 @@ class Disk(Protocol):
 
     def stamp(self) -> Stamp:
         """What the machine's clocks show."""
+
+
+Reader = Callable[[Sequence[Item], float], None]  # who has asked for a piece of a stream; empty: it cannot be read now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,14 +133,21 @@ class Recovered:
     known: Origins = field(default_factory=Origins)  # what its messages, settled ones too, had been numbered by others
 
 
+class Coming(NamedTuple):
+    """What is on its way to the disk, and who is to know."""
+
+    stored: Stored | None  # what is on its way to the disk; None: all of it came before
+    safe: Callable[[int], object]  # told the number of the first of its messages
+    failed: Callable[[], None]
+
+
 @dataclass(eq=False, slots=True)
 class Spooled:
-    """One queue of a spool."""
+    """One queue of a spool, or its dead letters."""
 
     name: str
     stream: bytes
     limits: Limits
-    puller: Puller
     outbox: Outbox
     safe: int
     next_load: int
@@ -144,12 +155,18 @@ class Spooled:
     settled: Ranges
     attempts: dict[int, int]
     room: Room
+    puller: Puller | None = None  # what takes from pushers; nobody pushes dead letters
+    letters: Spooled | None = None  # of a queue
     base: int = 1  # all below is settled
     came_doubtful: Ranges = field(default_factory=Ranges)  # given back by us, and stored after all
     known: Origins = field(default_factory=Origins)  # what has come, by origin
     storing: deque[Coming] = field(default_factory=deque)
     repeated: int = 0  # messages that came again
-    reading: bool = False
+    readers: deque[Reader] = field(default_factory=deque)  # of what is being read
+    reading: bool = False  # to be loaded
+    dying: set[int] = field(default_factory=set)  # numbers of what is dead and has no letter on the disk yet
+    unburied: list[Callable[[], None]] = field(default_factory=list)  # letters that the disk has not taken
+    sent: int | None = None  # of one that is closing: no message above was ever delivered
     taken: int = 0  # messages: found unsettled, or stored since
     damaged: int = 0
     broken: str = ""
@@ -161,9 +178,8 @@ class Spooled:
         return self.safe - below - self.settled.count()
 
     @property
-    def buried(self) -> int:
-        """Of those, how many are dead letters."""
-        return 0 if self.outbox.kept is None else len(self.outbox.kept.dead)
+    def is_full(self) -> bool:
+        return self.puller is not None and self.puller.full
 
     @property
     def label(self) -> str:
@@ -212,7 +228,7 @@ class Spooling:
         self._relaying = relaying
         self._draw = draw
         self._tell = tell
-        self._changed = changed
+        self.changed = changed
         self._queues: dict[bytes, Spooled] = {}
         self._disks: dict[bytes, Disk] = {}
         self._clock = clock
@@ -223,11 +239,12 @@ class Spooling:
     def find(self, queue: str) -> Spooled | None:
         return next((spooled for spooled in self._queues.values() if spooled.name == queue), None)
 
-    def open(self, found: Recovered, limits: Limits, disk: Disk, now: float) -> Spooled:
+    def open(self, found: Recovered, letters: Recovered, limits: Limits, disk: Disk, now: float) -> Spooled:
         outbox = self._relaying.open(found.queue, window=WINDOW, window_bytes=WINDOW_BYTES, now=now)
         outbox.outgoing.limit = -1  # nobody appends
-        outbox.kept = Kept()
-        stream = found.stream
+        spooled = self._admit(found, outbox, limits, disk)
+        dead = self._relaying.open_letters(letters.queue, now)
+        spooled.letters = self._admit(letters, dead, Limits(max_messages=limits.max_dead), disk)
         puller = self._pulling.open(
             self._draw(16),
             found.queue,
@@ -236,12 +253,20 @@ class Spooling:
             prefetch_bytes=CREDIT_BYTES,
             now=now,
         )
-        puller.stream = stream
+        puller.stream = found.stream
+        spooled.puller = puller
+        for opened in (spooled.letters, spooled):
+            self._judge(opened)
+            self._load_more(opened)
+        self.changed()
+        return spooled
+
+    def _admit(self, found: Recovered, outbox: Outbox, limits: Limits, disk: Disk) -> Spooled:
+        outbox.kept = Kept()
         spooled = Spooled(
             name=found.queue,
-            stream=stream,
+            stream=found.stream,
             limits=limits,
-            puller=puller,
             outbox=outbox,
             safe=found.safe,
             next_load=found.first,
@@ -254,45 +279,64 @@ class Spooling:
         )
         spooled.settled.forget_below(found.first)
         spooled.taken = spooled.unsettled
-        self._queues[stream], self._disks[stream] = spooled, disk
-        self._judge(spooled)
-        self._load_more(spooled)
-        self._changed()
+        self._queues[found.stream], self._disks[found.stream] = spooled, disk
         return spooled
 
     # --- from pushers to the disk
 
     def _on_batch(self, spooled: Spooled, batch: Batch) -> None:
         try:
-            came = self._disks[spooled.stream].stamp()
+            came = self.stamp(spooled)
             stored = from_batch(batch, batch.link.max_attempts, came)
             if stored.flags & EXTRA:
                 groups_of(stored)  # what it asks for makes sense
         except Malformed as error:
             self._pulling.reject(batch, str(error), self._clock())
             return
-        places = spooled.known.missing(stored.runs)
+        runs, places = stored.runs, spooled.known.missing(stored.runs)
         fresh = sum(stop - start for start, stop in places)
         spooled.repeated += len(stored.items) - fresh
         if not fresh:
-            spooled.storing.append(Coming(batch, stored.runs, None))
+            spooled.storing.append(Coming(None, lambda first: self._answer(spooled, batch, runs), lambda: None))
             self._answer_repeats(spooled)
             return
         rest = stored if fresh == len(stored.items) else part_of(stored, places)
-        spooled.storing.append(Coming(batch, stored.runs, rest))
         for run in rest.runs:
             spooled.known.add(run.origin, run.first, run.first + run.length - 1)
-        self._disks[spooled.stream].append(spooled.stream, len(rest.items), rest.runs, encode(rest), rest.flags)
 
-    def _answer_repeats(self, spooled: Spooled) -> None:
+        def is_safe(first: int) -> None:
+            if not self._answer(spooled, batch, runs):
+                spooled.came_doubtful.add(first, first + len(rest.items) - 1)
+
+        def has_failed() -> None:
+            for run in rest.runs:
+                spooled.known.remove(run.origin, run.first, run.first + run.length - 1)
+            self._answer(spooled, batch, runs)
+
+        self.append(spooled, rest, is_safe, has_failed)
+
+    def append(
+        self, spooled: Spooled, stored: Stored, is_safe: Callable[[int], None], has_failed: Callable[[], None]
+    ) -> None:
+        """`is_safe` is told the number of the first of its messages, once they are synced."""
+        spooled.storing.append(Coming(stored, is_safe, has_failed))
+        self._disks[spooled.stream].append(
+            spooled.stream, len(stored.items), stored.runs, encode(stored), stored.flags
+        )  # fmt: skip
+
+    def stamp(self, spooled: Spooled) -> Stamp:
+        """What the clocks of its machine show."""
+        return self._disks[spooled.stream].stamp()
+
+    @staticmethod
+    def _answer_repeats(spooled: Spooled) -> None:
         """Those that nothing stands before any more: now it is certain what became of what they repeat."""
         while spooled.storing and spooled.storing[0].stored is None:
-            self._answer(spooled, spooled.storing.popleft())
+            spooled.storing.popleft().safe(0)
 
-    def _answer(self, spooled: Spooled, coming: Coming) -> bool:
+    def _answer(self, spooled: Spooled, batch: Batch, runs: Sequence[Run]) -> bool:
         """Tells the pusher what is stored, and gives back what is not; whether all of it was still to be told."""
-        batch = coming.batch
-        missing = spooled.known.missing(coming.runs)
+        missing = spooled.known.missing(runs)
         if not missing:
             return self._pulling.store(batch) == batch.live
         at = 0
@@ -311,20 +355,19 @@ class Spooling:
             return
         spooled.room = room
         for first in firsts:
-            coming = spooled.storing.popleft()
-            stored = coming.stored
+            stored, is_safe, _ = spooled.storing.popleft()
             assert stored is not None
             count = len(stored.items)
             spooled.safe = first + count - 1
             spooled.taken += count
-            if not self._answer(spooled, coming):
-                spooled.came_doubtful.add(first, spooled.safe)
+            is_safe(first)
             self._answer_repeats(spooled)
             if spooled.next_load == first and not spooled.reading and self._has_room(spooled, WINDOW):
                 self._load(spooled, first, stored, now)
                 spooled.next_load = first + count
         self._judge(spooled)
-        self._relaying.dispatch(spooled.outbox, now)
+        if spooled.sent is None:
+            self._relaying.dispatch(spooled.outbox, now)
 
     def on_failed(self, stream: bytes, count: int, reason: str, *, full: bool, room: Room, now: float) -> None:
         """The disk has not taken so many batches."""
@@ -333,24 +376,25 @@ class Spooling:
             return
         spooled.room = room
         for _ in range(count):
-            coming = spooled.storing.popleft()
-            assert coming.stored is not None
-            for run in coming.stored.runs:
-                spooled.known.remove(run.origin, run.first, run.first + run.length - 1)
-            self._answer(spooled, coming)
+            spooled.storing.popleft().failed()
             self._answer_repeats(spooled)
-        if full:
+        if spooled.puller is None:
+            self._set_trouble(spooled, reason)
+        elif full:
             self._set_full(spooled, True, f"{spooled.label} takes no more: {reason}")
             self._look_later(spooled, now)
         elif not spooled.broken:
             spooled.broken = reason
             spooled.puller.hidden = True
             self._set_full(spooled, True, f"{spooled.label} cannot store any more, and only delivers: {reason}")
-            self._changed()
+            self.changed()
 
     # --- how full it is
 
     def _judge(self, spooled: Spooled) -> None:
+        if spooled.puller is None:
+            self._forget_oldest(spooled)
+            return
         limits, room = spooled.limits, spooled.room
         share = ROOMY if spooled.puller.full else 1.0
         reasons = []
@@ -366,14 +410,14 @@ class Spooling:
             self._look_later(spooled, self._clock())
 
     def _set_full(self, spooled: Spooled, full: bool, why: str) -> None:
-        if spooled.puller.full is full:
+        if spooled.puller is None or spooled.puller.full is full:
             return
         spooled.puller.full = full
         for link in spooled.puller.links.values():
             link.news = True
         if not spooled.closing:
             self._tell(why if full else f"{spooled.label} has room again")
-        self._changed()
+        self.changed()
 
     def _look_later(self, spooled: Spooled, now: float) -> None:
         self._timers.set_if_unset((spooled, "room"), now + LOOK, lambda when: self._look(spooled))
@@ -394,7 +438,8 @@ class Spooling:
     def _has_room(spooled: Spooled, messages: int) -> bool:
         outbox = spooled.outbox
         blocked = outbox.delayed + outbox.keyed
-        few = outbox.held - blocked < messages and blocked < UNDUE * WINDOW
+        held = outbox.held - blocked + len(spooled.dying)
+        few = spooled.sent is None and held < messages and blocked < UNDUE * WINDOW
         return few and (outbox.held_bytes < WINDOW_BYTES or not outbox.held)
 
     def _load_more(self, spooled: Spooled) -> None:
@@ -404,14 +449,22 @@ class Spooling:
         if spooled.next_load > spooled.safe:
             return
         spooled.reading = True
-        self._disks[spooled.stream].read(spooled.stream, spooled.next_load)
+        self.read(spooled, spooled.next_load, lambda items, now: self._load_items(spooled, items, now))
+
+    def read(self, spooled: Spooled, first: int, reader: Reader) -> None:
+        spooled.readers.append(reader)
+        self._disks[spooled.stream].read(spooled.stream, first)
 
     def on_records(self, stream: bytes, items: Sequence[Item], now: float) -> None:
-        """A piece of the stream, from where it was asked for. Empty: it could not be read, and is asked for again."""
+        """A piece of the stream, from where it was asked for. Empty: it could not be read."""
         spooled = self._queues.get(stream)
-        if spooled is None:
-            return
+        if spooled is not None:
+            spooled.readers.popleft()(items, now)
+
+    def _load_items(self, spooled: Spooled, items: Sequence[Item], now: float) -> None:
         spooled.reading = False
+        if spooled.sent is not None:
+            return
         for item in items:
             if item.last < spooled.next_load:
                 continue
@@ -437,9 +490,10 @@ class Spooling:
 
     def _load(self, spooled: Spooled, number: int, stored: Stored, now: float) -> None:
         outbox = spooled.outbox
-        outbox.max_attempts = stored.max_attempts
-        since = now - stored.came.until(self._disks[spooled.stream].stamp())
-        for start, items, run, plan in groups_of(stored):
+        if spooled.puller is not None:
+            outbox.max_attempts = stored.max_attempts
+        since = now - stored.came.until(self.stamp(spooled))
+        for start, items, run, plan in groups_of(stored) if spooled.puller is not None else as_letters(stored):
             first = number + start
             for low, high in self._unsettled(spooled, max(first, spooled.next_load), first + len(items) - 1):
                 attempts = spooled.attempts.get(low, stored.attempt)
@@ -448,22 +502,10 @@ class Spooling:
                 part = Run(run.origin, run.first + low - first, high - low + 1, run.time)
                 flags = stored.flags & (EXTRA | PARTS | NAMED)
                 these = items if high - low + 1 == len(items) else items[low - first : high - first + 1]
-                if attempts == ATTEMPT_MOST:
-                    self._load_dead(spooled, low, these, stored, flags, part, now)
-                    continue
                 outbox.load(
                     low, these, stored.parts, flags, part, stored.topic, plan, now,
                     attempt=attempts, redelivered=redelivered, since=since,
                 )  # fmt: skip
-
-    def _load_dead(
-        self, spooled: Spooled, number: int, items: Items, stored: Stored, flags: int, run: Run, now: float
-    ) -> None:
-        from_disk = Outbox(queue=spooled.name, window=1, window_bytes=1)
-        piece: Piece = from_disk.load(
-            number, items, stored.parts, flags, run, stored.topic, None, now, attempt=1, redelivered=True, since=now
-        )
-        self._relaying.bury_loaded(spooled.outbox, piece, "it had died before the spool was started again", now)
 
     def _unsettled(self, spooled: Spooled, first: int, last: int) -> list[tuple[int, int]]:
         """The parts of first..last that are not settled; those with attempts of their own are alone."""
@@ -492,23 +534,80 @@ class Spooling:
             for number, attempts in kept.charged:
                 self._charge(spooled, number, attempts)
             kept.charged.clear()
-            settled = [*kept.settled, *self._letters_gone(spooled, kept)]
-            if settled:
-                kept.settled.clear()
+            for death in kept.dead:
+                self._bury(spooled, death)
+            kept.dead.clear()
+            if kept.settled:
+                settled, kept.settled = kept.settled, []
                 for first, last in merged(settled):
                     self._settle(spooled, first, last)
                 self._judge(spooled)
             self._load_more(spooled)
 
-    def _letters_gone(self, spooled: Spooled, kept: Kept) -> list[tuple[int, int]]:
-        """The messages whose dead letters nobody keeps any more."""
-        letters = self._relaying.letters_of(spooled.name) if kept.dead else None
-        if letters is None or letters.kept is None or not letters.kept.settled:
-            return []
-        positions = [position for first, last in letters.kept.settled for position in range(first, last + 1)]
-        letters.kept.settled.clear()
-        numbers = [kept.dead.pop(position) for position in positions if position in kept.dead]
-        return [(number, number) for number in numbers]
+    # --- dead letters
+
+    def _bury(self, spooled: Spooled, death: Dead) -> None:
+        """The message is settled once its letter is on the disk."""
+        piece, letters = death.piece, spooled.letters
+        assert letters is not None
+        if not letters.taken and not spooled.dying:
+            what = f"a message of {spooled.name} is dead: {death.reason[:200]!r}"
+            self._tell(f"{what}; more are only counted, see {letters.name}")
+        number, chunk = piece.position, piece.chunk
+        item = wire.wrap(
+            item_of(piece), bool(chunk.flags & EXTRA), spooled.name, death.reason, death.at, piece.history
+        )  # fmt: skip
+        again = number <= spooled.doubtful or number in spooled.came_doubtful
+        flags = (chunk.flags & KEPT & ~REDELIVERED) | EXTRA | (REDELIVERED if again else 0)
+        stored = Stored(
+            self.stamp(letters), 1, spooled.outbox.max_attempts, flags, (piece.run(),), chunk.topic, [item], chunk.parts
+        )  # fmt: skip
+        spooled.dying.add(number)
+
+        def is_safe(first: int) -> None:
+            spooled.dying.discard(number)
+            self._settle(spooled, number, number)
+            self._judge(spooled)
+            self.changed()
+
+        def bury() -> None:
+            self.append(letters, stored, is_safe, lambda: letters.unburied.append(bury))
+
+        bury()
+
+    def _set_trouble(self, letters: Spooled, reason: str) -> None:
+        """The disk takes no letters now. What died stays on it as it was, and counts as held, until it does."""
+        if not letters.broken:
+            letters.broken = reason
+            self._tell(f"{letters.label} cannot store dead letters, and tries again: {reason}")
+        self._timers.set_if_unset((letters, "bury"), self._clock() + LOOK, lambda when: self._bury_again(letters))
+
+    def _bury_again(self, letters: Spooled) -> None:
+        letters.broken = ""
+        unburied, letters.unburied = letters.unburied, []
+        for bury in unburied:
+            bury()
+
+    def _forget_oldest(self, letters: Spooled) -> None:
+        """Of more than are to be kept; those that are at a puller are its own."""
+        most = letters.limits.max_messages
+        if most is None or letters.unsettled <= most:
+            return
+        idle = letters.outbox.idle()
+        number = letters.base
+        while letters.unsettled > most and (number := letters.settled.first_missing(number)) <= letters.safe:
+            self.discard(letters, number, None, "forgotten", idle)
+            number += 1
+
+    def discard(self, letters: Spooled, number: int, run: Run | None, reason: str, idle: dict[int, Piece]) -> bool:
+        """Settles one that waits: False if it is at a puller. `idle`: what the outbox holds and has not sent."""
+        if number in idle:
+            letters.outbox.discard(idle.pop(number), reason)
+        elif letters.base <= number < letters.next_load:
+            return False
+        else:
+            letters.outbox.write_off(run, reason)
+        return bool(self._settle(letters, number, number))
 
     def _charge(self, spooled: Spooled, number: int, attempts: int) -> None:
         if number not in spooled.settled and number >= spooled.base:
@@ -533,52 +632,71 @@ class Spooling:
     def close(self, spooled: Spooled) -> None:
         """Takes no more; `is_stored` says when all that had come is on the disk."""
         spooled.closing = True
-        spooled.puller.hidden = True
+        if spooled.puller is not None:
+            spooled.puller.hidden = True
         self._set_full(spooled, True, "")
-        self._changed()
+        self.changed()
 
     def is_stored(self, spooled: Spooled) -> bool:
-        return not spooled.storing
+        return not spooled.storing and (spooled.letters is None or not spooled.letters.storing)
 
-    def forget(self, spooled: Spooled) -> int:
-        """Gives up the queue; what its pullers have not settled is delivered again when it is opened. Returns the
-        highest number of it that may have been delivered."""
+    def stop(self, spooled: Spooled) -> None:
+        """Its pullers have it no more; what they have not settled is delivered again when it is opened. `is_stored`
+        says when the letters of what has died are on the disk."""
         self.report()
-        if spooled.stream in self._queues:
-            del self._queues[spooled.stream], self._disks[spooled.stream]
-        for what in ("room", "read"):
-            self._timers.cancel((spooled, what))
-        letters = self._relaying.letters_of(spooled.name)
-        if letters is not None:
-            self._relaying.close(letters)
-        under_way = list(self._relaying.in_flight(spooled.outbox))
-        under_way += [piece for piece in spooled.outbox.pieces() if piece.redelivered]
-        self._relaying.close(spooled.outbox)
-        self._changed()
-        return max((piece.position + piece.count - 1 for piece in under_way), default=0)
+        for each in self._parts(spooled):
+            under_way = list(self._relaying.in_flight(each.outbox))
+            under_way += [piece for piece in each.outbox.pieces() if piece.redelivered]
+            numbers = [piece.position + piece.count - 1 for piece in under_way]
+            each.sent = max([*numbers, *each.dying], default=0)
+            self._relaying.close(each.outbox)
+
+    @staticmethod
+    def _parts(spooled: Spooled) -> list[Spooled]:
+        return [spooled] if spooled.letters is None else [spooled, spooled.letters]
+
+    def forget(self, spooled: Spooled) -> list[tuple[bytes, int]]:
+        """Gives up the queue. Returns its streams, each with the highest number that may have been delivered."""
+        parts = self._parts(spooled)
+        for each in parts:
+            if each.stream in self._queues:
+                del self._queues[each.stream], self._disks[each.stream]
+            for what in ("room", "read", "bury"):
+                self._timers.cancel((each, what))
+        self.changed()
+        return [(each.stream, each.sent or 0) for each in parts]
 
     # --- reports
 
     def rows(self, rows: list[list[object]]) -> list[list[object]]:
         """Rows of `relaying` for the roster entry, with what is on the disk alone."""
-        held = {spooled.name: spooled.unsettled - spooled.buried for spooled in self._queues.values()}
-        return [[queue, held.get(str(queue), count), age] for queue, count, age in rows]
+        held = {spooled.name: spooled.unsettled - len(spooled.dying) for spooled in self._used()}
+        return [[queue, held[str(queue)], age] for queue, count, age in rows if queue in held]
+
+    def _used(self) -> list[Spooled]:
+        """Without those of dead letters where there never were any."""
+        return [spooled for spooled in self._queues.values() if spooled.puller is not None or spooled.taken]
 
     def ledger(self, rows: Sequence[HeldQueue]) -> tuple[HeldQueue, ...]:
         """The same for the ledger."""
-        held = {spooled.name: spooled for spooled in self._queues.values()}
-        return tuple(self._row(row, held.get(row.queue)) for row in rows)
+        held = {spooled.name: spooled for spooled in self._used()}
+        return tuple(self._row(row, held[row.queue]) for row in rows if row.queue in held)
 
     @staticmethod
-    def _row(row: HeldQueue, spooled: Spooled | None) -> HeldQueue:
-        if spooled is None:
-            return row
+    def _row(row: HeldQueue, spooled: Spooled) -> HeldQueue:
         dropped = dict(row.dropped)
-        kept = spooled.outbox.kept
-        assert kept is not None
         if spooled.damaged:
             dropped["damaged"] = spooled.damaged
         gone = row.acked + row.expired + sum(dropped.values())
-        taken = spooled.taken + kept.retried
-        waiting = taken - row.in_flight - gone
-        return replace(row, taken=taken, waiting=waiting, dropped=dropped)
+        waiting = spooled.taken - row.in_flight - gone
+        return replace(row, taken=spooled.taken, waiting=waiting, dropped=dropped)
+
+
+def as_letters(stored: Stored) -> list[Group]:
+    """What is held together of dead letters: nothing, and nobody has asked for anything."""
+    groups: list[Group] = []
+    for run in stored.runs:
+        for index in range(run.length):
+            at = len(groups)
+            groups.append(Group(at, stored.items[at : at + 1], Run(run.origin, run.first + index, 1, run.time), None))
+    return groups

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from zq.core.dead import dead_queue_of
+from zq.core.pulling import Puller
 from zq.core.spooling import Item, Limits, Room, Spooled
 from zq.engine.engine import Engine
 from zq.errors import Refused
@@ -47,6 +49,19 @@ class _ToEngine:
         self._engine.later(lambda: None)  # whoever waits for it looks again
 
 
+def _row(spooled: Spooled) -> SpooledQueue:
+    letters = spooled.letters
+    assert letters is not None
+    return SpooledQueue(
+        queue=spooled.name,
+        depth=spooled.unsettled,
+        bytes=spooled.room.used + letters.room.used,
+        dead=letters.unsettled,
+        full=spooled.is_full,
+        problem=spooled.broken or letters.broken,
+    )
+
+
 class SpoolCore:
     """An open spool. Thread-safe but for closing."""
 
@@ -63,33 +78,25 @@ class SpoolCore:
         for name in names:
             if engine.call(lambda name=name: node.spooling.find(name)) is not None:  # type: ignore[misc]
                 raise Refused(f"this peer has a spool of {name} already")
+        if len({dead_queue_of(name) for name in names}) < len(names):
+            raise Refused("two of these long names would have one queue of dead letters; shorten one of them")
         self._keeper = Keeper(self.directory, _ToEngine(engine))
         try:
-            found = [self._keeper.open(name) for name in names]
+            found = [(self._keeper.open(name), self._keeper.open(dead_queue_of(name))) for name in names]
         except BaseException:
             self._keeper.close()
             raise
         self._keeper.start()
-        limits = Limits(options.max_bytes, options.max_messages, options.min_free)
+        limits = Limits(options.max_bytes, options.max_messages, options.min_free, options.max_dead)
         self._queues: list[Spooled] = engine.call(
-            lambda: [node.spooling.open(stream, limits, self._keeper, node.now) for stream in found]
+            lambda: [node.spooling.open(*streams, limits, self._keeper, node.now) for streams in found]
         )
 
     def queues(self) -> list[SpooledQueue]:
         """How each of its queues stands, by name."""
 
         def look() -> list[SpooledQueue]:
-            return [
-                SpooledQueue(
-                    queue=spooled.name,
-                    depth=spooled.unsettled,
-                    bytes=spooled.room.used,
-                    dead=spooled.buried,
-                    full=spooled.puller.full,
-                    problem=spooled.broken,
-                )
-                for spooled in sorted(self._queues, key=lambda spooled: spooled.name)
-            ]
+            return [_row(spooled) for spooled in sorted(self._queues, key=lambda spooled: spooled.name)]
 
         return self._engine.call(look)
 
@@ -114,7 +121,9 @@ class SpoolCore:
         try:
             yield from until(engine, lambda: all(map(spooling.is_stored, queues)), deadline)
             engine.call(self._stop_pulling)
-            yield from until(engine, lambda: all(node.pulling.is_closed(q.puller) for q in queues), deadline)
+            yield from until(engine, lambda: all(map(node.pulling.is_closed, self._pullers())), deadline)
+            engine.call(lambda: list(map(spooling.stop, queues)))
+            yield from until(engine, lambda: all(map(spooling.is_stored, queues)), deadline)
         finally:
             if not (engine.closed or engine.failed):
                 engine.call(self._forget)
@@ -123,17 +132,23 @@ class SpoolCore:
 
     def _stop_pulling(self) -> None:
         node = self._engine.node
-        for spooled in self._queues:
-            node.stop_pulling(spooled.puller, node.now)
+        for puller in self._pullers():
+            node.stop_pulling(puller, node.now)
+
+    def _pullers(self) -> list[Puller]:
+        return [spooled.puller for spooled in self._queues if spooled.puller is not None]
 
     def _forget(self) -> None:
         node = self._engine.node
+        for puller in self._pullers():
+            node.pulling.forget(puller)
         for spooled in self._queues:
-            node.pulling.forget(spooled.puller)
+            if spooled.sent is None:
+                node.spooling.stop(spooled)
             stored = node.spooling.is_stored(spooled)
-            sent = node.spooling.forget(spooled)
-            if stored:  # else what comes of it is not known, and all may have been delivered
-                self._keeper.end(spooled.stream, sent)
+            for stream, sent in node.spooling.forget(spooled):
+                if stored:  # else what comes of it is not known, and all may have been delivered
+                    self._keeper.end(stream, sent)
 
     def __repr__(self) -> str:
         names = ", ".join(spooled.name for spooled in self._queues)
