@@ -40,6 +40,17 @@ def test_ranges_stay_apart_and_ascend(runs: list[tuple[int, int]]) -> None:
     assert len(ranges) == len(kept)
 
 
+@given(RUNS, st.integers(0, 80), st.integers(0, 30))
+@settings(deadline=None)
+def test_what_is_between_two_numbers(runs: list[tuple[int, int]], first: int, more: int) -> None:
+    ranges = Ranges()
+    for run in runs:
+        ranges.add(*run)
+    last = first + more
+    assert ranges.count_between(first, last) == len(numbers(ranges) & set(range(first, last + 1)))
+    assert list(ranges.between(first, last)) == [(low, high) for low, high in ranges if low <= last and high >= first]
+
+
 @given(RUNS, st.integers(0, 80))
 @settings(deadline=None)
 def test_membership_floor_and_first_missing(runs: list[tuple[int, int]], number: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 
 import pytest
@@ -113,3 +114,56 @@ def test_it_is_written_anew_when_most_of_it_is_out_of_date() -> None:
     again = opened(disk)
     assert settled(again) == set(range(number - 100, number, 2))
     assert again.cursors == {"dashboard": 9}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_write_that_was_torn_hides_nothing_that_follows(seed: int) -> None:
+    disk = SimulatedDisk(seed)
+    journal = opened(disk)
+    journal.settle(1, 10)
+    disk.fails = lambda number, what: errno.ENOSPC
+    with pytest.raises(OSError, match="simulated"):
+        journal.write()
+    disk.fails = lambda number, what: 0
+    journal.settle(20, 30)
+    journal.sync()
+    again = opened(disk.after_a_power_cut())
+    assert not again.damaged
+    assert list(again.settled) == [(1, 10), (20, 30)]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_sync_that_failed_is_not_repeated_on_the_same_file(seed: int) -> None:
+    """The second one would say that all is well, and the segments would go."""
+    disk = SimulatedDisk(seed)
+    journal = opened(disk)
+    journal.settle(1, 10)
+    disk.fails = lambda number, what: errno.EIO if what == "sync" else 0
+    with pytest.raises(OSError, match="simulated"):
+        journal.sync()
+    disk.fails = lambda number, what: 0
+    journal.sync()
+    assert list(opened(disk.after_a_power_cut()).settled) == [(1, 10)]
+
+
+def test_it_stays_small_while_a_straggler_keeps_all_that_is_behind_it() -> None:
+    disk = SimulatedDisk()
+    journal = opened(disk)
+    largest = 0
+    for number in range(2, 200_000):
+        journal.settle(number, number)
+        if number % 1_000 == 0:
+            journal.write()
+            journal.compact(1)
+            largest = max(largest, len(disk.files[JOURNAL].seen))
+    assert largest < 2 * COMPACT_FROM
+    assert list(opened(disk).settled) == [(2, 199_000)]
+
+
+def test_a_journal_that_was_set_aside_is_not_overwritten_by_the_next_one() -> None:
+    disk = SimulatedDisk()
+    for content in (b"first", b"second"):
+        opened(disk).close()
+        disk.files[JOURNAL].seen = bytearray(content)
+    opened(disk)
+    assert [bytes(disk.files[name].seen) for name in (f"{JOURNAL}.bad", f"{JOURNAL}.1.bad")] == [b"first", b"second"]

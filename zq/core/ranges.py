@@ -29,6 +29,19 @@ class Ranges:
         """How many numbers the set holds."""
         return sum(self._last) - sum(self._first) + len(self._first)
 
+    def count_between(self, first: int, last: int) -> int:
+        """How many numbers from `first` to `last` the set holds."""
+        low, high = bisect_left(self._last, first), bisect_right(self._first, last)
+        if low >= high:
+            return 0
+        whole = sum(self._last[low:high]) - sum(self._first[low:high]) + high - low
+        return whole - max(first - self._first[low], 0) - max(self._last[high - 1] - last, 0)
+
+    def between(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """The ranges that have numbers from `first` to `last`, as they are."""
+        for index in range(bisect_left(self._last, first), bisect_right(self._first, last)):
+            yield self._first[index], self._last[index]
+
     def add(self, first: int, last: int) -> list[tuple[int, int]]:
         """Puts first..last in; returns the parts of it that were not in before."""
         low = bisect_left(self._last, first - 1)  # the first range that touches or lies behind

@@ -60,7 +60,7 @@ from zq.info import HeldQueue
 from zq.wire import dead as wire
 from zq.wire.batch import EXTRA, NAMED, PARTS, REDELIVERED, Batch, Run
 from zq.wire.data import Malformed
-from zq.wire.stored import KEPT, Group, Stamp, Stored, decode, encode, from_batch, groups_of, part_of
+from zq.wire.stored import KEPT, TRIMMED, Group, Stamp, Stored, decode, encode, from_batch, groups_of, part_of
 
 WINDOW, WINDOW_BYTES = 16_384, 32 << 20  # messages, bytes: what of a backlog is in memory; a pusher's default window
 UNDUE = 8  # windows of messages that are not due yet, or behind their key, beside those that could be sent
@@ -468,7 +468,9 @@ class Spooling:
         for item in items:
             if item.last < spooled.next_load:
                 continue
-            if item.body is None:
+            if item.flags & TRIMMED:
+                self._settle(spooled, max(item.first, spooled.next_load), item.last)  # whatever the journal says
+            elif item.body is None:
                 self._lose(spooled, max(item.first, spooled.next_load), item.last)
             else:
                 try:

@@ -80,7 +80,7 @@ class SpoolCore:
                 raise Refused(f"this peer has a spool of {name} already")
         if len({dead_queue_of(name) for name in names}) < len(names):
             raise Refused("two of these long names would have one queue of dead letters; shorten one of them")
-        self._keeper = Keeper(self.directory, _ToEngine(engine))
+        self._keeper = Keeper(self.directory, _ToEngine(engine), options.max_bytes)
         try:
             found = [(self._keeper.open(name), self._keeper.open(dead_queue_of(name))) for name in names]
         except BaseException:

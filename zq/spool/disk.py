@@ -8,11 +8,13 @@ may survive. A sync that fails has lost what it was to save, and the next one on
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Protocol
 
 FILE_MODE = 0o600
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # errors that say that there is no room
 
 
 class File(Protocol):
@@ -52,10 +54,9 @@ class Disk(Protocol):
 class _Appended:
     """`File` of the operating system."""
 
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(
-            path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE
-        )
+    def __init__(self, name: str, directory: int) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._descriptor = os.open(name, flags, FILE_MODE, dir_fd=directory)
         self.size = os.fstat(self._descriptor).st_size
 
     def write(self, data: bytes | bytearray) -> None:
@@ -68,6 +69,8 @@ class _Appended:
     def sync(self) -> None:
         sync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
         sync(self._descriptor)
+        if not os.fstat(self._descriptor).st_nlink:
+            raise FileNotFoundError(errno.ENOENT, "the file was removed by somebody else")
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -76,20 +79,20 @@ class _Appended:
 
 
 class DirectoryDisk:
-    """`Disk` of the operating system."""
+    """`Disk` of the operating system. A directory that is moved while it is open stays the one that it is."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def names(self) -> list[str]:
-        return sorted(path.name for path in self.directory.iterdir())
+        return sorted(os.listdir(self._descriptor))  # noqa: PTH208 - of an open directory, wherever it is now
 
     def open(self, name: str) -> File:
-        return _Appended(self.directory / name)
+        return _Appended(name, self._descriptor)
 
     def read(self, name: str, offset: int, size: int) -> bytes:
-        descriptor = os.open(self.directory / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._descriptor)
         try:
             chunks: list[bytes] = []
             while size > 0 and (chunk := os.pread(descriptor, min(size, 1 << 30), offset)):

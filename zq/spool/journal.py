@@ -9,11 +9,14 @@
 
 It is appended to without a sync, except before segments are removed: what a power cut takes from its end costs messages
 that are delivered again, never one that is lost. Damage ends it where it is: what follows could say that something is
-settled that a compaction had cleared. When most of it is out of date it is written anew: aside, synced, renamed.
+settled that a compaction had cleared. When most of it is out of date it is written anew: aside, synced, renamed. The
+same is done after a write or a sync of it has failed: what a write had torn would hide all that follows it, and what a
+sync has lost the next one on that file would not bring back.
 """
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterator
 from zlib import crc32
@@ -54,6 +57,8 @@ class Journal:
         self._stream = stream
         self._file: File | None = None
         self._unwritten: list[bytes] = []
+        self._spoiled = False  # a write or a sync of its file has failed
+        self._look_at = COMPACT_FROM  # bytes from which it may be worth being written anew
         self.settled = Ranges()
         self.attempts: dict[int, int] = {}
         self.cursors: dict[str, int] = {}
@@ -74,7 +79,9 @@ class Journal:
             good = end
         self.damaged = good < len(data)
         if self.damaged:
-            self._disk.rename(JOURNAL, f"{JOURNAL}.bad")
+            taken = self._disk.names()
+            bad = (f"{JOURNAL}{number}.bad" for number in ("", *(f".{at}" for at in range(1, len(taken) + 1))))
+            self._disk.rename(JOURNAL, next(name for name in bad if name not in taken))
         if self.damaged or not data:
             self._write_anew()
         else:
@@ -115,26 +122,34 @@ class Journal:
     def write(self) -> None:
         """Hands all changes to the operating system: a killed process loses none of them. OSError."""
         assert self._file is not None
-        if self._unwritten:
+        if self._spoiled:
+            self._write_anew()
+        elif self._unwritten:
+            self._spoiled = True  # unless all goes well
             self._file.write(b"".join(self._unwritten))
+            self._spoiled = False
             self._unwritten.clear()
 
     def sync(self) -> None:
         """All changes are on the medium. OSError."""
         assert self._file is not None
         self.write()
+        self._spoiled = True
         self._file.sync()
+        self._spoiled = False
 
     def compact(self, first: int) -> None:
         """Forgets what lies below `first`, the oldest message there is, once that is worth writing it anew. OSError."""
         assert self._file is not None
-        if self._file.size < COMPACT_FROM:
+        if self._file.size < self._look_at:
             return
         self.settled.forget_below(first)
         for number in [number for number in self.attempts if number < first]:
             del self.attempts[number]
-        if self._file.size > 2 * sum(map(len, self._snapshot())):
+        size = sum(map(len, self._snapshot()))
+        if self._file.size > 2 * size:
             self._write_anew()
+        self._look_at = max(2 * size, COMPACT_FROM)
 
     def _snapshot(self) -> list[bytes]:
         return [
@@ -145,6 +160,7 @@ class Journal:
         ]
 
     def _write_anew(self) -> None:
+        self._spoiled = True  # unless all goes well
         if ASIDE in self._disk.names():
             self._disk.remove(ASIDE)
         file = self._disk.open(ASIDE)
@@ -155,10 +171,13 @@ class Journal:
             self._disk.sync()
         except OSError:
             file.close()
+            with contextlib.suppress(OSError):  # it takes room that others may need
+                if ASIDE in self._disk.names():
+                    self._disk.remove(ASIDE)
             raise
         if self._file is not None:
             self._file.close()
-        self._file = file
+        self._file, self._spoiled = file, False
         self._unwritten.clear()
 
     def close(self) -> None:

@@ -4,6 +4,10 @@ Whoever asks leaves requests and goes on; the thread takes all there are, append
 each stream once: one fdatasync for everything that has come meanwhile, and at once when it was idle. Answers go out in
 the order of the requests of a stream, after what they say is true. A sync of 30 s holds up answers, and nothing else.
 
+A full disk refuses what is new. What has been settled is written down all the same, in the room of the directory's
+reserve if there is no other, so that segments go and room comes back. One message that nobody settles does not keep
+the segment that it is in: once consumers have gone past that, it is written anew without what is settled.
+
 What was delivered is not written down message by message: a queue that was closed in order notes how far it had got
 (the cursor `SENT`), which is taken back when it is opened, before anything leaves; without that note everything found
 may have been delivered.
@@ -13,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import queue
 import threading
 import time
@@ -25,18 +30,22 @@ from zq.core.ranges import Ranges
 from zq.core.spooling import Item, Recovered, Room
 from zq.errors import SpoolDamaged
 from zq.spool import clock
-from zq.spool.disk import DirectoryDisk
+from zq.spool.disk import FULL, DirectoryDisk
 from zq.spool.journal import Journal
-from zq.spool.log import Log, Missing
+from zq.spool.log import SEGMENT, Log, Missing
+from zq.spool.record import Record
 from zq.spool.store import QUEUE, Store, open_store
-from zq.wire.batch import Run
-from zq.wire.stored import Stamp
+from zq.wire.batch import PARTS, Run
+from zq.wire.data import Malformed
+from zq.wire.stored import Stamp, decode, encode, part_of
 
 log = logging.getLogger("zq.spool")
 
 SENT = ""  # the cursor of a stream that was closed: all from there on was never delivered
 MARK_EVERY = 1.0  # s between marks while something new is stored
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+TIDY_EVERY = 1.0  # s between looks at what stragglers hold, while something is settled
+SEGMENTS = 16  # that a limit, or a whole small disk, is to have room for: room comes back a segment at a time
+SEGMENT_LEAST = 64 << 10  # bytes
 PIECE = 256 << 10  # bytes of a backlog that are read at once
 
 
@@ -102,15 +111,31 @@ class _Stream:
     marked_at: float = 0.0
     unmarked: bool = False
     firsts: list[int] = field(default_factory=list)
+    tidied_at: float = 0.0
+    untidied: bool = False  # something was settled since
     complained: set[str] = field(default_factory=set)
+
+
+def _part(record: Record, start: int, stop: int) -> tuple[Sequence[Run], bytes] | None:
+    if record.flags & PARTS:
+        return None
+    try:
+        stored = decode(record.body, record.length, record.flags, record.runs)
+        part = part_of(stored, [(start, stop)])
+    except Malformed:
+        return None
+    return part.runs, encode(part)
 
 
 class Keeper:
     """The open directory of a spool and its thread. All methods but `close` return at once."""
 
-    def __init__(self, directory: Path, answers: Answers) -> None:
+    def __init__(self, directory: Path, answers: Answers, max_bytes: int | None = None) -> None:
+        """`max_bytes`: what each stream may take."""
         self._answers = answers
         self.store: Store = open_store(directory)
+        most = min(self.store.total(), self.store.total() if max_bytes is None else max_bytes)
+        self._segment_bytes = min(max(most // SEGMENTS, SEGMENT_LEAST), SEGMENT)
         self._streams: dict[bytes, _Stream] = {}
         self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._over = False
@@ -122,7 +147,7 @@ class Keeper:
         """Opens the stream of a queue; before `start`. Raises SpoolDamaged if the disk cannot be read or written."""
         try:
             stream, disk = self.store.stream(QUEUE, name)
-            opened = Log(disk, stream.uuid, wall=time.time)
+            opened = Log(disk, stream.uuid, wall=time.time, segment_bytes=self._segment_bytes)
             opened.open()
             journal = Journal(disk, stream.uuid)
             journal.open()
@@ -159,6 +184,7 @@ class Keeper:
         )
 
     def start(self) -> None:
+        self.store.reserve.take()
         self._thread.start()
 
     # --- zq.core.spooling.Disk
@@ -225,11 +251,12 @@ class Keeper:
 
     def _turn(self) -> bool:
         """Does all that has been asked for meanwhile; False when that is over."""
-        unmarked = any(stream.unmarked for stream in self._streams.values())
+        unfinished = any(stream.unmarked or stream.untidied for stream in self._streams.values())
         try:
-            request = self._requests.get(timeout=MARK_EVERY if unmarked else None)
+            request = self._requests.get(timeout=MARK_EVERY if unfinished else None)
         except queue.Empty:
             self._write_marks()
+            self._tidy()
             return True
         requests: list[Request] = []
         go_on = True
@@ -268,10 +295,14 @@ class Keeper:
             elif isinstance(request, _Close):
                 self._close(self._streams.pop(request.stream), request.sent)
         self._write_marks()
+        self._tidy()
         return go_on
 
     def _append_all(self, appends: list[_Append]) -> None:
         touched: dict[bytes, _Stream] = {}
+        if appends and not self.store.reserve.take():
+            self._refuse(appends)
+            return
         for stream_id, length, runs, body, flags in appends:
             stream = touched[stream_id] = self._streams[stream_id]
             stream.firsts.append(stream.log.append(length, runs, body, flags))
@@ -291,6 +322,13 @@ class Keeper:
             else:
                 self._answers.stored(stream_id, firsts, self._room(stream))
             stream.unmarked = True
+
+    def _refuse(self, appends: list[_Append]) -> None:
+        """What is left of the disk is for what frees it."""
+        reason = f"{self.store.directory}: {os.strerror(errno.ENOSPC)}"
+        for stream_id in dict.fromkeys(append.stream for append in appends):
+            count = sum(append.stream == stream_id for append in appends)
+            self._answers.failed(stream_id, count, reason, True, self._room(self._streams[stream_id]))
 
     def _room(self, stream: _Stream) -> Room:
         try:
@@ -314,17 +352,42 @@ class Keeper:
 
     def _write_journal(self, id: bytes, stream: _Stream) -> None:
         """Hands it to the operating system, and removes what nobody needs any more."""
+        stream.untidied = True
         try:
-            stream.journal.write()
-            below = stream.settled.first_missing(stream.log.first)
-            if stream.log.holds_nothing_from(below):
-                stream.journal.sync()
-                stream.log.drop_below(below)
-                stream.settled.forget_below(stream.log.first)
-                stream.journal.compact(stream.log.first)
-                self._answers.room(id, self._room(stream))
+            try:
+                self._write_and_trim(id, stream)
+            except OSError as error:
+                if error.errno not in FULL or not self.store.reserve.held:
+                    raise
+                self.store.reserve.let_go()
+                self._write_and_trim(id, stream)
         except OSError as error:
             self._complain(stream, f"its journal cannot be written: {error}; what is settled may be delivered again")
+
+    def _write_and_trim(self, id: bytes, stream: _Stream) -> None:
+        stream.journal.write()
+        below = stream.settled.first_missing(stream.log.first)
+        if stream.log.holds_nothing_from(below):
+            stream.journal.sync()
+            stream.log.drop_below(below)
+            stream.settled.forget_below(stream.log.first)
+            self._answers.room(id, self._room(stream))
+        stream.journal.compact(stream.log.first)
+
+    def _tidy(self) -> None:
+        """Writes anew, one at a time, the segments that are kept for stragglers alone."""
+        now = time.monotonic()
+        for id, stream in self._streams.items():
+            if not stream.untidied or now - stream.tidied_at < TIDY_EVERY:
+                continue
+            stream.tidied_at, stream.untidied = now, False
+            try:
+                if stream.log.is_worth_shrinking(stream.settled):
+                    stream.journal.sync()
+                    stream.untidied = stream.log.shrink(stream.settled, _part)
+                    self._answers.room(id, self._room(stream))
+            except OSError as error:
+                self._complain(stream, f"what is settled there keeps its room: {error}")
 
     def _write_marks(self) -> None:
         now = time.monotonic()
@@ -333,7 +396,7 @@ class Keeper:
                 stream.marked_at, stream.unmarked = now, False
                 try:
                     stream.log.write_mark(clean=False)
-                except OSError as error:
+                except OSError as error:  # on a full disk the one before it stays
                     self._complain(stream, f"its mark cannot be written: {error}")
 
     @staticmethod
@@ -345,6 +408,8 @@ class Keeper:
     def _close(self, stream: _Stream, sent: int | None) -> None:
         """Ends it in order; `sent` None: what had been delivered is not known."""
         try:
+            if self.store.free() < self.store.reserve.size:
+                self.store.reserve.let_go()  # for the mark and the last of the journal
             if sent is not None:
                 stream.journal.move(SENT, sent + 1)
             stream.journal.close()

@@ -12,6 +12,7 @@ What a crash costs, by where it comes:
     while a segment is begun  nothing: it has its name only when its header, and what is written again, is safe
     while one is sealed       no footer: its records are read instead
     while a mark is written   the mark before it; a second look at some records
+    while one is shrunk       nothing: the old segment or the new one, which has all that is not settled
 
 What one finds after a crash may come from memory that a failed sync had given up and that never reached the medium. So
 a log that was not closed never goes on in its last segment, nor believes what lies behind its mark: it begins a new
@@ -25,21 +26,22 @@ messages are refused, `commit` raises, and the log tries again with a new segmen
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple
 
 from zq.core.origins import Origins
+from zq.core.ranges import Ranges
 from zq.errors import Error
 from zq.spool.disk import Disk, File
+from zq.spool.held import Segment, Waiting, footer_of, write_batches
 from zq.spool.mark import MARK, Mark, read_mark, write_mark
-from zq.spool.record import Damage, Record, encode, scan
+from zq.spool.record import Damage, Record, scan
 from zq.spool.segment import (
     HEADER,
     TRAILER,
-    Entry,
     Footer,
     Header,
     decode_footer,
@@ -48,14 +50,14 @@ from zq.spool.segment import (
     encode_footer,
     encode_header,
     is_newer,
-    name_of,
     number_of,
     seed_of,
 )
+from zq.spool.shrink import Part, straggling, whole, without
 from zq.wire.batch import Run
 
 SEGMENT = 64 << 20  # bytes; what recovery may have to read, and the unit in which room comes back
-INDEX_EVERY = 64 << 10  # bytes of records between entries of the index; what a read may have to skip
+RECORDS = 1 << 16  # in a segment; what recovery goes through one by one, in a quarter of a second
 READ_AHEAD = 1 << 20  # bytes read at once
 ASIDE = "segment.new"  # a segment that is being begun
 
@@ -76,44 +78,6 @@ class Found(NamedTuple):
     what: str
 
 
-@dataclass(slots=True, kw_only=True)
-class Segment:
-    """One file of the log."""
-
-    header: Header
-    end: int  # bytes that count
-    last: int  # number of its last message; first - 1 if it has none
-    entries: list[Entry] = field(default_factory=list)
-    origins: Origins = field(default_factory=Origins)  # until it is sealed
-
-    @property
-    def name(self) -> str:
-        return name_of(self.header.segment)
-
-    @property
-    def seed(self) -> int:
-        return seed_of(self.header.stream, self.header.segment)
-
-    def note(self, record: Record) -> None:
-        """Takes a record into the index."""
-        if not self.entries or record.offset - self.entries[-1].offset >= INDEX_EVERY:
-            time = record.runs[0].time if record.runs else 0.0
-            self.entries.append(Entry(record.first, record.offset, time))
-        for run in record.runs:
-            self.origins.add(run.origin, run.first, run.first + run.length - 1)
-        self.last, self.end = record.last, record.end
-
-
-class _Waiting(NamedTuple):
-    """A batch that is not safe yet."""
-
-    first: int
-    length: int
-    flags: int
-    runs: Sequence[Run]
-    body: bytes
-
-
 class Log:
     """One stream's messages on one disk. Not thread-safe: its thread is the disk's. `open` before anything else."""
 
@@ -124,7 +88,7 @@ class Log:
         self._segment_bytes = segment_bytes
         self._segments: list[Segment] = []
         self._file: File | None = None  # of the last segment; None: the next commit begins a new one
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Waiting] = []
         self._marked: Mark | None = None
         self.safe = 0  # number of the last message that is
         self.next = 1  # number of the next one
@@ -229,7 +193,7 @@ class Log:
             footer = self._footer(segment, ends)
             if footer is not None and footer.last < behind.header.first:
                 segment.end, segment.last = footer.end, footer.last
-                segment.entries = list(footer.entries)
+                segment.entries = footer.entries
                 for origin, first, last in footer.origins:
                     self.known.add(origin, first, last)
             else:
@@ -378,7 +342,7 @@ class Log:
     def append(self, length: int, runs: Sequence[Run], body: bytes, flags: int = 0) -> int:
         """Gives `length` messages their numbers and returns the first; they are safe after the next `commit`."""
         first = self.next
-        self._waiting.append(_Waiting(first, length, flags, runs, body))
+        self._waiting.append(Waiting(first, length, flags, runs, body))
         self.next = first + length
         return first
 
@@ -412,7 +376,7 @@ class Log:
     def _write_waiting(self) -> None:
         """Writes and syncs it, a segment at a time."""
         while self._waiting:
-            if self._file is not None and self._segments[-1].end >= self._segment_bytes:
+            if self._file is not None and self._is_full(self._segments[-1]):
                 self._seal()
             if self._file is None:
                 self._begin_segment(self._waiting[0].first)
@@ -420,9 +384,12 @@ class Log:
             segment = self._segments[-1]
             room = self._segment_bytes - segment.end
             fits = 1 + sum(total < room for total in accumulate(len(batch.body) for batch in self._waiting[:-1]))
-            self._write(self._file, segment, self._waiting[:fits])
+            write_batches(self._file, segment, self._waiting[:fits])
             self.safe = segment.last
             del self._waiting[:fits]
+
+    def _is_full(self, segment: Segment) -> bool:
+        return segment.end >= self._segment_bytes or segment.records >= RECORDS
 
     def _begin_segment(self, first: int, records: Sequence[Record] = ()) -> None:
         """Begins one, with these records in it if there are any, and goes on in it."""
@@ -443,42 +410,26 @@ class Log:
         file = self._disk.open(ASIDE)
         try:
             file.write(encode_header(header))
-            self._write(file, segment, records)
+            write_batches(file, segment, records)
             self._disk.rename(ASIDE, segment.name)
             self._disk.sync()
         except OSError:
             file.close()
+            self._clear_aside()
             raise
         self._segments.append(segment)
         self._file = file
 
-    @staticmethod
-    def _write(file: File, segment: Segment, batches: Sequence[_Waiting | Record]) -> None:
-        """Makes them safe, then part of the segment."""
-        chunks: list[bytes] = []
-        records: list[Record] = []
-        end = segment.end
-        for batch in batches:
-            first, length, flags, runs = batch.first, batch.length, batch.flags, tuple(batch.runs)
-            data = encode(first, batches[0].first, length, flags, runs, batch.body, segment.seed)
-            records.append(Record(first, batches[0].first, length, flags, runs, b"", end, end + len(data)))
-            chunks.append(data)
-            end += len(data)
-        file.write(b"".join(chunks))
-        file.sync()
-        for record in records:
-            segment.note(record)
+    def _clear_aside(self) -> None:
+        """On a full disk what could not be written takes room that others need."""
+        with contextlib.suppress(OSError):  # it is removed when the next one is begun
+            if ASIDE in self._disk.names():
+                self._disk.remove(ASIDE)
 
     def _seal(self) -> None:
         segment, file = self._segments[-1], self._file
         assert file is not None
-        footer = Footer(
-            end=segment.end,
-            last=segment.last,
-            entries=tuple(segment.entries),
-            origins=tuple(segment.origins),
-        )
-        file.write(encode_footer(footer, file.size, segment.seed))
+        file.write(encode_footer(footer_of(segment), file.size, segment.seed))
         file.sync()
         file.close()
         self._file = None
@@ -599,6 +550,55 @@ class Log:
     def holds_nothing_from(self, number: int) -> bool:
         """Whether the oldest segment would go with `drop_below(number)`."""
         return len(self._segments) > 1 and self._segments[0].last < number
+
+    def shrink(self, settled: Ranges, part: Part) -> bool:
+        """Writes one segment anew without what is settled, if that is worth it; whether it did. OSError.
+
+        The messages keep their numbers: what stands for those that go is one short record for each range. A crash
+        leaves the old segment or the new one. One that is damaged is left alone.
+        """
+        position = straggling(self._segments, settled, self._segment_bytes)
+        if position is None:
+            return False
+        segment = self._segments[position]
+        records = whole(segment, self._disk.read(segment.name, 0, segment.end))
+        segment.worth = (
+            segment.last - segment.header.first + 1 - settled.count_between(segment.header.first, segment.last)
+        )
+        if not records:
+            segment.worth = 0
+            return False
+        left = Segment(header=segment.header, end=HEADER, last=segment.header.first - 1, worth=segment.worth)
+        footer = self._footer(segment, None)
+        for origin, first, last in footer.origins if footer is not None else ():
+            left.origins.add(origin, first, last)
+        for run in (run for record in records for run in record.runs):
+            left.origins.add(run.origin, run.first, run.first + run.length - 1)
+        self._replace(left, list(without(records, settled, part)))
+        self._segments[position] = left
+        left.origins = Origins()
+        return True
+
+    def is_worth_shrinking(self, settled: Ranges) -> bool:
+        return straggling(self._segments, settled, self._segment_bytes) is not None
+
+    def _replace(self, segment: Segment, batches: list[Waiting]) -> None:
+        """Writes a sealed segment in the place of the one with its number."""
+        if ASIDE in self._disk.names():
+            self._disk.remove(ASIDE)
+        file = self._disk.open(ASIDE)
+        try:
+            file.write(encode_header(segment.header))
+            write_batches(file, segment, batches)
+            file.write(encode_footer(footer_of(segment), file.size, segment.seed))
+            file.sync()
+            self._disk.rename(ASIDE, segment.name)
+            self._disk.sync()
+        except OSError:
+            self._clear_aside()
+            raise
+        finally:
+            file.close()
 
     def drop_below(self, number: int) -> int:
         """Removes the segments that hold nothing from `number` on, except the last; returns how many. OSError."""

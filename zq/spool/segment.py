@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, overload
 from zlib import crc32
 
 MAGIC = b"zqlog\x00\x00\x01"  # the last byte is the format's version
@@ -50,12 +50,39 @@ class Entry(NamedTuple):
     time: float  # wall clock of its first message, s
 
 
+class Index(Sequence[Entry]):
+    """The entries of a segment, as they are in its footer: 24 bytes each, so that those of a terabyte fit in memory."""
+
+    __slots__ = ("packed",)
+
+    def __init__(self, packed: bytes = b"") -> None:
+        self.packed = bytearray(packed)
+
+    def __len__(self) -> int:
+        return len(self.packed) // _ENTRY.size
+
+    @overload
+    def __getitem__(self, place: int) -> Entry: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Entry]: ...
+
+    def __getitem__(self, place: int | slice) -> Entry | list[Entry]:
+        if isinstance(place, slice):
+            return [self[at] for at in range(*place.indices(len(self)))]
+        at = range(len(self))[place]  # IndexError
+        return Entry(*_ENTRY.unpack_from(self.packed, at * _ENTRY.size))
+
+    def append(self, entry: Entry) -> None:
+        self.packed += _ENTRY.pack(*entry)
+
+
 class Footer(NamedTuple):
     """What a sealed segment holds."""
 
     end: int  # of its records
     last: int  # number of its last message; first - 1 if it has none
-    entries: tuple[Entry, ...]
+    entries: Index
     origins: tuple[tuple[bytes, int, int], ...]  # origin, first and last origin number: ranges, for de-duplication
 
 
@@ -100,7 +127,7 @@ def encode_footer(footer: Footer, offset: int, seed: int) -> bytes:
     rest = b"".join(
         (
             _FOOTER.pack(footer.end, footer.last, len(footer.entries), len(footer.origins)),
-            *[_ENTRY.pack(*entry) for entry in footer.entries],
+            footer.entries.packed,
             *[_ORIGIN.pack(*origin) for origin in footer.origins],
         )
     )
@@ -131,7 +158,7 @@ def decode_footer(data: bytes, seed: int) -> Footer | None:
     at = _FOOTER.size
     if size != at + entry_count * _ENTRY.size + origin_count * _ORIGIN.size:
         return None
-    entries = tuple(Entry(*_ENTRY.unpack_from(rest, at + index * _ENTRY.size)) for index in range(entry_count))
+    entries = Index(rest[at : at + entry_count * _ENTRY.size])
     at += entry_count * _ENTRY.size
     origins: Sequence[tuple[bytes, int, int]] = [
         _ORIGIN.unpack_from(rest, at + index * _ORIGIN.size) for index in range(origin_count)

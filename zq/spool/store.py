@@ -1,6 +1,7 @@
 """A spool's directory: who owns it, what it is called for ever, and which streams are in it.
 
     lock           flock of the one process that has it open; its pid, for whoever comes second
+    reserve        bytes that mean nothing, see `reserve`
     spool          magic 8 | uuid 16 | epoch 8 | device 8 | inode of `lock` 8 | CRC 4
     <stream>/      one directory a stream, called by the stream's uuid: names never become names of files
         stream     magic 8 | uuid 16 | kind 1 | name | CRC 4
@@ -15,6 +16,7 @@ nothing in it is touched.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import stat
@@ -25,7 +27,8 @@ from typing import NamedTuple
 from zlib import crc32
 
 from zq.errors import AccessDenied, Refused, SpoolDamaged, SpoolLocked
-from zq.spool.disk import FILE_MODE, DirectoryDisk, Disk
+from zq.spool.disk import FILE_MODE, FULL, DirectoryDisk, Disk
+from zq.spool.reserve import Reserve
 
 SPOOL, LOCK, STREAM = "spool", "lock", "stream"
 QUEUE, TOPIC = "q", "t"  # kinds of streams
@@ -56,6 +59,7 @@ class Store:
         self.directory = directory
         self.identity = identity
         self.notes = notes  # what the operator should know, a line each
+        self.reserve = Reserve(disk)
         self._disk = disk
         self._lock = lock
         self._streams: dict[tuple[str, str], StreamName] = {}
@@ -96,6 +100,11 @@ class Store:
         found = os.statvfs(self.directory)
         return found.f_bavail * found.f_frsize
 
+    def total(self) -> int:
+        """Bytes of the file system."""
+        found = os.statvfs(self.directory)
+        return found.f_blocks * found.f_frsize
+
     def close(self) -> None:
         if self._lock >= 0:
             os.close(self._lock)
@@ -114,7 +123,13 @@ def open_store(directory: Path, *, draw: Callable[[int], bytes] = os.urandom) ->
         identity = _read_identity(disk, directory, here, notes, draw)
         packed = _SPOOL.pack(_MAGIC, identity.uuid, identity.epoch, *here)
         try:
-            _write_whole(disk, SPOOL, packed)
+            try:
+                _write_whole(disk, SPOOL, packed)
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                Reserve(disk).let_go()
+                _write_whole(disk, SPOOL, packed)
         except OSError as error:
             raise AccessDenied(f"{directory} cannot be written: {error.strerror}; nothing was changed") from error
         store = Store(directory, disk, lock, identity, notes)
@@ -127,7 +142,7 @@ def open_store(directory: Path, *, draw: Callable[[int], bytes] = os.urandom) ->
 
 def _prepare(directory: Path) -> None:
     try:
-        directory.mkdir(mode=0o700, parents=True)
+        _make(directory)
     except FileExistsError:
         pass  # what it is, the next lines tell
     except OSError as error:
@@ -144,6 +159,18 @@ def _prepare(directory: Path) -> None:
     names = {path.name for path in directory.iterdir()}
     if names and LOCK not in names:
         raise Refused(f"{directory} holds other things and is no spool; name an empty or a new directory")
+
+
+def _make(directory: Path) -> None:
+    """With those above it, all on the medium: what is synced in a directory that a power cut takes is gone as well."""
+    if not directory.parent.is_dir():
+        _make(directory.parent)
+    directory.mkdir(mode=0o700)
+    above = DirectoryDisk(directory.parent)
+    try:
+        above.sync()
+    finally:
+        above.close()
 
 
 def _acquire(directory: Path) -> int:
@@ -164,8 +191,9 @@ def _acquire(directory: Path) -> int:
         raise AccessDenied(
             f"spool directory {directory} is on a file system without locks ({error.strerror}); use a local disk"
         ) from error
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    with contextlib.suppress(OSError):  # the disk is full: whoever comes second is not told the number
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
 
 

@@ -38,6 +38,7 @@ from zq.wire.dead import split as split_extra
 from zq.wire.extra import extra_problem
 from zq.wire.plan import NORMAL, Plan, Planned, plan_in
 
+TRIMMED = 1 << 15  # flag of a record without a body: its messages were settled, and are not here any more
 KEPT = PARTS | REDELIVERED | EXTRA | NAMED  # flags
 NO_BOOT = bytes(8)  # a machine that does not tell its boots apart
 _HEAD = struct.Struct(">d8sdHHH")

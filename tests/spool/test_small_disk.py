@@ -1,0 +1,38 @@
+"""A full disk, one that is read-only, one that is taken away: never wedged, never confirmed in vain."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CYCLES = 200  # of filling and draining 2 MB; a hundredth of a second each
+DEADLINE = 100.0  # s
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a file system of its own is mounted by root")
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare, for a mount namespace of its own")
+@pytest.mark.parametrize(
+    ("scenario", "cycles"),
+    [
+        ("filled_and_drained", CYCLES),
+        ("full_to_the_last_byte", 1),
+        ("opened_on_a_full_disk", 1),
+        ("read_only", 1),
+        ("removed", 1),
+    ],
+)
+def test_a_small_disk(scenario: str, cycles: int, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        ["unshare", "-m", sys.executable, "-m", "tests.spool.small_disk", scenario, str(tmp_path), str(cycles)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
