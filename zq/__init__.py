@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from zq.errors import SpoolLocked as SpoolLocked
     from zq.errors import Timeout as Timeout
     from zq.errors import Undelivered as Undelivered
+    from zq.handles.shelf import SpoolDirectory as SpoolDirectory
     from zq.info import Consumer as Consumer
     from zq.info import DeadLetter as DeadLetter
     from zq.info import DeadLetters as DeadLetters
@@ -44,7 +45,12 @@ if TYPE_CHECKING:
     from zq.info import RepliedService as RepliedService
     from zq.info import RequestedService as RequestedService
     from zq.info import Span as Span
+    from zq.info import SpoolCursor as SpoolCursor
+    from zq.info import SpooledMessage as SpooledMessage
     from zq.info import SpooledQueue as SpooledQueue
+    from zq.info import SpooledStream as SpooledStream
+    from zq.info import SpoolProblem as SpoolProblem
+    from zq.info import SpoolReport as SpoolReport
     from zq.info import SubscribedTopic as SubscribedTopic
     from zq.info import TopicInfo as TopicInfo
     from zq.message import INHERIT as INHERIT
@@ -66,8 +72,8 @@ _ERRORS = (
 )
 _INFO = (
     "Consumer DeadLetter DeadLetters Departed FailedAttempt Gap HeldQueue Ledger Missing PeerEvent PeerInfo "
-    "PublishedTopic PulledQueue QueueAccount QueueInfo RepliedService RequestedService Span SpooledQueue "
-    "SubscribedTopic TopicInfo"
+    "PublishedTopic PulledQueue QueueAccount QueueInfo RepliedService RequestedService Span SpoolCursor SpooledMessage "
+    "SpooledQueue SpooledStream SpoolProblem SpoolReport SubscribedTopic TopicInfo"
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS.split(), "zq.errors"),
@@ -75,6 +81,7 @@ _HOMES = {
     **dict.fromkeys(("INHERIT", "Message"), "zq.message"),
     **dict.fromkeys(("Peer", "Publisher", "Puller", "Pusher", "Replier", "Request", "Spool", "Subscriber"), "zq.peer"),
     "Array": "zq.wire.array",
+    "SpoolDirectory": "zq.handles.shelf",
     "SpoolOptions": "zq.options",
     "Dedup": "zq.dedup",
 }

@@ -152,6 +152,97 @@ class SpooledQueue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpooledStream:
+    """A queue or a topic in a spool, as it is on the disk."""
+
+    kind: str  # "queue" or "topic"
+    name: str
+    stream: bytes  # what it is called for ever, 16 bytes
+    depth: int  # messages: of a queue those that nobody has settled, of a topic those that are kept
+    bytes: int  # of its files
+    oldest: float | None  # s that the oldest of them has been there
+    lag: int  # messages that the cursor that is farthest behind has not settled; of a queue its depth
+    first: int  # number of the oldest of them; 0 if there is none
+    last: int  # of the newest that there ever was
+    damaged: tuple[tuple[int, int], ...] = ()  # numbers of what had been confirmed and is not there: first, last
+    problems: tuple[str, ...] = ()  # what else was not as it should be, a line each
+    cursors: int = 0  # named ones
+    open_in: int | None = None  # the process that has the spool open; 0 if it does not say
+    holder: str = ""  # name of the peer that answered, if one was asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolCursor:
+    """A named position in a stream."""
+
+    kind: str  # of the stream
+    stream: str
+    cursor: str
+    position: int  # number of the next message that it wants
+    lag: int  # messages that it has not had and that are there
+    missed: int  # messages that it has not had and that were trimmed
+    holder: str = ""  # name of the peer that answered, if one was asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolProblem:
+    """Something in a spool that is not as it should be."""
+
+    kind: str  # of the stream; empty: of the spool
+    stream: str
+    file: str
+    offset: int  # bytes of the file: from here
+    end: int  # up to here
+    first: int  # numbers of messages that are lost by it; 0 if none are
+    last: int
+    what: str
+    holder: str = ""  # name of the peer that answered, if one was asked
+
+    @property
+    def text(self) -> str:
+        """As a line."""
+        where = f" from byte {self.offset:,} to {self.end:,}" if self.end else ""
+        numbers = f"messages {self.first:,} to {self.last:,}" if self.last > self.first else f"message {self.first:,}"
+        lost = f"; lost: {numbers} of {self.kind} {self.stream}" if self.first else ""
+        return f"{self.file}{where}: {self.what}{lost}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolReport:
+    """What `verify` has found."""
+
+    streams: int
+    bytes: int  # that were read
+    problems: tuple[SpoolProblem, ...] = ()
+    unknown: tuple[str, ...] = ()  # names of peers that were asked and did not answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpooledMessage:
+    """A message as it is on the disk of a spool."""
+
+    stream: str  # queue, or filter of a topic stream
+    number: int  # in its stream
+    data: Any
+    id: str  # its `Message.id`
+    headers: Mapping[str, str]
+    queue: str | None
+    topic: str | None
+    key: str | None
+    lane: str
+    ttl: float | None  # s that were left when it came
+    delay: float  # s that were left when it came
+    origin: bytes  # the peer, or the outbox, that numbered it
+    sent_at: datetime  # by the clock of its sender, UTC
+    stored_at: datetime  # when it came, by the clock of the spool, UTC
+    stored_for: float  # s since then
+    attempt: int  # of its next delivery
+    redelivered: bool  # it may have been delivered before
+    size: int  # bytes
+    complete: bool = True  # False: it is too large for the answer of a peer, and `data` is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PulledQueue:
     """A queue at a puller. received = queued + handed_out + acked + nacked + rejected + returned."""
 

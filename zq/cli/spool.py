@@ -1,44 +1,64 @@
-"""`zq spool`."""
+"""`zq spool`: keep queues on disk, and look at what is there."""
 
 from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import click
 
 import zq
 from zq.cli import connection
 from zq.cli.notes import OK, counted, note
+from zq.cli.shelf import COMMANDS
 
 EVERY = 3_600.0  # s; nothing to do but to be there
 
 
-@click.command()
-@click.option("--dir", "directory", type=click.Path(path_type=Path), required=True, help="Where it is kept.")
-@click.option("--queue", "queues", metavar="QUEUE", multiple=True, required=True, help="May be given several times.")
+class Spools(click.Group):
+    """Bare `zq spool` runs a spool; its options are given to that, those of a command behind the command."""
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_usage(ctx.command_path, "--queue QUEUE... --dir DIR [OPTIONS]")
+        formatter.write_usage(ctx.command_path, f"{'|'.join(self.commands)} [--dir DIR] [OPTIONS]", prefix="       ")
+
+
+@click.command(cls=Spools, invoke_without_command=True)
+@click.option("--dir", "directory", type=click.Path(path_type=Path), help="Where it is kept.")
+@click.option("--queue", "queues", metavar="QUEUE", multiple=True, help="May be given several times.")
 @click.option("--max-bytes", type=click.IntRange(min=1), metavar="N", help="Of each queue; then it takes no more.")
 @click.option("--max-messages", type=click.IntRange(min=1), metavar="N", help="Of each queue; then it takes no more.")
 @click.option("--min-free", type=click.IntRange(min=0), metavar="N", help="Bytes that are left free on the disk.")
 @click.option("--max-dead", type=click.IntRange(min=1), metavar="N", help="Of dead letters; older ones are forgotten.")
-@connection.options
+@connection.setting_options
+@click.pass_context
 def spool(
-    directory: Path,
+    context: click.Context,
+    directory: Path | None,
     queues: tuple[str, ...],
     max_bytes: int | None,
     max_messages: int | None,
     min_free: int | None,
     max_dead: int | None,
-    peer: zq.Peer,
+    settings: dict[str, Any],
 ) -> int:
     """Keep each QUEUE on disk: what is pushed is confirmed once it is synced, and given to those who pull, now or
     later. Runs until it is interrupted; started again with the same directory it goes on.
 
     While it runs, everything for these queues goes through it. Neither pushers nor pullers need to know.
+
+    The commands look at the directory of a spool, whether a process has it open or not.
     """
+    if context.invoked_subcommand is not None:
+        if directory is not None or queues:
+            raise click.UsageError(f"options of {context.invoked_subcommand} stand behind it")
+        return OK
+    if directory is None or not queues:
+        raise click.UsageError("a spool needs --dir and --queue")
     least = zq.SpoolOptions().min_free if min_free is None else min_free
     options = zq.SpoolOptions(max_bytes=max_bytes, max_messages=max_messages, min_free=least, max_dead=max_dead)
-    with peer, peer.spool(directory, queues=queues, options=options) as running:
+    with zq.Peer(**settings) as peer, peer.spool(directory, queues=queues, options=options) as running:
         held = "; ".join(f"{row.queue}: {counted(row.depth)}" for row in running.queues())
         note(f"{directory} is open: {held}")
         try:
@@ -47,3 +67,7 @@ def spool(
         except KeyboardInterrupt:
             note("interrupted")
     return OK
+
+
+for command in COMMANDS:
+    spool.add_command(command)

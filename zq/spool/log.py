@@ -471,6 +471,11 @@ class Log:
         """Bytes of the segments."""
         return sum(segment.end for segment in self._segments)
 
+    @property
+    def segments(self) -> Sequence[Segment]:
+        """In order."""
+        return self._segments
+
     def read(self, first: int, most: int = READ_AHEAD) -> list[Record | Missing]:
         """The safe records from the one that holds `first` on: at least one, about `most` bytes of them.
 

@@ -16,7 +16,7 @@ from zlib import crc32
 from zq.spool.disk import Disk
 
 MARK, ASIDE = "mark", "mark.new"
-_MAGIC = b"zqmark\x00\x01"
+MAGIC = b"zqmark\x00\x01"
 _MARK = struct.Struct(">8s16sQQQB")
 
 
@@ -31,7 +31,7 @@ class Mark(NamedTuple):
 
 
 def write_mark(disk: Disk, mark: Mark) -> None:
-    packed = _MARK.pack(_MAGIC, *mark)
+    packed = _MARK.pack(MAGIC, *mark)
     if ASIDE in disk.names():
         disk.remove(ASIDE)
     file = disk.open(ASIDE)
@@ -52,4 +52,4 @@ def read_mark(disk: Disk) -> Mark | None:
     if len(data) != _MARK.size + 4 or crc32(data[: _MARK.size]).to_bytes(4, "big") != data[_MARK.size :]:
         return None
     magic, stream, segment, end, last, clean = _MARK.unpack_from(data)
-    return Mark(stream, segment, end, last, bool(clean)) if magic == _MAGIC else None
+    return Mark(stream, segment, end, last, bool(clean)) if magic == MAGIC else None

@@ -28,11 +28,15 @@ from zlib import crc32
 
 from zq.errors import AccessDenied, Refused, SpoolDamaged, SpoolLocked
 from zq.spool.disk import FILE_MODE, FULL, DirectoryDisk, Disk
+from zq.spool.mark import MAGIC as MARK_MAGIC
+from zq.spool.mark import MARK
 from zq.spool.reserve import Reserve
+from zq.spool.segment import MAGIC as SEGMENT_MAGIC
 
 SPOOL, LOCK, STREAM = "spool", "lock", "stream"
 QUEUE, TOPIC = "q", "t"  # kinds of streams
 _MAGIC = b"zqspol\x00\x01"  # the last byte is the format's version
+HEADS = {STREAM: _MAGIC, MARK: MARK_MAGIC, "*.log": SEGMENT_MAGIC}  # how files begin that have a version
 _SPOOL = struct.Struct(">8s16sQQQ")
 _STREAM = struct.Struct(">8s16s1s")
 
@@ -68,15 +72,9 @@ class Store:
         return sorted(self._streams.values(), key=lambda stream: (stream.kind, stream.name))
 
     def _find_streams(self) -> None:
-        for name in self._disk.names():
-            inner = self.directory / name
-            if len(name) != 32 or not inner.is_dir():
-                continue
-            stream = _read_stream(inner)
-            if stream is None:
-                self.notes.append(f"{inner} is no stream that this version understands; left alone")
-            else:
-                self._streams[stream.kind, stream.name] = stream
+        streams, strange = find_streams(self.directory)
+        self.notes += [f"{inner} is no stream that this version understands; left alone" for inner in strange]
+        self._streams = {(stream.kind, stream.name): stream for stream in streams}
 
     def stream(
         self, kind: str, name: str, draw: Callable[[int], bytes] = os.urandom
@@ -87,9 +85,8 @@ class Store:
             stream = StreamName(draw(16), kind, name)
             inner = self.directory / stream.uuid.hex()
             inner.mkdir(mode=0o700)
-            packed = _STREAM.pack(_MAGIC, stream.uuid, kind.encode()) + name.encode()
             inside = DirectoryDisk(inner)
-            _write_whole(inside, STREAM, packed)
+            _write_whole(inside, STREAM, encode_stream(stream))
             self._disk.sync()
             self._streams[kind, name] = stream
             return stream, inside
@@ -121,23 +118,73 @@ def open_store(directory: Path, *, draw: Callable[[int], bytes] = os.urandom) ->
         found = os.fstat(lock)
         here = found.st_dev, found.st_ino
         identity = _read_identity(disk, directory, here, notes, draw)
-        packed = _SPOOL.pack(_MAGIC, identity.uuid, identity.epoch, *here)
+        check_formats(directory)
         try:
+            data = encode_identity(identity, here)
             try:
-                _write_whole(disk, SPOOL, packed)
+                _write_whole(disk, SPOOL, data)
             except OSError as error:
                 if error.errno not in FULL:
                     raise
                 Reserve(disk).let_go()
-                _write_whole(disk, SPOOL, packed)
+                _write_whole(disk, SPOOL, data)
         except OSError as error:
             raise AccessDenied(f"{directory} cannot be written: {error.strerror}; nothing was changed") from error
+        with contextlib.suppress(OSError):  # the disk is full: whoever comes second is not told the number
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         store = Store(directory, disk, lock, identity, notes)
         store._find_streams()
     except BaseException:
         os.close(lock)
         raise
     return store
+
+
+def find_streams(directory: Path) -> tuple[list[StreamName], list[Path]]:
+    """The streams in a spool's directory, by kind and name, and what looks like one and is not understood."""
+    streams: list[StreamName] = []
+    strange: list[Path] = []
+    for inner in sorted(directory.iterdir()):
+        if len(inner.name) == 32 and inner.is_dir():
+            stream = _read_stream(inner)
+            if stream is None:
+                strange.append(inner)
+            else:
+                streams.append(stream)
+    return sorted(streams, key=lambda stream: (stream.kind, stream.name)), strange
+
+
+def check_spool(directory: Path) -> None:
+    """Raises what `open_store` would, but for a lock, and changes nothing; Refused if there is no spool."""
+    if not directory.exists() and not directory.is_symlink():
+        raise Refused(f"there is no spool directory {directory}")
+    _check_directory(directory)
+    if not (directory / SPOOL).exists():
+        raise Refused(f"{directory} is no spool: it has no file {SPOOL}")
+    disk = DirectoryDisk(directory)
+    try:
+        _read_identity(disk, directory, (0, 0), [], bytes)
+        check_formats(directory)
+    except OSError as error:
+        raise AccessDenied(f"spool directory {directory} cannot be read: {error}") from error
+    finally:
+        disk.close()
+
+
+def check_formats(directory: Path) -> None:
+    """Raises Refused if there is a file of a newer version, before anything is changed."""
+    for inner in sorted(directory.iterdir()):
+        if len(inner.name) != 32 or not inner.is_dir():
+            continue
+        for path in sorted(inner.iterdir()):
+            begins = HEADS.get("*.log" if path.suffix == ".log" else path.name)
+            if begins is None or not path.is_file():
+                continue
+            with path.open("rb") as file:
+                magic = file.read(len(begins))
+            if magic[:-1] == begins[:-1] and magic[-1:] > begins[-1:]:
+                raise Refused(f"{path} has the format of a newer version of zq; use that, nothing was changed")
 
 
 def _prepare(directory: Path) -> None:
@@ -147,6 +194,10 @@ def _prepare(directory: Path) -> None:
         pass  # what it is, the next lines tell
     except OSError as error:
         raise AccessDenied(f"spool directory {directory} cannot be made: {error.strerror}") from error
+    _check_directory(directory)
+
+
+def _check_directory(directory: Path) -> None:
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode):
         what = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "no directory"
@@ -156,7 +207,10 @@ def _prepare(directory: Path) -> None:
     if found.st_mode & 0o077:
         mode = stat.S_IMODE(found.st_mode)
         raise AccessDenied(f"spool directory {directory} is open to others (mode {mode:03o}); chmod 700 it")
-    names = {path.name for path in directory.iterdir()}
+    try:
+        names = {path.name for path in directory.iterdir()}
+    except OSError as error:
+        raise AccessDenied(f"spool directory {directory} cannot be read: {error.strerror}") from error
     if names and LOCK not in names:
         raise Refused(f"{directory} holds other things and is no spool; name an empty or a new directory")
 
@@ -191,9 +245,6 @@ def _acquire(directory: Path) -> int:
         raise AccessDenied(
             f"spool directory {directory} is on a file system without locks ({error.strerror}); use a local disk"
         ) from error
-    with contextlib.suppress(OSError):  # the disk is full: whoever comes second is not told the number
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
 
 
@@ -205,7 +256,7 @@ def _read_identity(
         return Identity(draw(16), 1)
     data = disk.read(SPOOL, 0, _SPOOL.size + 5)
     if data[:7] == _MAGIC[:7] and data[7:8] > _MAGIC[7:]:
-        raise Refused(f"{directory} has the format of a newer version of zq; nothing was changed")
+        raise Refused(f"{directory / SPOOL} has the format of a newer version of zq; use that, nothing was changed")
     if len(data) != _SPOOL.size + 4 or crc32(data[:-4]).to_bytes(4, "big") != data[-4:] or data[:8] != _MAGIC:
         raise SpoolDamaged(f"{directory / SPOOL} does not verify; move it aside to let the spool have a new identity")
     _, uuid, epoch, *where = _SPOOL.unpack_from(data)
@@ -213,6 +264,18 @@ def _read_identity(
         notes.append(f"{directory} is a copy or was restored from a backup: it has a new identity from now on")
         return Identity(draw(16), 1)
     return Identity(uuid, epoch + 1)
+
+
+def encode_identity(identity: Identity, here: tuple[int, int]) -> bytes:
+    """The file `spool`; `here` are device and inode of the lock."""
+    packed = _SPOOL.pack(_MAGIC, identity.uuid, identity.epoch, *here)
+    return packed + crc32(packed).to_bytes(4, "big")
+
+
+def encode_stream(stream: StreamName) -> bytes:
+    """The file `stream`."""
+    packed = _STREAM.pack(_MAGIC, stream.uuid, stream.kind.encode()) + stream.name.encode()
+    return packed + crc32(packed).to_bytes(4, "big")
 
 
 def _read_stream(inner: Path) -> StreamName | None:
@@ -228,15 +291,19 @@ def _read_stream(inner: Path) -> StreamName | None:
     return StreamName(uuid, kind.decode(), data[_STREAM.size : -4].decode())
 
 
-def _write_whole(disk: Disk, name: str, packed: bytes) -> None:
+def _write_whole(disk: Disk, name: str, data: bytes) -> None:
     """The file is there with all of it, or as it was."""
     aside = f"{name}.new"
     if aside in disk.names():
         disk.remove(aside)
     file = disk.open(aside)
     try:
-        file.write(packed + crc32(packed).to_bytes(4, "big"))
+        file.write(data)
         file.sync()
+    except OSError:
+        with contextlib.suppress(OSError):  # a full disk most likely
+            disk.remove(aside)
+        raise
     finally:
         file.close()
     disk.rename(aside, name)

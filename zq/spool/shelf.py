@@ -1,0 +1,312 @@
+"""A spool's directory as an operator looks at it: read, never locked and never changed, whoever has it open.
+
+Each stream is recovered in memory (`overlay`), as it would be if it were opened now, and what is found then is told.
+That is safe beside a process that has it open: segments are only appended to, journals and marks are renamed into
+place, and what is removed or written anew meanwhile makes us look again (FileNotFoundError). Of such a stream only what
+lies before its mark is looked at for damage: what is behind is being written.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from zq.core.ranges import Ranges
+from zq.errors import AccessDenied, Error, SpoolDamaged
+from zq.info import SpoolCursor, SpooledMessage, SpooledStream, SpoolProblem
+from zq.spool import clock
+from zq.spool.contents import messages_in
+from zq.spool.held import Segment
+from zq.spool.journal import JOURNAL, Journal
+from zq.spool.log import Log
+from zq.spool.mark import read_mark
+from zq.spool.overlay import Overlay
+from zq.spool.record import Damage, Record, scan
+from zq.spool.segment import HEADER, number_of
+from zq.spool.store import LOCK, QUEUE, StreamName, check_spool, find_streams
+from zq.wire.data import Malformed
+from zq.wire.stored import Stamp
+
+AGAIN = 5  # times that a stream is looked at anew when files have gone meanwhile
+PIECE = 256 << 10  # bytes that are read at once
+KINDS = {"q": "queue", "t": "topic"}
+
+
+class Shelf:
+    """A spool's directory. Raises Refused, AccessDenied, SpoolDamaged. Not thread-safe."""
+
+    def __init__(self, directory: Path) -> None:
+        check_spool(directory)
+        self.directory = directory
+        self.holder = holder_of(directory)  # the process that has it open
+
+    def streams(self) -> list[StreamName]:
+        return find_streams(self.directory)[0]
+
+    def strange(self) -> list[SpoolProblem]:
+        """What looks like a stream and is not understood."""
+        return [
+            SpoolProblem(
+                kind="", stream="", file=str(inner), offset=0, end=0, first=0, last=0,
+                what="it is no stream that this version understands; nobody reads it",
+            )
+            for inner in find_streams(self.directory)[1]
+        ]  # fmt: skip
+
+    def open(self, stream: StreamName) -> View:
+        """OSError, SpoolDamaged."""
+        for attempt in range(AGAIN):
+            try:
+                return View(self.directory, stream, self.holder)
+            except FileNotFoundError:  # trimmed or written anew meanwhile
+                if attempt == AGAIN - 1:
+                    raise
+        raise AssertionError
+
+    def views(self) -> Iterator[View]:
+        for stream in self.streams():
+            view = self.open(stream)
+            try:
+                yield view
+            finally:
+                view.close()
+
+
+def holder_of(directory: Path) -> int | None:
+    """The process that has a spool open; 0 if it does not say which it is. A lock is held for a moment only."""
+    try:
+        lock = os.open(directory / LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        raise AccessDenied(f"{directory / LOCK} cannot be read: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(lock, 20, 0).split()[:1]
+        return int(pid[0]) if pid and pid[0].isdigit() else 0
+    finally:
+        os.close(lock)
+    return None
+
+
+class Page(NamedTuple):
+    """Some messages of a stream, and where to go on; 0: that was all."""
+
+    messages: list[SpooledMessage]
+    next: int
+    damaged: list[tuple[int, int]]  # numbers of those that should be among them and are not there any more
+
+
+@dataclass(slots=True)
+class _Ends:
+    """Where a stream that is open elsewhere is certain to be at rest."""
+
+    segment: int
+    end: int
+    last: int
+
+
+class View:
+    """One stream as it was when it was opened here."""
+
+    def __init__(self, directory: Path, stream: StreamName, holder: int | None) -> None:
+        self.stream = stream
+        self._path = directory / stream.uuid.hex()
+        self._holder = holder
+        self._disk = Overlay(self._path)
+        try:
+            mark = read_mark(self._disk)
+            self._rest = None if holder is None or mark is None else _Ends(mark.segment, mark.end, mark.last)
+            self._log = Log(self._disk, stream.uuid, wall=lambda: 0.0)
+            self._log.open()
+            self._journal = Journal(self._disk, stream.uuid)
+            self._had_journal = JOURNAL in self._disk.names()
+            self._journal.open()
+        except Error as error:
+            self._disk.close()
+            raise SpoolDamaged(f"{self._path}: {error}") from error
+        except BaseException:
+            self._disk.close()
+            raise
+
+    def close(self) -> None:
+        self._disk.close()
+
+    # --- what is there
+
+    @property
+    def _settled(self) -> Ranges:
+        return self._journal.settled
+
+    def _first_open(self, start: int) -> int:
+        """The first message from there on that somebody is to have."""
+        start = max(start, self._log.first)
+        return self._settled.first_missing(start) if self.stream.kind == QUEUE else start
+
+    @property
+    def depth(self) -> int:
+        first, last = self._log.first, self._log.safe
+        held = last - first + 1
+        if self.stream.kind == QUEUE:
+            held -= sum(max(min(high, last) - max(low, first) + 1, 0) for low, high in self._settled)
+        return max(held, 0)
+
+    def info(self) -> SpooledStream:
+        first = self._first_open(1)
+        here = first <= self._log.safe
+        oldest = self.page(first, most=1).messages if here else []
+        cursors = self.cursors()
+        return SpooledStream(
+            kind=KINDS[self.stream.kind],
+            name=self.stream.name,
+            stream=self.stream.uuid,
+            depth=self.depth,
+            bytes=self._log.size,
+            oldest=oldest[0].stored_for if oldest else None,
+            lag=max((cursor.lag for cursor in cursors), default=0) if self.stream.kind != QUEUE else self.depth,
+            first=first if here else 0,
+            last=self._log.safe,
+            damaged=tuple(self._losses()),
+            problems=tuple(problem.text for problem in self._found()),
+            cursors=len(cursors),
+            open_in=self._holder,
+        )
+
+    def cursors(self) -> list[SpoolCursor]:
+        found = []
+        for name, number in sorted(self._journal.cursors.items()):
+            if not name:
+                continue  # how far a queue had got that was closed
+            at = max(number, self._log.first)
+            found.append(
+                SpoolCursor(
+                    kind=KINDS[self.stream.kind],
+                    stream=self.stream.name,
+                    cursor=name,
+                    position=number,
+                    lag=max(self._log.safe - at + 1, 0),
+                    missed=max(self._log.first - number, 0),
+                )
+            )
+        return found
+
+    def page(self, first: int, most: int = 1_000, *, settled: bool = False) -> Page:
+        """About so many messages from that one on; those that are settled too, if they are wanted."""
+        found: list[SpooledMessage] = []
+        damaged: list[tuple[int, int]] = []
+        number = first if settled else self._first_open(first)
+        now = clock.stamp()
+        while number <= self._log.safe and len(found) < most:
+            items = self._log.read(number, PIECE)
+            if not items:
+                break
+            for item in items:
+                start = max(number, item.first)
+                if isinstance(item, Record):
+                    for message in self._messages(item, start, now):
+                        if settled or self.stream.kind != QUEUE or message.number not in self._settled:
+                            found.append(message)
+                            if len(found) >= most:
+                                return Page(found, message.number + 1, damaged)
+                elif self._first_open(start) <= item.last:
+                    damaged.append((start, item.last))
+                number = item.last + 1
+            number = number if settled else self._first_open(number)
+        return Page(found, 0 if number > self._log.safe else number, damaged)
+
+    def _messages(self, record: Record, start: int, now: Stamp) -> Iterator[SpooledMessage]:
+        try:
+            yield from messages_in(record, self.stream, start, self._journal.attempts, now)
+        except Malformed as error:
+            raise SpoolDamaged(
+                f"{self._path}: messages {record.first} to {record.last} verify and cannot be read: {error}"
+            ) from error
+
+    # --- what is wrong with it
+
+    def _is_at_rest(self, file: str, offset: int) -> bool:
+        """Whether nobody is writing there now."""
+        number = number_of(file)
+        if self._holder is None or number is None:
+            return True
+        return self._rest is not None and (number, offset) < (self._rest.segment, self._rest.end)
+
+    def _losses(self) -> list[tuple[int, int]]:
+        """What had been confirmed and is not here, of what nobody has settled."""
+        known = self._log.safe if self._holder is None else 0 if self._rest is None else self._rest.last
+        return [
+            (lost.first, lost.last)
+            for lost in self._log.lost
+            if lost.first <= known and self._first_open(lost.first) <= lost.last
+        ]
+
+    def _found(self) -> list[SpoolProblem]:
+        """What opening it has shown."""
+        problems = [
+            self._problem(found.file, found.offset, found.end, 0, 0, found.what)
+            for found in self._log.found
+            if self._is_at_rest(found.file, found.offset)
+        ]
+        if self._journal.damaged:
+            what = "it is damaged: what it does not tell any more is delivered again"
+            problems.append(self._problem(JOURNAL, 0, 0, 0, 0, what))
+        return problems
+
+    def _problem(self, file: str, offset: int, end: int, first: int, last: int, what: str) -> SpoolProblem:
+        return SpoolProblem(
+            kind=KINDS[self.stream.kind],
+            stream=self.stream.name,
+            file=str(self._path / file),
+            offset=offset,
+            end=end,
+            first=first,
+            last=last,
+            what=what,
+        )
+
+    @property
+    def size(self) -> int:
+        """Bytes that `verify` reads."""
+        return self._log.size
+
+    def verify(self) -> Iterator[int | SpoolProblem]:
+        """Reads everything: how many bytes it has read, as it goes on, and what is wrong."""
+        told: list[SpoolProblem] = []
+        segments = self._log.segments
+        for index, segment in enumerate(segments):
+            behind = segments[index + 1].header.first if index + 1 < len(segments) else self._log.safe + 1
+            for problem in self._problems_in(segment, behind):
+                told.append(problem)
+                yield problem
+            yield segment.end
+        for found in self._found():
+            if not any(one.file == found.file and one.offset < found.end and found.offset < one.end for one in told):
+                yield found
+
+    def _problems_in(self, segment: Segment, behind: int) -> Iterator[SpoolProblem]:
+        data = self._disk.read(segment.name, 0, segment.end)
+        number, damage = segment.header.first, Damage(segment.end, segment.end)
+        for item in [*scan(data, HEADER, segment.seed), None]:
+            if isinstance(item, Damage):
+                damage = item
+                continue
+            following = behind if item is None else min(item.first, behind)
+            lost = number < following and (
+                self._holder is None or (self._rest is not None and number <= self._rest.last)
+            )
+            if (lost or damage.offset < damage.end) and self._is_at_rest(segment.name, damage.offset):
+                first, last = (number, following - 1) if number < following else (0, 0)
+                what = "it is damaged" if damage.offset < damage.end else "messages that were confirmed are not in it"
+                yield self._problem(segment.name, damage.offset, damage.end, first, last, what)
+            if item is None or item.first >= behind:
+                return
+            damage = Damage(item.end, item.end)
+            number = max(number, item.last + 1)
+            try:
+                list(messages_in(item, self.stream, item.first, {}, clock.stamp()))
+            except Malformed as error:
+                what = f"it verifies and cannot be read: {error}"
+                yield self._problem(segment.name, item.offset, item.end, item.first, item.last, what)
