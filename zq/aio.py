@@ -191,15 +191,29 @@ class Peer(PeerCore):
         return Subscriber(self, filters, slow, patience, on_gap)
 
     def pusher(
-        self, queue: str, *, window: int = 16_384, window_bytes: int = 64 << 20, max_attempts: int = 5
+        self,
+        queue: str,
+        *,
+        window: int = 16_384,
+        window_bytes: int = 64 << 20,
+        max_attempts: int = 5,
+        outbox: Path | str | None = None,
     ) -> Pusher:
         """A handle to push to `queue`. `window` and `window_bytes` bound what is held unconfirmed; `send` waits.
 
         A message of which `max_attempts` deliveries have failed (nacked, or a puller lost over it) is dead, as one
         that is rejected: it is kept, among the newest 1,000 or on the disk of a spool, for whoever pulls
         `<queue>.dead` or asks `dead_letters`.
+
+        With `outbox`, a directory, messages are held on disk instead: `send` returns when what it sent is synced, and
+        it goes on its way whenever somebody is there, from this process or any later one that opens the outbox. Neither
+        close nor exit nor a crash loses it. One process at a time has a directory; it may have outboxes of several
+        queues, all of which go on their way. `window` and `window_bytes` have no meaning then. Opening reads the
+        directory (made if it is not there) and raises what `spool` raises.
         """
-        stream = self._queue_stream(queue, window=window, window_bytes=window_bytes, max_attempts=max_attempts)
+        stream = self._queue_stream(
+            queue, window=window, window_bytes=window_bytes, max_attempts=max_attempts, outbox=outbox
+        )
         return Pusher(self, stream, queue)
 
     def puller(
@@ -446,7 +460,8 @@ class Pusher(_AsyncSender, PusherCore):
         counted as `expired`. Both are measured by a clock that nobody sets, from when the message is taken.
 
         Waits while the window is full. Raises Timeout (then it was not taken), Refused for data or options that
-        cannot be, Closed.
+        cannot be, Closed. With an outbox it waits until the message is synced there; then it raises SpoolFull, which is
+        a Timeout, if the disk has no room, and SpoolDamaged if it fails.
         """
         if _get_ident() != self._thread or not self._loop.is_running():
             self._check_open()
@@ -478,7 +493,8 @@ class Pusher(_AsyncSender, PusherCore):
         return await finish(self._put_jobs(data, **options) if options else self._put_many(data, None))
 
     async def flush(self, *, until: Release = "stored", timeout: Timeout = 30.0) -> None:
-        """Waits until all sent so far is confirmed. Raises Undelivered."""
+        """Waits until all sent so far is confirmed: until it is "stored" by a spool or in an outbox, or processed; or
+        until it is "processed" by pullers. Raises Undelivered; Refused for "processed" if a spool has some of it."""
         await finish(self._flush_steps(timeout, until))
 
     async def wait_for_pullers(self, count: int = 1, *, timeout: Timeout = 30.0) -> None:

@@ -614,3 +614,26 @@ def test_pub_loads_nothing_slow(host_directory: Path) -> None:
         [sys.executable, "-c", program, "pub", "topic", "hello"], capture_output=True, text=True, timeout=DEADLINE
     )
     assert run.returncode == 0, run.stderr
+
+
+def test_an_outbox_takes_what_nobody_is_there_for_and_lets_it_go_later(
+    shell: Shell, start: Start, tmp_path: Path
+) -> None:
+    directory = tmp_path / "outbox"
+    first = shell(f"seq 1000 | zq push jobs --outbox {directory}")
+    assert (first.returncode, first.stdout) == (0, "")
+    assert first.stderr.startswith(f"zq: 1000 stored in {directory}\n")
+    assert f"1000 messages of jobs wait in the outbox {directory}" in first.stderr
+    bad = shell(f"zq push jobs --outbox {directory} '{{' good")
+    assert bad.returncode == 1
+    assert "1 stored in" in bad.stderr
+    pull = start("zq pull jobs -n 1001")
+    wait_for_puller("jobs")
+    rest = shell(f"zq push jobs --outbox {directory} --timeout 10 < /dev/null")
+    assert (rest.returncode, rest.stderr) == (0, "")
+    assert ended(pull)[:2] == (0, "".join(f"{number}\n" for number in range(1, 1_001)) + "good\n")
+    (tmp_path / "mine").mkdir(mode=0o700)
+    (tmp_path / "mine" / "letter").write_text("dear")
+    refused = shell(f"zq push jobs x --outbox {tmp_path / 'mine'}")
+    assert refused.returncode == 2
+    assert "holds other things" in refused.stderr

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +13,7 @@ import zq
 from zq.cli import connection, parameters
 from zq.cli.lines import read
 from zq.cli.notes import Complaints, counted, note
+from zq.cli.outbox import Depositing
 from zq.cli.receive import show
 from zq.cli.render import Render, only_data, readable
 
@@ -35,6 +38,12 @@ LARGEST_PREFETCH = 64  # messages; what the library starts with, so -n asks for 
     metavar="N",
     help="Give up a message of which N deliveries have failed.",
 )
+@click.option(
+    "--outbox",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep messages on disk, in DIR, until somebody has taken them.",
+)
 @connection.options
 def push(
     queue: str,
@@ -46,6 +55,7 @@ def push(
     delay: float | None,
     timeout: float | None,
     max_attempts: int,
+    outbox: Path | None,
     peer: zq.Peer,
 ) -> int:
     """Push each MESSAGE, or each line of standard input, to QUEUE.
@@ -54,31 +64,54 @@ def push(
     stored by a spool of QUEUE: until then nobody but this command holds them. Without a puller or a spool it waits for
     one; with --timeout it ends with 3 and says how many are undelivered. Messages that nobody could process are named
     at the end, and the command ends with 1.
+
+    With --outbox messages are on disk before anything else, and the command ends with 0 when nobody is there to take
+    them (any more), or after --timeout. What is left goes on its way with the next command, or program, that has this
+    outbox, even one that pushes nothing.
     """
     if ttl is not None and delay is not None and ttl < delay:
         raise zq.Refused(f"--ttl {ttl:g} is over before --delay {delay:g} is: nobody would ever get a message")
     complaints = Complaints()
     options: dict[str, Any] = {"key": key, "lane": lane or "normal", "ttl": ttl, "delay": delay or 0.0}
+    lines = read(messages, complaints.add, every_line_is_json=every_line_is_json)
     with peer:
-        pushing = Pushing(peer.pusher(queue, max_attempts=max_attempts), queue, timeout, options)
-        try:
-            for where, data in read(messages, complaints.add, every_line_is_json=every_line_is_json):
-                try:
-                    pushing.send(data)
-                except zq.Refused as error:
-                    complaints.add(f"{where}: {error}")
-                except zq.Timeout:
-                    note(f"{where} was not taken, nor is anything after it")
-                    break
-            pushing.finish()
-        except KeyboardInterrupt:
-            note("interrupted")
-            pushing.finish(at_once=True)
-        if stored := sum(row.stored for row in peer.ledger().held if row.queue == queue):
-            note(f"{stored} stored")
+        pusher = peer.pusher(queue, max_attempts=max_attempts, outbox=outbox)
+        if outbox is not None:
+            deposit_all(Depositing(pusher, outbox, timeout, options), peer, lines, complaints)
+        else:
+            push_all(Pushing(pusher, queue, timeout, options), lines, complaints)
+            if stored := sum(row.stored for row in peer.ledger().held if row.queue == queue):
+                note(f"{stored} stored")
         for letter in given_up(peer, queue):
             complaints.add(f"nobody could process {letter.id}, {readable(letter.data):.80}: {readable(letter.reason)}")
     return complaints.code
+
+
+def push_all(pushing: Pushing, lines: Iterator[tuple[str, Any]], complaints: Complaints) -> None:
+    try:
+        for where, data in lines:
+            try:
+                pushing.send(data)
+            except zq.Refused as error:
+                complaints.add(f"{where}: {error}")
+            except zq.Timeout:
+                note(f"{where} was not taken, nor is anything after it")
+                break
+        pushing.finish()
+    except KeyboardInterrupt:
+        note("interrupted")
+        pushing.finish(at_once=True)
+
+
+def deposit_all(
+    depositing: Depositing, peer: zq.Peer, lines: Iterator[tuple[str, Any]], complaints: Complaints
+) -> None:
+    try:
+        depositing.send_all(lines, complaints)
+        depositing.finish(peer)
+    except KeyboardInterrupt:
+        note("interrupted")
+        depositing.finish(peer, at_once=True)
 
 
 def given_up(peer: zq.Peer, queue: str) -> list[zq.DeadLetter]:

@@ -1,8 +1,9 @@
-"""What is asked about the dead letters that a spool has on its disk.
+"""What is asked about the dead letters that a spool or an outbox has on its disk.
 
 They are read a piece at a time and never all in memory, so an answer may take a while; until then the same question
-asked again is passed over. Those that the peer's own pushers keep (see `inquiry`) come first in a list and are treated
-first. A position of a letter on disk is its number in its stream, plus `APART`.
+asked again is passed over. Those that the peer's pushers keep in memory (see `inquiry`) come first in a list and are
+treated first. A position of a letter on disk is its number in its stream, plus `APART`, or twice that in an outbox: a
+peer may have a spool and an outbox of one queue.
 
 States of a question: reading (a piece of the letters), storing (letters that become messages again, at the end of
 their queue's stream), then answered. A crash between the two of a retry leaves the message and its letter; a queue that
@@ -27,7 +28,13 @@ from zq.wire.stored import KEPT, Stored, decode
 APART = 1 << 48  # positions; more than any outbox in memory ever has
 
 Resume = Callable[[Sequence[Item], float], None]
-Steps = Generator[Callable[[Resume], None], Sequence[Item], Letters]  # what it waits for; goes on with what was read
+# What it waits for; goes on with what was read.
+Steps = Generator[Callable[[Resume], None], Sequence[Item], Letters]
+Part = Generator[Callable[[Resume], None], Sequence[Item], tuple[int, str]]
+
+
+def _apart(spooled: Spooled) -> int:
+    return APART if spooled.intake is None else 2 * APART
 
 
 class _Letter:
@@ -140,7 +147,8 @@ class SpoolAnswers:
 
     def _queues(self, queue: str) -> list[Spooled]:
         found = [spooled for spooled in self._spooling if spooled.letters is not None]
-        return sorted((one for one in found if queue in ("", one.name)), key=lambda one: one.name)
+        chosen = [one for one in found if queue in ("", one.name)]
+        return sorted(chosen, key=lambda one: (one.name, _apart(one)))
 
     def _go_on(self, key: tuple[bytes, int], items: Sequence[Item] | None) -> None:
         steps = self._asked.get(key)
@@ -170,24 +178,24 @@ class SpoolAnswers:
         wanted = frozenset(question.ids)
         size = sum(len(row[-1]) for row in rows)  # type: ignore[arg-type, misc]
         for spooled in queues:
-            letters = spooled.letters
+            letters, apart = spooled.letters, _apart(spooled)
             assert letters is not None
             if letters.name < after[0]:
                 continue
-            number = max(letters.base, after[1] - APART + 1 if letters.name == after[0] else 0)
+            number = max(letters.base, after[1] - apart + 1 if letters.name == after[0] else 0)
             while number <= letters.safe:
                 items = yield self._read(letters, number)
                 if not items:
                     return Letters(question.request, 0, rows, False, f"{letters.label} cannot be read now")
                 number = items[-1].last + 1
                 for letter in _letters_in(items, letters):
-                    if letter.number <= after[1] - APART and letters.name == after[0]:
+                    if letter.number <= after[1] - apart and letters.name == after[0]:
                         continue
                     if wanted and dead.id_of(letter.item, letter.run) not in wanted:
                         continue
                     if len(rows) >= ROWS or size >= ROWS_BYTES:
                         return Letters(question.request, 0, rows, True, "")
-                    at, flags = letter.number + APART, letter.stored.flags
+                    at, flags = letter.number + apart, letter.stored.flags
                     rows.append(row_of(letters.name, at, letter.item, letter.run, letter.size, flags))
                     size += len(rows[-1][-1])  # type: ignore[arg-type]
         return Letters(question.request, 0, rows, False, "")
@@ -197,18 +205,27 @@ class SpoolAnswers:
     def _act(self, peer: bytes, question: Inquire, queues: list[Spooled], now: float) -> Steps:
         """Of what was there when it was asked, as far as no puller has it."""
         own = self._answers.answer(peer, question, now)
-        spooled = queues[0]  # of one queue; of all is refused
         if not question.queue or own.problem.startswith("not something"):
             return own
+        count, problem = own.count, ""
+        for spooled in queues:
+            done, problem = yield from self._act_on(spooled, question)
+            count += done
+            if problem:
+                break
+        self._spooling.changed()
+        return self._remember(peer, Letters(question.request, count, [], False, problem))
+
+    def _act_on(self, spooled: Spooled, question: Inquire) -> Part:
+        """Returns how many, and what went wrong."""
         letters = spooled.letters
         assert letters is not None
         wanted = frozenset(question.ids)
-        number, last, count, problem = letters.base, letters.safe, own.count, ""
-        while number <= last and not problem:
+        number, last, count = letters.base, letters.safe, 0
+        while number <= last:
             items = yield self._read(letters, number)
             if not items:
-                problem = f"{letters.label} cannot be read now"
-                break
+                return count, f"{letters.label} cannot be read now"
             number = items[-1].last + 1
             chosen = [
                 letter
@@ -223,15 +240,13 @@ class SpoolAnswers:
             if not chosen:
                 continue
             if spooled.closing or spooled.broken:
-                problem = f"{spooled.label} takes nothing: {spooled.broken or 'it is being closed'}"
-                break
+                return count, f"{spooled.label} takes nothing: {spooled.broken or 'it is being closed'}"
             retry = _Retry(self._spooling, spooled, letters)
             yield partial(retry.start, chosen)
             count += retry.count
             if retry.failed:
-                problem = f"{spooled.label} could not store {retry.failed} of them"
-        self._spooling.changed()
-        return self._remember(peer, Letters(question.request, count, [], False, problem))
+                return count, f"{spooled.label} could not store {retry.failed} of them"
+        return count, ""
 
     def _purge(self, letters: Spooled, chosen: list[_Letter]) -> int:
         idle, spooling = letters.outbox.idle(), self._spooling

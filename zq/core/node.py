@@ -23,6 +23,7 @@ from zq.core.gossip import Gossip
 from zq.core.hearing import Hearing
 from zq.core.inbox import Inbox, SubscriptionInbox
 from zq.core.inquiry import Answers, Inquiries, Inquiry
+from zq.core.intake import Intake
 from zq.core.letters import SpoolAnswers
 from zq.core.liveness import Life
 from zq.core.meeting import Card, Meeting
@@ -53,7 +54,7 @@ from zq.wire.requests import REPLY, REQUEST, Single, decode_reply, decode_reques
 ENTRY_REFRESH = 2.0  # s; counts in the roster entry are at most this old
 REPORTED_SENDERS = 256  # senders of refused frames that are logged; more are only counted
 
-Stream = Topic | Outbox | Subscription | Puller | Replier | Requesting
+Stream = Topic | Outbox | Intake | Subscription | Puller | Replier | Requesting
 OnEvent = Callable[[EventKind, PeerInfo], None]
 
 
@@ -96,10 +97,18 @@ class Node:
         )
         self.pushing = self._new_pushing(origin)
         self.relaying = self._new_pushing(origin, relays=True)
-        self._holders = (self.pushing, self.relaying)
+        self.forwarding = self._new_pushing(origin)
+        self._holders = (self.pushing, self.relaying, self.forwarding)
         self.pulling = Pulling(self.timers, self._send, self._session_of, on_trouble)
         self.spooling = Spooling(
-            self.timers, self.pulling, self.relaying, draw, on_trouble, self._offer_again, lambda: self.now
+            self.timers,
+            self.pulling,
+            self.relaying,
+            self.forwarding,
+            draw,
+            on_trouble,
+            self._offer_again,
+            lambda: self.now,
         )
         self.bindings = Bindings(self.timers, self._send, self.topics, self.pushing, self._offer_again, on_trouble)
         self._unbinds: dict[str, None] = {}
@@ -116,7 +125,8 @@ class Node:
         roster = self.meeting.roster
         self.gossip = Gossip(card.id, roster, self.timers, draw, self._send, found)
         self.hearing = Hearing(self.timers, self.receptions, roster.get, self._open_feed, self._redial_work)
-        self.pushing.on_silence = self.relaying.on_silence = self.hearing.on_probe
+        for holder in self._holders:
+            holder.on_silence = self.hearing.on_probe
         self.supervisor = Supervisor(self.timers, roster.get, self._open_feed, self._open_work)
         self.receptions.on_unanswered = self.supervisor.on_unanswered
         self.departures = Departures()
@@ -125,7 +135,7 @@ class Node:
         self.receptions.nonce = draw(NONCE_BYTES)
 
     def _new_pushing(self, origin: Origin, *, relays: bool = False) -> Pushing:
-        """`relays`: for what a spool here has stored."""
+        """For what this peer has in memory, what a spool here has stored (it `relays`), and what outboxes have."""
         return Pushing(
             origin,
             self.timers,
@@ -268,7 +278,8 @@ class Node:
     def turn(self, now: float, wall: float, streams: Iterable[Stream] = ()) -> float | None:
         """Does what is due: `streams` are those with something new. Returns when to come again, None: on an event."""
         self.moved = 0
-        self.pushing.ahead = self.relaying.ahead = wall - now
+        for holder in self._holders:
+            holder.ahead = wall - now
         self.serve(streams, now, wall)
         for due in self.timers.due(now):
             due(now)
@@ -279,9 +290,11 @@ class Node:
                 self.topics.take(self.topics.released.pop(), now, wall)
             while self.pushing.released:
                 self.pushing.take(self.pushing.released.pop(), now, wall)
-            if self.pushing.opened or self.relaying.opened:
-                self.pushing.opened, self.relaying.opened, self._entry_dirty = False, False, True
+            for holder in self._holders:
+                if holder.opened:
+                    holder.opened, self._entry_dirty = False, True
             self.relaying.released.clear()  # nobody waits for room there
+            self.forwarding.released.clear()
             self.spooling.report()
             if self._entry_dirty:
                 self._publish_entry(now)
@@ -309,6 +322,10 @@ class Node:
                 return 0
             self._count_later(now)
             return self.pushing.take(stream, now, wall)
+        if isinstance(stream, Intake):
+            self._count_later(now)
+            self.spooling.take(stream)
+            return 0
         if isinstance(stream, Subscription):
             self.receptions.on_taken(stream, now)
             return 0
@@ -324,9 +341,8 @@ class Node:
 
     def _settle(self, now: float) -> None:
         if not self.pushing.may_send and self.is_settled():
-            self.pushing.may_send = True
-            self.relaying.may_send = True
             for holder in self._holders:
+                holder.may_send = True
                 for outbox in holder:
                     holder.dispatch(outbox, now)
         if self.requesting.undecided and self.is_settled():
@@ -460,7 +476,7 @@ class Node:
             self.meeting.on_welcome(sender, welcome, now)
         elif frame.kind == frames.STATE:
             state = frames.State.decode(body)
-            holder = self.relaying if self.relaying.has(state.link) else self.pushing
+            holder = next((holder for holder in self._holders if holder.has(state.link)), self.pushing)
             holder.on_state(sender, state, now)
             self._count_later(now)
             if self.topics.blocked:
@@ -656,8 +672,8 @@ class Node:
         return [topics, held, [row[:2] for row in self.spooled(now)], self._standing]
 
     def spooled(self, now: float) -> list[list[object]]:
-        """Queues that a spool here holds, as its entry tells of them."""
-        return self.spooling.rows(self.relaying.rows(now))
+        """Queues that are on a disk here, as the entry tells of them."""
+        return [*self.spooling.rows(self.relaying, now), *self.spooling.rows(self.forwarding, now)]
 
     def held(self, now: float) -> list[list[object]]:
         """The same of all that this peer holds messages of."""
@@ -770,7 +786,11 @@ class Node:
         return Ledger(
             peer=self.card.id,
             name=self.card.name,
-            held=(*self.bindings.ledger(self.pushing.ledger()), *self.spooling.ledger(self.relaying.ledger())),
+            held=(
+                *self.bindings.ledger(self.pushing.ledger()),
+                *self.spooling.ledger(self.relaying),
+                *self.spooling.ledger(self.forwarding),
+            ),
             pulled=self.pulling.ledger(),
             published=self.topics.ledger(),
             subscribed=self.receptions.ledger(),

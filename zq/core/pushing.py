@@ -82,7 +82,7 @@ class Pushing:
         self._links: dict[bytes, SendingLink] = {}
         self._pools: dict[str, dict[int, Pool]] = {}  # by queue and lane
         self._pullers: dict[bytes, list[list[object]]] = {}  # rows of each peer's entry
-        self._relays = relays
+        self.relays = relays
         self._spools: dict[str, dict[tuple[bytes, bytes], tuple[bytes, bool]]] = {}  # by queue, peer and puller
         self._retired: set[SendingLink] = set()
         self.on_silence: Callable[[SendingLink, float], None] = lambda link, now: None
@@ -134,7 +134,7 @@ class Pushing:
 
     def on_entry(self, peer: bytes, entry: Entry, now: float) -> None:
         self._pullers[peer] = entry.pulls
-        if not self._relays:
+        if not self.relays:
             self._note_spools(peer, entry.spools)
             self._turn_all(now)
         self._open_links(peer, now)

@@ -1,19 +1,24 @@
-"""A running spool: each of its queues as a state machine between pushers, a disk and pullers.
+"""Queues that are kept on a disk, those of a running spool and those of outboxes: each is a state machine between
+those who push, a disk, and those who pull.
 
-Every message has a number in its queue's stream, which is its position in the spool's outbox, and is in one of these
-states:
+A spool's messages come from pushers, through a puller of its own; those of an outbox from the callers of this peer (see
+`intake`). The rest is the same, but for where they go: a spool's to pullers (`relaying`), those of an outbox to a spool
+if there is one, else to pullers (`forwarding`).
 
-    come -> on its way to the disk -> stored -> loaded: in the outbox of `relaying` -> settled
+Every message has a number in its queue's stream, which is its position in that outbox, and is in one of these states:
+
+    come -> on its way to the disk -> stored -> loaded: in the outbox of `relaying` or `forwarding` -> settled
                  |                       |                 |
                  |                       +-- behind the window, on the disk alone
-                 +-- could not be stored: given back to its pusher
+                 +-- could not be stored: given back to its pusher; of a caller's it is tried again
 
 Events:
 - batch: what a pusher has sent goes to the disk; what makes no sense is rejected. What has come before, by its origin
   number, does not go there again: its pusher is told of it in its turn, once all that came earlier is answered.
 - stored: the disk has synced it. Now the pusher is told, and it is loaded at once if nothing older waits on the disk.
 - failed: the disk could not take it. It goes back to its pusher. On a full disk the queue takes nothing more until
-  there is room; after any other failure it is *broken*: it leaves the roster, and pushers go direct.
+  there is room; after any other failure it is *broken*: it leaves the roster, and pushers go direct; callers are told.
+- take: what callers have left for an outbox goes to the disk, as soon as that has answered what went before.
 - records: a piece of the stream, as it was asked for, is loaded, but for what is settled.
 - report, once each turn: what pullers have settled, and attempts that failed, go to the journal; when half of the
   window is empty more is asked for.
@@ -50,6 +55,7 @@ from typing import NamedTuple, Protocol
 
 from zq.core.dead import item_of
 from zq.core.inbox import Inbox
+from zq.core.intake import Intake
 from zq.core.origins import Origins
 from zq.core.outbox import Dead, Kept, Outbox, Piece
 from zq.core.pulling import Puller, Pulling
@@ -101,6 +107,9 @@ class Disk(Protocol):
     def append(self, stream: bytes, length: int, runs: Sequence[Run], body: bytes, flags: int) -> None:
         """Answered by `on_stored` or `on_failed`."""
 
+    def append_all(self, stream: bytes, batches: Sequence[Stored]) -> None:
+        """The same for several that are synced together: when that fails it has taken the first of them, or none."""
+
     def read(self, stream: bytes, first: int) -> None:
         """Answered by `on_records`, in the order asked."""
 
@@ -143,11 +152,12 @@ class Coming(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class Spooled:
-    """One queue of a spool, or its dead letters."""
+    """One queue of a spool, or of callers that have an outbox; or the dead letters of such a queue."""
 
     name: str
     stream: bytes
     limits: Limits
+    holder: Pushing  # that has the outbox
     outbox: Outbox
     safe: int
     next_load: int
@@ -155,7 +165,8 @@ class Spooled:
     settled: Ranges
     attempts: dict[int, int]
     room: Room
-    puller: Puller | None = None  # what takes from pushers; nobody pushes dead letters
+    puller: Puller | None = None  # what takes from pushers
+    intake: Intake | None = None  # what takes from callers; nobody pushes or sends dead letters
     letters: Spooled | None = None  # of a queue
     base: int = 1  # all below is settled
     came_doubtful: Ranges = field(default_factory=Ranges)  # given back by us, and stored after all
@@ -178,12 +189,29 @@ class Spooled:
         return self.safe - below - self.settled.count()
 
     @property
+    def is_queue(self) -> bool:
+        """And not dead letters."""
+        return self.puller is not None or self.intake is not None
+
+    @property
     def is_full(self) -> bool:
-        return self.puller is not None and self.puller.full
+        return bool(self.puller and self.puller.full) or bool(self.intake and self.intake.full)
+
+    @property
+    def left(self) -> int:
+        """Messages that are to be delivered."""
+        return self.unsettled - len(self.dying)
 
     @property
     def label(self) -> str:
-        return f"the spool of {self.name}"
+        return f"the {'spool' if self.holder.relays else 'outbox'} of {self.name}"
+
+    def settled_through(self, number: int) -> bool:
+        """Whether nobody is to have the messages up to there any more."""
+        at = self.base
+        while (at := self.settled.first_missing(at)) <= number and at in self.dying:
+            at += 1
+        return at > number
 
 
 def _part(batch: Batch, start: int, stop: int) -> Batch:
@@ -217,6 +245,7 @@ class Spooling:
         timers: Timers,
         pulling: Pulling,
         relaying: Pushing,
+        forwarding: Pushing,
         draw: Callable[[int], bytes],
         tell: Callable[[str], None],
         changed: Callable[[], None],
@@ -226,6 +255,7 @@ class Spooling:
         self._timers = timers
         self._pulling = pulling
         self._relaying = relaying
+        self._forwarding = forwarding
         self._draw = draw
         self._tell = tell
         self.changed = changed
@@ -237,14 +267,15 @@ class Spooling:
         return iter(list(self._queues.values()))
 
     def find(self, queue: str) -> Spooled | None:
-        return next((spooled for spooled in self._queues.values() if spooled.name == queue), None)
+        """Of a spool."""
+        return next((spooled for spooled in self if spooled.name == queue and spooled.puller is not None), None)
+
+    def intakes(self) -> list[Intake]:
+        return [spooled.intake for spooled in self if spooled.intake is not None]
 
     def open(self, found: Recovered, letters: Recovered, limits: Limits, disk: Disk, now: float) -> Spooled:
-        outbox = self._relaying.open(found.queue, window=WINDOW, window_bytes=WINDOW_BYTES, now=now)
-        outbox.outgoing.limit = -1  # nobody appends
-        spooled = self._admit(found, outbox, limits, disk)
-        dead = self._relaying.open_letters(letters.queue, now)
-        spooled.letters = self._admit(letters, dead, Limits(max_messages=limits.max_dead), disk)
+        """A queue of a spool."""
+        spooled = self._admit_queue(self._relaying, found, letters, limits, disk, now)
         puller = self._pulling.open(
             self._draw(16),
             found.queue,
@@ -255,18 +286,41 @@ class Spooling:
         )
         puller.stream = found.stream
         spooled.puller = puller
-        for opened in (spooled.letters, spooled):
+        self._begin(spooled)
+        return spooled
+
+    def open_outbox(
+        self, found: Recovered, letters: Recovered, limits: Limits, disk: Disk, intake: Intake, now: float
+    ) -> Spooled:
+        """A queue that callers of this peer push to."""
+        spooled = self._admit_queue(self._forwarding, found, letters, limits, disk, now)
+        spooled.intake = intake
+        self._begin(spooled)
+        return spooled
+
+    def _begin(self, spooled: Spooled) -> None:
+        for opened in self._parts(spooled):
             self._judge(opened)
             self._load_more(opened)
         self.changed()
+
+    def _admit_queue(
+        self, holder: Pushing, found: Recovered, letters: Recovered, limits: Limits, disk: Disk, now: float
+    ) -> Spooled:
+        outbox = holder.open(found.queue, window=WINDOW, window_bytes=WINDOW_BYTES, now=now)
+        outbox.outgoing.limit = -1  # nobody appends
+        spooled = self._admit(holder, found, outbox, limits, disk)
+        dead = holder.open_letters(letters.queue, now)
+        spooled.letters = self._admit(holder, letters, dead, Limits(max_messages=limits.max_dead), disk)
         return spooled
 
-    def _admit(self, found: Recovered, outbox: Outbox, limits: Limits, disk: Disk) -> Spooled:
+    def _admit(self, holder: Pushing, found: Recovered, outbox: Outbox, limits: Limits, disk: Disk) -> Spooled:
         outbox.kept = Kept()
         spooled = Spooled(
             name=found.queue,
             stream=found.stream,
             limits=limits,
+            holder=holder,
             outbox=outbox,
             safe=found.safe,
             next_load=found.first,
@@ -324,6 +378,32 @@ class Spooling:
             spooled.stream, len(stored.items), stored.runs, encode(stored), stored.flags
         )  # fmt: skip
 
+    # --- from callers to the disk
+
+    def take(self, intake: Intake) -> None:
+        """What they have left, unless the disk is busy with what came before."""
+        spooled = next((spooled for spooled in self if spooled.intake is intake), None)
+        if spooled is not None:
+            self._hand_over(spooled)
+
+    def _hand_over(self, spooled: Spooled) -> None:
+        intake = spooled.intake
+        assert intake is not None
+        stamp = self.stamp(spooled)
+        batches = intake.next(stamp)
+        spooled.storing.extend(
+            Coming(stored, lambda first: self._deposited(spooled, first), intake.on_failed) for stored in batches
+        )
+        if batches:
+            self._disks[spooled.stream].append_all(spooled.stream, batches)
+
+    def _deposited(self, spooled: Spooled, first: int) -> None:
+        """What its sender has withdrawn meanwhile was never taken."""
+        assert spooled.intake is not None
+        for place in spooled.intake.on_stored():
+            spooled.taken -= 1
+            self._settle(spooled, first + place, first + place)
+
     def stamp(self, spooled: Spooled) -> Stamp:
         """What the clocks of its machine show."""
         return self._disks[spooled.stream].stamp()
@@ -367,7 +447,10 @@ class Spooling:
                 spooled.next_load = first + count
         self._judge(spooled)
         if spooled.sent is None:
-            self._relaying.dispatch(spooled.outbox, now)
+            spooled.holder.dispatch(spooled.outbox, now)
+        if spooled.intake is not None:
+            spooled.intake.outgoing.wake()
+            self._hand_over(spooled)
 
     def on_failed(self, stream: bytes, count: int, reason: str, *, full: bool, room: Room, now: float) -> None:
         """The disk has not taken so many batches."""
@@ -378,25 +461,36 @@ class Spooling:
         for _ in range(count):
             spooled.storing.popleft().failed()
             self._answer_repeats(spooled)
-        if spooled.puller is None:
+        if not spooled.is_queue:
             self._set_trouble(spooled, reason)
         elif full:
             self._set_full(spooled, True, f"{spooled.label} takes no more: {reason}")
             self._look_later(spooled, now)
         elif not spooled.broken:
             spooled.broken = reason
-            spooled.puller.hidden = True
             self._set_full(spooled, True, f"{spooled.label} cannot store any more, and only delivers: {reason}")
+            if spooled.puller is not None:
+                spooled.puller.hidden = True
+            if spooled.intake is not None:
+                spooled.intake.fail(reason)
             self.changed()
+
+    def on_ended(self, disk: Disk | None, now: float) -> None:
+        """It has ended, and answers nothing more."""
+        for spooled in self:
+            if self._disks[spooled.stream] is disk:
+                asked = sum(coming.stored is not None for coming in spooled.storing)
+                reason = "its disk thread has ended"
+                self.on_failed(spooled.stream, asked, reason, full=False, room=spooled.room, now=now)
 
     # --- how full it is
 
     def _judge(self, spooled: Spooled) -> None:
-        if spooled.puller is None:
+        if not spooled.is_queue:
             self._forget_oldest(spooled)
             return
         limits, room = spooled.limits, spooled.room
-        share = ROOMY if spooled.puller.full else 1.0
+        share = ROOMY if spooled.is_full else 1.0
         reasons = []
         if limits.max_bytes is not None and room.used >= limits.max_bytes * share:
             reasons.append(f"{room.used:,} bytes of {limits.max_bytes:,}")
@@ -410,11 +504,14 @@ class Spooling:
             self._look_later(spooled, self._clock())
 
     def _set_full(self, spooled: Spooled, full: bool, why: str) -> None:
-        if spooled.puller is None or spooled.puller.full is full:
+        if spooled.is_full is full:
             return
-        spooled.puller.full = full
-        for link in spooled.puller.links.values():
-            link.news = True
+        if spooled.puller is not None:
+            spooled.puller.full = full
+            for link in spooled.puller.links.values():
+                link.news = True
+        if spooled.intake is not None:
+            spooled.intake.set_full((why or "it is being closed") if full else "")
         if not spooled.closing:
             self._tell(why if full else f"{spooled.label} has room again")
         self.changed()
@@ -431,6 +528,8 @@ class Spooling:
         if spooled is not None:
             spooled.room = room
             self._judge(spooled)
+            if spooled.intake is not None:
+                self._hand_over(spooled)
 
     # --- from the disk to pullers
 
@@ -479,7 +578,7 @@ class Spooling:
                 except Malformed:
                     self._lose(spooled, max(item.first, spooled.next_load), item.last)
             spooled.next_load = item.last + 1
-        self._relaying.dispatch(spooled.outbox, now)
+        spooled.holder.dispatch(spooled.outbox, now)
         if not items:
             self._timers.set_if_unset((spooled, "read"), now + LOOK, lambda when: self._load_more(spooled))
 
@@ -492,10 +591,10 @@ class Spooling:
 
     def _load(self, spooled: Spooled, number: int, stored: Stored, now: float) -> None:
         outbox = spooled.outbox
-        if spooled.puller is not None:
+        if spooled.is_queue:
             outbox.max_attempts = stored.max_attempts
         since = now - stored.came.until(self.stamp(spooled))
-        for start, items, run, plan in groups_of(stored) if spooled.puller is not None else as_letters(stored):
+        for start, items, run, plan in groups_of(stored) if spooled.is_queue else as_letters(stored):
             first = number + start
             for low, high in self._unsettled(spooled, max(first, spooled.next_load), first + len(items) - 1):
                 attempts = spooled.attempts.get(low, stored.attempt)
@@ -647,11 +746,13 @@ class Spooling:
         says when the letters of what has died are on the disk."""
         self.report()
         for each in self._parts(spooled):
-            under_way = list(self._relaying.in_flight(each.outbox))
+            under_way = list(each.holder.in_flight(each.outbox))
             under_way += [piece for piece in each.outbox.pieces() if piece.redelivered]
             numbers = [piece.position + piece.count - 1 for piece in under_way]
             each.sent = max([*numbers, *each.dying], default=0)
-            self._relaying.close(each.outbox)
+            each.holder.close(each.outbox)
+        if spooled.intake is not None:
+            spooled.intake.close()
 
     @staticmethod
     def _parts(spooled: Spooled) -> list[Spooled]:
@@ -670,26 +771,26 @@ class Spooling:
 
     # --- reports
 
-    def rows(self, rows: list[list[object]]) -> list[list[object]]:
-        """Rows of `relaying` for the roster entry, with what is on the disk alone."""
-        held = {spooled.name: spooled.unsettled - len(spooled.dying) for spooled in self._used()}
-        return [[queue, held[str(queue)], age] for queue, count, age in rows if queue in held]
+    def rows(self, holder: Pushing, now: float) -> list[list[object]]:
+        """Rows of a holder for the roster entry, with what is on the disk alone."""
+        held = {spooled.name: spooled.left for spooled in self._used(holder)}
+        return [[queue, held[str(queue)], age] for queue, count, age in holder.rows(now) if queue in held]
 
-    def _used(self) -> list[Spooled]:
+    def _used(self, holder: Pushing) -> list[Spooled]:
         """Without those of dead letters where there never were any."""
-        return [spooled for spooled in self._queues.values() if spooled.puller is not None or spooled.taken]
+        return [spooled for spooled in self if spooled.holder is holder and (spooled.is_queue or spooled.taken)]
 
-    def ledger(self, rows: Sequence[HeldQueue]) -> tuple[HeldQueue, ...]:
+    def ledger(self, holder: Pushing) -> tuple[HeldQueue, ...]:
         """The same for the ledger."""
-        held = {spooled.name: spooled for spooled in self._used()}
-        return tuple(self._row(row, held[row.queue]) for row in rows if row.queue in held)
+        held = {spooled.name: spooled for spooled in self._used(holder)}
+        return tuple(self._row(row, held[row.queue]) for row in holder.ledger() if row.queue in held)
 
     @staticmethod
     def _row(row: HeldQueue, spooled: Spooled) -> HeldQueue:
         dropped = dict(row.dropped)
         if spooled.damaged:
             dropped["damaged"] = spooled.damaged
-        gone = row.acked + row.expired + sum(dropped.values())
+        gone = row.acked + row.stored + row.expired + sum(dropped.values())
         waiting = spooled.taken - row.in_flight - gone
         return replace(row, taken=spooled.taken, waiting=waiting, dropped=dropped)
 

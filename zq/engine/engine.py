@@ -338,6 +338,7 @@ class Engine(Events):
         node = self.node
         self.dirty.update(topic for topic in node.topics if topic.outgoing.items)
         self.dirty.update(outbox for outbox in node.pushing if outbox.outgoing.items)
+        self.dirty.update(intake for intake in node.spooling.intakes() if intake.outgoing.items)
         self.dirty.update(subscription for subscription in node.receptions if subscription.inbox.taken)
         self.dirty.update(node.pulling)
         self.dirty.update(replier for replier in node.replying if replier.answers)

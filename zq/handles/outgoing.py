@@ -7,19 +7,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
+from zq.core.intake import Intake
 from zq.core.outbox import Outbox
 from zq.core.outgoing import SMALL, Item, Outgoing, size_of
+from zq.core.pushing import Pushing
 from zq.core.topics import Topic
 from zq.engine.engine import Engine
 from zq.engine.wake import Waiters
 from zq.errors import IDS_KEPT, Closed, Refused, SpoolFull, Timeout, Undelivered
 from zq.handles.bound import BoundReceipt
+from zq.handles.deposits import CHUNK, NOBODY_TELLS, Call, Deposits, OutboxReceipt
 from zq.handles.steps import Steps, Wait, deadline_after, until
 from zq.wire.batch import decode_topic
 from zq.wire.data import Extended, Packed, pack
 from zq.wire.plan import Lane, Planned, plan_of, planned
-
-CHUNK = 256  # messages of a sequence packed at once by send_many
 
 
 def extra_of(headers: Mapping[str, str] | None, id: str | None) -> list[Any] | None:
@@ -64,7 +65,7 @@ def _pack_all(values: list[Any], make: Callable[[Any], Item]) -> tuple[list[Item
 class Stream:
     """One topic or queue of a peer, with the handles that are views of it."""
 
-    def __init__(self, engine: Engine, core: Topic | Outbox, options: Mapping[str, Any]) -> None:
+    def __init__(self, engine: Engine, core: Topic | Outbox | Intake, options: Mapping[str, Any]) -> None:
         self.engine = engine
         self.core = core
         self.options = options
@@ -73,6 +74,7 @@ class Stream:
         self.lock = threading.Lock()  # for large items: their bytes are counted before they are appended
         self.views = 0  # handles; counted by the peer, under its lock
         self.left = 0  # handles that were closed while others were open, and did not wait
+        self.deposits: Deposits | None = None  # the outbox on disk that its messages go to
         self.outgoing.wake = self.room.wake_all
         engine.piles.add(self.outgoing)
         engine.everyone.add(self.room)
@@ -105,6 +107,8 @@ class Stream:
 
 _SHUT = Outgoing()
 _SHUT.limit = -1
+_NEVER_AT_ONCE = Outgoing()  # of whoever has to wait for a disk
+_NEVER_AT_ONCE.limit = 0
 
 
 class Sender:
@@ -116,7 +120,8 @@ class Sender:
         self._stream = stream
         self._engine = stream.engine
         self._core = stream.core
-        self._outgoing = stream.outgoing  # replaced by one that is shut when this view is closed
+        # Replaced by one that is shut when this view is closed.
+        self._outgoing = stream.outgoing if stream.deposits is None else _NEVER_AT_ONCE
         self.name = name
 
     @property
@@ -305,7 +310,34 @@ class PusherCore(Sender):
     """A pusher without its waiting."""
 
     _what = "queue"
-    _core: Outbox
+
+    @property
+    def _box(self) -> Outbox:
+        deposits = self._stream.deposits
+        return self._core if deposits is None else deposits.spooled.outbox  # type: ignore[return-value]
+
+    @property
+    def _holder(self) -> Pushing:
+        node = self._engine.node
+        return node.pushing if self._stream.deposits is None else node.forwarding
+
+    def _put_steps(self, item: Item, deadline: float | None, timeout: float | None) -> Steps[None]:
+        deposits = self._stream.deposits
+        if deposits is None:
+            yield from super()._put_steps(item, deadline, timeout)
+        else:
+            yield from Call(deposits, self._check_open, deadline, timeout).put_steps(
+                [item], lambda items: (items, None)
+            )
+
+    def _put_many(self, data: Iterable[Any], timeout: float | None, make: Callable[[Any], Item] = pack) -> Steps[int]:
+        deposits = self._stream.deposits
+        if deposits is None:
+            return (yield from super()._put_many(data, timeout, make))
+        deadline = deadline_after(timeout)
+        self._check_open()
+        call = Call(deposits, self._check_open, deadline, timeout)
+        return (yield from call.put_steps(data, lambda values: _pack_all(values, make)))
 
     def _put_job(
         self,
@@ -351,31 +383,51 @@ class PusherCore(Sender):
         deadline = deadline_after(timeout)
         self._check_open()
         self._engine.mark(self._core)
-        receipt = Receipt(self._engine, self._core, processed=until_ == "processed")
+        receipt = receipt_of(self._stream, processed=until_ == "processed")
         if not (yield from until(self._engine, receipt.complete, deadline)):
             raise self._engine.call(receipt.undelivered)
 
+    def _leave_steps(self, timeout: float | None) -> Steps[None]:
+        """Until all is confirmed; what is in an outbox on disk is, and is given time only if anybody is there."""
+        if self._stream.deposits is None:
+            yield from self._flush_steps(timeout)
+            return
+        self._check_open()
+        receipt = receipt_of(self._stream, leaving=True)
+        yield from until(self._engine, receipt.complete, deadline_after(timeout))
+
     def _wait_steps(self, count: int, timeout: float | None) -> Steps[None]:
-        node, queue = self._engine.node, self._core.queue
+        holder, queue = self._holder, self.name
         deadline = deadline_after(timeout)
         self._check_open()
 
         def enough() -> bool:
-            return sum(link.confirmed for link in node.pushing.pullers(queue)) >= count
+            return sum(link.confirmed for link in holder.pullers(queue)) >= count
 
         if not (yield from until(self._engine, enough, deadline)):
             raise Timeout(f"fewer than {count} pullers of {self.name} within {timeout} s")
 
     def _state(self) -> str:
-        outbox = self._core
+        outbox, deposits = self._box, self._stream.deposits
         if self.closed:
             return "closed"
-        full = ", window full" if outbox.held >= outbox.window else ""
-        pullers = len(self._engine.node.pushing.pullers(outbox.queue))
+        full = ", window full" if outbox.held >= outbox.window and deposits is None else ""
+        pullers = len(self._holder.pullers(outbox.queue))
         waiting = outbox.waiting + len(outbox.outgoing.items)
+        if deposits is not None:
+            waiting = deposits.spooled.left - outbox.in_flight
+            full = f", {deposits.intake.problem or deposits.intake.full}".rstrip(", ")
         dead = sum(outbox.dropped.values())
         given_up = f", {dead} dead" if dead else ""
         return f"{pullers} pullers, {outbox.in_flight} in flight, {waiting} waiting{full}{given_up}"
+
+
+def receipt_of(stream: Stream, *, processed: bool = False, leaving: bool = False) -> Receipt | OutboxReceipt:
+    """What to wait for; `leaving` asks less where the messages are on disk."""
+    if stream.deposits is not None:
+        return OutboxReceipt(stream.deposits, processed=processed, leaving=leaving)
+    assert isinstance(stream.core, Outbox)
+    return Receipt(stream.engine, stream.core, processed=processed)
 
 
 class Receipt:
@@ -393,10 +445,7 @@ class Receipt:
             self._target = outbox.taken + len(outbox.outgoing.items)
         settled = outbox.settled_through(self._target)
         if settled and self._processed and outbox.stored:
-            raise Refused(
-                f"a spool has stored messages of {outbox.queue}: nobody tells their pusher when they are processed; "
-                'flush until "stored"'
-            )
+            raise Refused(NOBODY_TELLS.format(outbox.queue))
         return settled
 
     def undelivered(self) -> Undelivered:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import secrets
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 from zq.core.account import add_up
 from zq.core.departures import last_words
 from zq.core.inbox import Inbox, Slow, SubscriptionInbox
+from zq.core.intake import Intake
 from zq.core.meeting import ANSWER
 from zq.core.reception import INHERIT_PATIENCE, patience_on_wire
 from zq.core.replying import RequestInbox
@@ -23,8 +25,10 @@ from zq.engine.engine import Engine
 from zq.engine.wake import Waiters
 from zq.errors import Closed, Error, Refused, Timeout, Undelivered
 from zq.handles.bound import Rest
+from zq.handles.deposits import Deposits
 from zq.handles.incoming import PullerCore, Receiver, SubscriberCore
-from zq.handles.outgoing import _SHUT, Arrival, PublisherCore, PusherCore, Receipt, Sender, Stream
+from zq.handles.outbox import OutboxDirectory
+from zq.handles.outgoing import _SHUT, Arrival, PublisherCore, PusherCore, Sender, Stream, receipt_of
 from zq.handles.replying import ReplierCore
 from zq.handles.spool import SpoolCore
 from zq.handles.steps import Steps, Wait, deadline_after, until, waiting
@@ -55,6 +59,8 @@ class PeerCore:
         self._queues: dict[str, Stream] = {}
         self._receivers: list[Receiver] = []
         self._spools: list[SpoolCore] = []
+        self._outboxes: dict[Path, OutboxDirectory] = {}
+        self._ending: list[OutboxDirectory] = []  # that nobody pushes to any more, and are to be closed
         self._shortcuts: dict[tuple[type[Sender], str], Any] = {}
 
     @staticmethod
@@ -86,6 +92,9 @@ class PeerCore:
         finally:
             with self._lock:
                 spools, self._spools = self._spools, []
+                boxes, self._outboxes, self._ending = [*self._outboxes.values(), *self._ending], {}, []
+            for box in boxes:
+                yield from box._close_steps(None if deadline is None else max(deadline - time.monotonic(), SYNC))
             for spool in spools:  # last: what was sent here may go there
                 yield from spool._close_steps(None if deadline is None else max(deadline - time.monotonic(), SYNC))
 
@@ -116,9 +125,9 @@ class PeerCore:
             yield from hear_everyone(engine, deadline)
         for stream in streams:
             engine.mark(stream.core)
-        rest = Rest(engine, (stream.core for stream in streams))
+        rest = Rest(engine, (stream.core for stream in streams if not isinstance(stream.core, Intake)))
         arrivals = [Arrival(engine, stream.core, queues=False) for stream in self._topics.values()]  # type: ignore[arg-type]
-        receipts = [Receipt(engine, stream.core) for stream in self._queues.values()]  # type: ignore[arg-type]
+        receipts = [receipt_of(stream, leaving=True) for stream in self._queues.values()]
 
         def all_done() -> bool:
             done = [arrival.everywhere() for arrival in arrivals]
@@ -146,14 +155,13 @@ class PeerCore:
     # --- senders
 
     def _stream(
-        self, table: dict[str, Stream], name: str, options: Mapping[str, Any], make: Callable[[], Any]
+        self, table: dict[str, Stream], name: str, options: Mapping[str, Any], make: Callable[[], Stream]
     ) -> Stream:
         """The stream of that name with one view more."""
-        engine = self._running()
         with self._lock:
             stream = table.get(name)
             if stream is None:
-                stream = table[name] = Stream(engine, engine.call(make), options)
+                stream = table[name] = make()
             elif differing := {key: value for key, value in options.items() if stream.options[key] != value}:
                 has = {key: stream.options[key] for key in differing}
                 raise Refused(f"{name} is open with {has}, not {differing}; all handles of one name share one stream")
@@ -175,11 +183,16 @@ class PeerCore:
         engine = self._running()
         options = {"retain": bool(retain), "patience": patience}
         waits = patience_on_wire(patience)
-        return self._stream(
-            self._topics, topic, options, lambda: engine.node.publish_topic(topic, retain=retain, patience=waits)
-        )
 
-    def _queue_stream(self, queue: str, *, window: int, window_bytes: int, max_attempts: int) -> Stream:
+        def make() -> Stream:
+            core = engine.call(lambda: engine.node.publish_topic(topic, retain=retain, patience=waits))
+            return Stream(engine, core, options)
+
+        return self._stream(self._topics, topic, options, make)
+
+    def _queue_stream(
+        self, queue: str, *, window: int, window_bytes: int, max_attempts: int, outbox: Path | str | None
+    ) -> Stream:
         check_queue(queue)
         if not isinstance(max_attempts, int) or not 1 <= max_attempts <= ATTEMPT_MOST:
             raise Refused(
@@ -190,14 +203,42 @@ class PeerCore:
             if not isinstance(value, int) or value < 1:
                 raise Refused(f"{what} is a whole number >= 1, not {value!r}")
         engine = self._running()
-        options = {"window": window, "window_bytes": window_bytes, "max_attempts": max_attempts}
+        if outbox is not None and not isinstance(outbox, str | os.PathLike):
+            raise Refused(f"outbox is a directory, not {outbox!r:.80}")
+        directory = None if outbox is None else Path(outbox).absolute()
+        options = {
+            "window": window, "window_bytes": window_bytes, "max_attempts": max_attempts, "outbox": directory
+        }  # fmt: skip
         node = engine.node
-        return self._stream(
-            self._queues,
-            queue,
-            options,
-            lambda: node.push(queue, window=window, window_bytes=window_bytes, max_attempts=max_attempts, now=node.now),
-        )
+
+        def make() -> Stream:
+            if directory is not None:
+                return self._outbox_stream(engine, queue, max_attempts, directory, options)
+            core = engine.call(
+                lambda: node.push(
+                    queue, window=window, window_bytes=window_bytes, max_attempts=max_attempts, now=node.now
+                )
+            )
+            return Stream(engine, core, options)
+
+        return self._stream(self._queues, queue, options, make)
+
+    def _outbox_stream(
+        self, engine: Engine, queue: str, max_attempts: int, directory: Path, options: Mapping[str, Any]
+    ) -> Stream:
+        """Under the lock."""
+        box = self._outboxes.get(directory)
+        if box is None:
+            if waiting.simulated:
+                raise Error("an outbox is on a real disk; a simulated network has none")
+            box = OutboxDirectory(engine, directory)
+        self._outboxes[directory] = box
+        spooled = box.queue(queue, max_attempts)
+        assert spooled.intake is not None
+        box.users += 1
+        stream = Stream(engine, spooled.intake, options)
+        stream.deposits = Deposits(stream, spooled, directory)
+        return stream
 
     def _close_sender_steps(self, sender: Sender, timeout: float | None) -> Steps[None]:
         """The last view of a stream waits until all that was sent is confirmed; then the stream is withdrawn."""
@@ -214,12 +255,19 @@ class PeerCore:
                 left = sender._stream.left
                 if isinstance(sender, PublisherCore):
                     yield from hear_everyone(engine, deadline)
-                if isinstance(sender, PublisherCore | PusherCore):
-                    yield from sender._flush_steps(None if deadline is None else max(deadline - waiting.now(), 0.0))
+                remaining = None if deadline is None else max(deadline - waiting.now(), 0.0)
+                if isinstance(sender, PublisherCore):
+                    yield from sender._flush_steps(remaining)
+                elif isinstance(sender, PusherCore):
+                    yield from sender._leave_steps(remaining)
                 done = self._close_view(sender, left)
         finally:
             if not done:
                 self._close_view(sender, sender._stream.left)
+            with self._lock:
+                boxes, self._ending = self._ending, []
+            for box in boxes:
+                yield from box._close_steps(None if deadline is None else max(deadline - time.monotonic(), SYNC))
 
     def _close_view(self, sender: Sender, left: int | None) -> bool:
         """Closes it, unless it is the last view and somebody has to wait first for what this stream has sent.
@@ -248,8 +296,13 @@ class PeerCore:
             stream.release()
             if isinstance(sender, PublisherCore):
                 engine.call(lambda: engine.node.unpublish_topic(sender._core))
+            elif stream.deposits is not None:
+                box = self._outboxes[stream.deposits.directory]
+                box.users -= 1
+                if not box.users:
+                    self._ending.append(self._outboxes.pop(stream.deposits.directory))
             elif isinstance(sender, PusherCore):
-                engine.call(lambda: engine.node.unpush(sender._core, engine.node.now))
+                engine.call(lambda: engine.node.unpush(sender._box, engine.node.now))
 
     def _shortcut(self, kind: type[Sender], name: str, make: Callable[[], Any]) -> Any:
         """The handle behind `publish` and `push`; it lives as long as the peer."""

@@ -12,7 +12,7 @@ from zq.info import SpoolCursor, SpooledMessage, SpooledStream, SpoolProblem, Sp
 from zq.spool.journal import Journal
 from zq.spool.log import Log
 from zq.spool.shelf import KINDS, Shelf, View
-from zq.spool.store import QUEUE, StreamName, open_store
+from zq.spool.store import TOPIC, StreamName, open_store
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]  # bytes read, bytes in all
@@ -96,7 +96,7 @@ class SpoolDirectory:
         """Removes all that waits in a queue for good, and says how many messages that were."""
         shelf = Shelf(self.directory)
         stream = find_stream(shelf, queue)
-        if stream.kind != QUEUE:
+        if stream.kind == TOPIC:
             raise Refused(f"{queue} is a topic stream, which is trimmed by age and size; forget its cursors instead")
         return self._change(stream, _purge)
 
@@ -142,7 +142,7 @@ def check_cursor(stream: str, cursor: str, known: list[str]) -> None:
 
 
 def find_stream(shelf: Shelf, name: str) -> StreamName:
-    """By name, or `queue:NAME` and `topic:NAME` where both have one. Refused."""
+    """By name, or `queue:NAME` and `topic:NAME` where both have one; `outbox:NAME`. Refused."""
     streams = shelf.streams()
     found = [stream for stream in streams if name in (stream.name, f"{KINDS[stream.kind]}:{stream.name}")]
     if not found:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zq.core.dead import dead_queue_of
 from zq.core.pulling import Puller
-from zq.core.spooling import Item, Limits, Room, Spooled
+from zq.core.spooling import Disk, Item, Limits, Room, Spooled
 from zq.engine.engine import Engine
 from zq.errors import Refused
 from zq.handles.steps import Steps, deadline_after, until
@@ -22,10 +22,11 @@ log = logging.getLogger("zq.spool")
 LEAVING = 5.0  # s that a disk has to end in order when nobody has said how long
 
 
-class _ToEngine:
+class ToEngine:
     """What the disk says becomes an event of the node, in the engine's thread."""
 
     def __init__(self, engine: Engine) -> None:
+        self.disk: Disk | None = None  # whose answers these are
         self._engine = engine
         self._spooling = engine.node.spooling
 
@@ -46,7 +47,8 @@ class _ToEngine:
         self._tell(lambda now: self._spooling.on_room(stream, room))
 
     def ended(self) -> None:
-        self._engine.later(lambda: None)  # whoever waits for it looks again
+        """Whoever waits for it looks again; whom it has left alone is told."""
+        self._tell(lambda now: self._spooling.on_ended(self.disk, now))
 
 
 def _row(spooled: Spooled) -> SpooledQueue:
@@ -80,7 +82,8 @@ class SpoolCore:
                 raise Refused(f"this peer has a spool of {name} already")
         if len({dead_queue_of(name) for name in names}) < len(names):
             raise Refused("two of these long names would have one queue of dead letters; shorten one of them")
-        self._keeper = Keeper(self.directory, _ToEngine(engine), options.max_bytes)
+        answers = ToEngine(engine)
+        self._keeper = answers.disk = Keeper(self.directory, answers, options.max_bytes)
         try:
             found = [(self._keeper.open(name), self._keeper.open(dead_queue_of(name))) for name in names]
         except BaseException:

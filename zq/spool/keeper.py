@@ -1,4 +1,4 @@
-"""The disk of a running spool: one thread that owns the log and the journal of each of its queues.
+"""The disk of a running spool, or of outboxes: one thread that owns the log and the journal of each of the queues.
 
 Whoever asks leaves requests and goes on; the thread takes all there are, appends what is to be appended, and commits
 each stream once: one fdatasync for everything that has come meanwhile, and at once when it was idle. Answers go out in
@@ -22,22 +22,23 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from zq.core.ranges import Ranges
 from zq.core.spooling import Item, Recovered, Room
-from zq.errors import SpoolDamaged
+from zq.errors import Error, Refused, SpoolDamaged
 from zq.spool import clock
 from zq.spool.disk import FULL, DirectoryDisk
 from zq.spool.journal import Journal
 from zq.spool.log import SEGMENT, Log, Missing
 from zq.spool.record import Record
-from zq.spool.store import QUEUE, Store, open_store
+from zq.spool.store import OUTBOX, QUEUE, WHAT, Store, open_store
 from zq.wire.batch import PARTS, Run
 from zq.wire.data import Malformed
-from zq.wire.stored import Stamp, decode, encode, part_of
+from zq.wire.stored import Stamp, Stored, decode, encode, part_of
 
 log = logging.getLogger("zq.spool")
 
@@ -83,7 +84,13 @@ class _Close(NamedTuple):
     sent: int
 
 
-Request = _Append | _Read | _Settle | _Charge | _Look | _Close
+class _Open(NamedTuple):
+    stream: bytes  # none yet
+    name: str
+    found: Future[Recovered]
+
+
+Request = _Append | _Read | _Settle | _Charge | _Look | _Close | _Open
 
 
 class Answers(Protocol):
@@ -130,23 +137,37 @@ def _part(record: Record, start: int, stop: int) -> tuple[Sequence[Run], bytes] 
 class Keeper:
     """The open directory of a spool and its thread. All methods but `close` return at once."""
 
-    def __init__(self, directory: Path, answers: Answers, max_bytes: int | None = None) -> None:
-        """`max_bytes`: what each stream may take."""
+    def __init__(self, directory: Path, answers: Answers, max_bytes: int | None = None, *, kind: str = QUEUE) -> None:
+        """`kind`: that of the streams that it keeps, QUEUE or OUTBOX; Refused if those there are of the other.
+        `max_bytes`: what each stream may take."""
         self._answers = answers
-        self.store: Store = open_store(directory)
+        self._kind = kind
+        self.store: Store = open_store(directory, what=WHAT[kind])
+        others = [stream.name for stream in self.store.streams() if (stream.kind == OUTBOX) != (kind == OUTBOX)]
+        if others:
+            self.store.close()
+            other = WHAT[QUEUE if kind == OUTBOX else OUTBOX]
+            raise Refused(f"{directory} is an {other}" if kind == QUEUE else f"{directory} is a {other}")
         most = min(self.store.total(), self.store.total() if max_bytes is None else max_bytes)
         self._segment_bytes = min(max(most // SEGMENTS, SEGMENT_LEAST), SEGMENT)
         self._streams: dict[bytes, _Stream] = {}
-        self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[Request | list[Request] | None] = queue.SimpleQueue()
         self._over = False
         self._thread = threading.Thread(target=self._run, name=f"zq-disk-{directory.name}", daemon=True)
         for note in self.store.notes:
             log.warning("%s", note)
 
     def open(self, name: str) -> Recovered:
-        """Opens the stream of a queue; before `start`. Raises SpoolDamaged if the disk cannot be read or written."""
+        """Opens the stream of a queue. Raises SpoolDamaged if the disk cannot be read or written."""
+        if self._thread.ident is None:
+            return self._open(name)
+        found: Future[Recovered] = Future()
+        self._requests.put(_Open(b"", name, found))
+        return found.result()
+
+    def _open(self, name: str) -> Recovered:
         try:
-            stream, disk = self.store.stream(QUEUE, name)
+            stream, disk = self.store.stream(self._kind, name)
             opened = Log(disk, stream.uuid, wall=time.time, segment_bytes=self._segment_bytes)
             opened.open()
             journal = Journal(disk, stream.uuid)
@@ -157,11 +178,12 @@ class Keeper:
                 journal.forget(SENT)
                 journal.sync()
         except OSError as error:
-            raise SpoolDamaged(f"the spool of {name} in {self.store.directory} cannot be opened: {error}") from error
+            where = f"{self._label(name)} in {self.store.directory}"
+            raise SpoolDamaged(f"{where} cannot be opened: {error}") from error
         for found in opened.found:
-            log.warning("the spool of %s: %s from %d to %d: %s", name, found.file, found.offset, found.end, found.what)
+            log.warning("%s: %s from %d to %d: %s", self._label(name), *found)
         for lost in opened.lost:
-            log.error("the spool of %s has lost messages %d to %d", name, lost.first, lost.last)
+            log.error("%s has lost messages %d to %d", self._label(name), lost.first, lost.last)
         settled, copy = Ranges(), Ranges()
         for first, last in journal.settled:
             if first <= opened.safe:
@@ -183,6 +205,9 @@ class Keeper:
             known=opened.known,
         )
 
+    def _label(self, name: str) -> str:
+        return f"the {'outbox' if self._kind == OUTBOX else 'spool'} of {name}"
+
     def start(self) -> None:
         self.store.reserve.take()
         self._thread.start()
@@ -191,6 +216,11 @@ class Keeper:
 
     def append(self, stream: bytes, length: int, runs: Sequence[Run], body: bytes, flags: int) -> None:
         self._requests.put(_Append(stream, length, runs, body, flags))
+
+    def append_all(self, stream: bytes, batches: Sequence[Stored]) -> None:
+        self._requests.put(
+            [_Append(stream, len(batch.items), batch.runs, encode(batch), batch.flags) for batch in batches]
+        )
 
     def read(self, stream: bytes, first: int) -> None:
         self._requests.put(_Read(stream, first))
@@ -263,12 +293,17 @@ class Keeper:
         while True:
             if request is None:
                 go_on = False
+            elif isinstance(request, list):
+                requests += request
             else:
                 requests.append(request)
             try:
                 request = self._requests.get_nowait()
             except queue.Empty:
                 break
+        for request in requests:
+            if isinstance(request, _Open):
+                self._open_for(request)
         self._append_all([request for request in requests if isinstance(request, _Append)])
         settled: set[bytes] = set()
         for request in requests:
@@ -297,6 +332,12 @@ class Keeper:
         self._write_marks()
         self._tidy()
         return go_on
+
+    def _open_for(self, request: _Open) -> None:
+        try:
+            request.found.set_result(self._open(request.name))
+        except (Error, OSError) as error:
+            request.found.set_exception(error)
 
     def _append_all(self, appends: list[_Append]) -> None:
         touched: dict[bytes, _Stream] = {}
@@ -341,7 +382,7 @@ class Keeper:
         try:
             items = stream.log.read(first, PIECE)
         except OSError as error:
-            log.error("the spool of %s cannot be read from message %d on: %s", stream.name, first, error)
+            log.error("%s cannot be read from message %d on: %s", self._label(stream.name), first, error)
             return []
         return [
             Item(item.first, item.last, 0, (), None)
@@ -399,11 +440,10 @@ class Keeper:
                 except OSError as error:  # on a full disk the one before it stays
                     self._complain(stream, f"its mark cannot be written: {error}")
 
-    @staticmethod
-    def _complain(stream: _Stream, what: str) -> None:
+    def _complain(self, stream: _Stream, what: str) -> None:
         if what not in stream.complained:
             stream.complained.add(what)
-            log.error("the spool of %s: %s", stream.name, what)
+            log.error("%s: %s", self._label(stream.name), what)
 
     def _close(self, stream: _Stream, sent: int | None) -> None:
         """Ends it in order; `sent` None: what had been delivered is not known."""
@@ -415,5 +455,5 @@ class Keeper:
             stream.journal.close()
             stream.log.close()
         except OSError as error:
-            log.error("the spool of %s was not closed in order: %s", stream.name, error)
+            log.error("%s was not closed in order: %s", self._label(stream.name), error)
         stream.disk.close()

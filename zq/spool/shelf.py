@@ -27,13 +27,13 @@ from zq.spool.mark import read_mark
 from zq.spool.overlay import Overlay
 from zq.spool.record import Damage, Record, scan
 from zq.spool.segment import HEADER, number_of
-from zq.spool.store import LOCK, QUEUE, StreamName, check_spool, find_streams
+from zq.spool.store import LOCK, TOPIC, StreamName, check_spool, find_streams
 from zq.wire.data import Malformed
 from zq.wire.stored import Stamp
 
 AGAIN = 5  # times that a stream is looked at anew when files have gone meanwhile
 PIECE = 256 << 10  # bytes that are read at once
-KINDS = {"q": "queue", "t": "topic"}
+KINDS = {"q": "queue", "t": "topic", "o": "outbox"}
 
 
 class Shelf:
@@ -144,13 +144,13 @@ class View:
     def _first_open(self, start: int) -> int:
         """The first message from there on that somebody is to have."""
         start = max(start, self._log.first)
-        return self._settled.first_missing(start) if self.stream.kind == QUEUE else start
+        return self._settled.first_missing(start) if self.stream.kind != TOPIC else start
 
     @property
     def depth(self) -> int:
         first, last = self._log.first, self._log.safe
         held = last - first + 1
-        if self.stream.kind == QUEUE:
+        if self.stream.kind != TOPIC:
             held -= sum(max(min(high, last) - max(low, first) + 1, 0) for low, high in self._settled)
         return max(held, 0)
 
@@ -166,7 +166,7 @@ class View:
             depth=self.depth,
             bytes=self._log.size,
             oldest=oldest[0].stored_for if oldest else None,
-            lag=max((cursor.lag for cursor in cursors), default=0) if self.stream.kind != QUEUE else self.depth,
+            lag=max((cursor.lag for cursor in cursors), default=0) if self.stream.kind == TOPIC else self.depth,
             first=first if here else 0,
             last=self._log.safe,
             damaged=tuple(self._losses()),
@@ -207,7 +207,7 @@ class View:
                 start = max(number, item.first)
                 if isinstance(item, Record):
                     for message in self._messages(item, start, now):
-                        if settled or self.stream.kind != QUEUE or message.number not in self._settled:
+                        if settled or self.stream.kind == TOPIC or message.number not in self._settled:
                             found.append(message)
                             if len(found) >= most:
                                 return Page(found, message.number + 1, damaged)

@@ -1,6 +1,7 @@
 """A spool's directory: who owns it, what it is called for ever, and which streams are in it.
 
-    lock           flock of the one process that has it open; its pid, for whoever comes second
+    lock           flock of the one process that has it open; in text its pid, for whoever comes second, and the epoch,
+                   inode and time of change of `spool`
     reserve        bytes that mean nothing, see `reserve`
     spool          magic 8 | uuid 16 | epoch 8 | device 8 | inode of `lock` 8 | CRC 4
     <stream>/      one directory a stream, called by the stream's uuid: names never become names of files
@@ -8,8 +9,9 @@
         journal, mark, *.log, *.bad
 
 The epoch goes up, synced, at every open, before anything else is done: a power cut never makes a spool use the numbers
-of one epoch for other content. `spool` says where the directory was when it was written; one that is somewhere else is
-a copy or a backup that was restored, and gets a new uuid, because whoever knows the old one knows later things of it.
+of one epoch for other content. `spool` says where the directory was when it was written, and `lock` which file `spool`
+was: a directory that is somewhere else, or has another `spool`, is a copy or a backup that was restored. It gets a new
+uuid, because whoever knows the old one knows later things of it. A lock that a power cut has left empty tells nothing.
 A directory that is not whole yet (a crash while it was made) is finished; one that is not understood is refused, and
 nothing in it is touched.
 """
@@ -21,6 +23,7 @@ import fcntl
 import os
 import stat
 import struct
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +37,8 @@ from zq.spool.reserve import Reserve
 from zq.spool.segment import MAGIC as SEGMENT_MAGIC
 
 SPOOL, LOCK, STREAM = "spool", "lock", "stream"
-QUEUE, TOPIC = "q", "t"  # kinds of streams
+QUEUE, TOPIC, OUTBOX = "q", "t", "o"  # kinds of streams; those of OUTBOX are alone
+WHAT = {QUEUE: "spool directory", OUTBOX: "outbox directory"}
 _MAGIC = b"zqspol\x00\x01"  # the last byte is the format's version
 HEADS = {STREAM: _MAGIC, MARK: MARK_MAGIC, "*.log": SEGMENT_MAGIC}  # how files begin that have a version
 _SPOOL = struct.Struct(">8s16sQQQ")
@@ -67,6 +71,7 @@ class Store:
         self._disk = disk
         self._lock = lock
         self._streams: dict[tuple[str, str], StreamName] = {}
+        _open_stores.add(self)
 
     def streams(self) -> list[StreamName]:
         return sorted(self._streams.values(), key=lambda stream: (stream.kind, stream.name))
@@ -108,16 +113,30 @@ class Store:
             self._lock = -1
 
 
-def open_store(directory: Path, *, draw: Callable[[int], bytes] = os.urandom) -> Store:
-    """Makes or opens a spool's directory. Raises AccessDenied, SpoolLocked, SpoolDamaged, Refused."""
-    _prepare(directory)
-    lock = _acquire(directory)
+_open_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    """The directory is the parent's: a child that kept the lock would own it when that is dead."""
+    for store in list(_open_stores):
+        store.close()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def open_store(directory: Path, *, draw: Callable[[int], bytes] = os.urandom, what: str = WHAT[QUEUE]) -> Store:
+    """Makes or opens a spool's directory, or that of outboxes. Raises AccessDenied, SpoolLocked, SpoolDamaged,
+    Refused."""
+    _prepare(directory, what)
+    lock = _acquire(directory, what)
     try:
         disk = DirectoryDisk(directory)
         notes: list[str] = []
         found = os.fstat(lock)
         here = found.st_dev, found.st_ino
-        identity = _read_identity(disk, directory, here, notes, draw)
+        _, seen = _read_lock(lock)
+        identity = _read_identity(disk, directory, here, seen, notes, draw)
         check_formats(directory)
         try:
             data = encode_identity(identity, here)
@@ -130,9 +149,7 @@ def open_store(directory: Path, *, draw: Callable[[int], bytes] = os.urandom) ->
                 _write_whole(disk, SPOOL, data)
         except OSError as error:
             raise AccessDenied(f"{directory} cannot be written: {error.strerror}; nothing was changed") from error
-        with contextlib.suppress(OSError):  # the disk is full: whoever comes second is not told the number
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        _write_lock(lock, _Seen(identity.epoch, *_change_of(directory / SPOOL)))
         store = Store(directory, disk, lock, identity, notes)
         store._find_streams()
     except BaseException:
@@ -164,7 +181,7 @@ def check_spool(directory: Path) -> None:
         raise Refused(f"{directory} is no spool: it has no file {SPOOL}")
     disk = DirectoryDisk(directory)
     try:
-        _read_identity(disk, directory, (0, 0), [], bytes)
+        _read_identity(disk, directory, (0, 0), None, [], bytes)
         check_formats(directory)
     except OSError as error:
         raise AccessDenied(f"spool directory {directory} cannot be read: {error}") from error
@@ -187,32 +204,57 @@ def check_formats(directory: Path) -> None:
                 raise Refused(f"{path} has the format of a newer version of zq; use that, nothing was changed")
 
 
-def _prepare(directory: Path) -> None:
+class _Seen(NamedTuple):
+    """Which file `spool` was, when it had been written."""
+
+    epoch: int
+    inode: int
+    changed: int  # ns; no program can set it
+
+
+def _change_of(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_ctime_ns
+
+
+def _write_lock(lock: int, seen: _Seen) -> None:
+    with contextlib.suppress(OSError):  # the disk is full: whoever comes second is not told the number
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{' '.join(map(str, (os.getpid(), *seen)))}\n".encode(), 0)
+
+
+def _read_lock(lock: int) -> tuple[str, _Seen | None]:
+    """The pid, and what else it knows."""
+    pid, *words = os.pread(lock, 100, 0).decode("ascii", "replace").split() or [""]
+    return pid, _Seen(*map(int, words)) if len(words) == 3 and all(word.isdigit() for word in words) else None
+
+
+def _prepare(directory: Path, title: str) -> None:
     try:
         _make(directory)
     except FileExistsError:
         pass  # what it is, the next lines tell
     except OSError as error:
-        raise AccessDenied(f"spool directory {directory} cannot be made: {error.strerror}") from error
-    _check_directory(directory)
+        raise AccessDenied(f"{title} {directory} cannot be made: {error.strerror}") from error
+    _check_directory(directory, title)
 
 
-def _check_directory(directory: Path) -> None:
+def _check_directory(directory: Path, title: str = WHAT[QUEUE]) -> None:
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode):
         what = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "no directory"
-        raise AccessDenied(f"spool directory {directory} is {what}; name a directory")
+        raise AccessDenied(f"{title} {directory} is {what}; name a directory")
     if found.st_uid != os.geteuid():
-        raise AccessDenied(f"spool directory {directory} belongs to user {found.st_uid}; use one of your own")
+        raise AccessDenied(f"{title} {directory} belongs to user {found.st_uid}; use one of your own")
     if found.st_mode & 0o077:
         mode = stat.S_IMODE(found.st_mode)
-        raise AccessDenied(f"spool directory {directory} is open to others (mode {mode:03o}); chmod 700 it")
+        raise AccessDenied(f"{title} {directory} is open to others (mode {mode:03o}); chmod 700 it")
     try:
         names = {path.name for path in directory.iterdir()}
     except OSError as error:
-        raise AccessDenied(f"spool directory {directory} cannot be read: {error.strerror}") from error
+        raise AccessDenied(f"{title} {directory} cannot be read: {error.strerror}") from error
     if names and LOCK not in names:
-        raise Refused(f"{directory} holds other things and is no spool; name an empty or a new directory")
+        raise Refused(f"{directory} holds other things and is no {title}; name an empty or a new directory")
 
 
 def _make(directory: Path) -> None:
@@ -227,29 +269,34 @@ def _make(directory: Path) -> None:
         above.close()
 
 
-def _acquire(directory: Path) -> int:
+def _acquire(directory: Path, title: str) -> int:
     try:
         lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
     except OSError as error:
-        raise AccessDenied(f"spool directory {directory} cannot be written: {error.strerror}") from error
+        raise AccessDenied(f"{title} {directory} cannot be written: {error.strerror}") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
+        holder, _ = _read_lock(lock)
         os.close(lock)
         raise SpoolLocked(
-            f"spool directory {directory} is open in process {holder or 'unknown'}; end that, or name another directory"
+            f"{title} {directory} is open in process {holder or 'unknown'}; end that, or name another directory"
         ) from None
     except OSError as error:
         os.close(lock)
         raise AccessDenied(
-            f"spool directory {directory} is on a file system without locks ({error.strerror}); use a local disk"
+            f"{title} {directory} is on a file system without locks ({error.strerror}); use a local disk"
         ) from error
     return lock
 
 
 def _read_identity(
-    disk: Disk, directory: Path, here: tuple[int, int], notes: list[str], draw: Callable[[int], bytes]
+    disk: Disk,
+    directory: Path,
+    here: tuple[int, int],
+    seen: _Seen | None,
+    notes: list[str],
+    draw: Callable[[int], bytes],
 ) -> Identity:
     """The identity to go on with: the epoch after the last one, or a new spool's."""
     if SPOOL not in disk.names():
@@ -258,9 +305,10 @@ def _read_identity(
     if data[:7] == _MAGIC[:7] and data[7:8] > _MAGIC[7:]:
         raise Refused(f"{directory / SPOOL} has the format of a newer version of zq; use that, nothing was changed")
     if len(data) != _SPOOL.size + 4 or crc32(data[:-4]).to_bytes(4, "big") != data[-4:] or data[:8] != _MAGIC:
-        raise SpoolDamaged(f"{directory / SPOOL} does not verify; move it aside to let the spool have a new identity")
+        raise SpoolDamaged(f"{directory / SPOOL} does not verify; move it aside to let it have a new identity")
     _, uuid, epoch, *where = _SPOOL.unpack_from(data)
-    if tuple(where) != here:
+    written_by_others = seen is not None and seen.epoch == epoch and seen[1:] != _change_of(directory / SPOOL)
+    if tuple(where) != here or written_by_others:
         notes.append(f"{directory} is a copy or was restored from a backup: it has a new identity from now on")
         return Identity(draw(16), 1)
     return Identity(uuid, epoch + 1)
