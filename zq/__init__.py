@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from zq.info import RepliedService as RepliedService
     from zq.info import RequestedService as RequestedService
     from zq.info import Span as Span
+    from zq.info import SpoolAnswer as SpoolAnswer
     from zq.info import SpoolCursor as SpoolCursor
     from zq.info import SpooledMessage as SpooledMessage
     from zq.info import SpooledQueue as SpooledQueue
@@ -72,8 +73,8 @@ _ERRORS = (
 )
 _INFO = (
     "Consumer DeadLetter DeadLetters Departed FailedAttempt Gap HeldQueue Ledger Missing PeerEvent PeerInfo "
-    "PublishedTopic PulledQueue QueueAccount QueueInfo RepliedService RequestedService Span SpoolCursor SpooledMessage "
-    "SpooledQueue SpooledStream SpoolProblem SpoolReport SubscribedTopic TopicInfo"
+    "PublishedTopic PulledQueue QueueAccount QueueInfo RepliedService RequestedService Span SpoolAnswer SpoolCursor "
+    "SpooledMessage SpooledQueue SpooledStream SpoolProblem SpoolReport SubscribedTopic TopicInfo"
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS.split(), "zq.errors"),

@@ -13,6 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -24,17 +25,29 @@ from zq.engine.wake import LoopToken
 from zq.errors import Closed, Refused, Undelivered
 from zq.handles.dead import inquire_steps
 from zq.handles.incoming import PullerCore, Receiver, SubscriberCore, pause_after
+from zq.handles.look import forget_steps, inspect_steps, purge_steps
 from zq.handles.outgoing import PublisherCore, PusherCore, Sender, Stream
 from zq.handles.replying import ReplierCore, Request
 from zq.handles.requests import Survey, request_steps
 from zq.handles.session import LEAVING, PeerCore, Watching
+from zq.handles.shelf import PAGE, OnDamage, Progress
 from zq.handles.spool import SpoolCore
 from zq.handles.steps import Release, SendOptions, Steps, Timeout, Wait, deadline_after
-from zq.info import DeadLetters, Gap, Ledger, PeerEvent
+from zq.info import (
+    DeadLetters,
+    Gap,
+    Ledger,
+    PeerEvent,
+    SpoolAnswer,
+    SpoolCursor,
+    SpooledMessage,
+    SpooledStream,
+    SpoolReport,
+)
 from zq.message import INHERIT, Headers, Inherit, Message
 from zq.options import SpoolOptions
 from zq.wire.data import pack_plain
-from zq.wire.frames import LIST, PURGE, RETRY
+from zq.wire.frames import CURSORS, LIST, MESSAGES, PURGE, RETRY, STREAMS, VERIFY
 
 _UNLIMITED = SpoolOptions()
 log = logging.getLogger("zq.aio")
@@ -343,6 +356,46 @@ class Peer(PeerCore):
     async def purge_dead_letters(self, queue: str, *, ids: Iterable[str] = (), timeout: Timeout = 5.0) -> DeadLetters:
         """Forgets the dead letters of `queue`, all or those with `ids`. `count` of the result says how many."""
         return await finish(inquire_steps(self._running(), PURGE, queue, ids, timeout))
+
+    async def spooled_streams(self, *, timeout: Timeout = 5.0) -> SpoolAnswer:
+        """How the queues and topics stand that spools of the realm have on disk, this peer's included: rows are
+        `SpooledStream`. Here and below, who has not answered within `timeout` seconds is named in `unknown`."""
+        return await finish(inspect_steps(self._running(), STREAMS, timeout))
+
+    async def spooled_cursors(self, *, timeout: Timeout = 5.0) -> SpoolAnswer:
+        """The named positions in topics that spools of the realm keep: rows are `SpoolCursor`."""
+        return await finish(inspect_steps(self._running(), CURSORS, timeout))
+
+    async def spooled_messages(
+        self,
+        stream: str,
+        *,
+        holder: bytes,
+        first: int = 1,
+        most: int = 1_000,
+        settled: bool = False,
+        timeout: Timeout = 5.0,
+    ) -> SpoolAnswer:
+        """Messages of a queue or topic that the spool of peer `holder` has, from number `first` on; nothing is taken.
+        Rows are `SpooledMessage`, as many as fit into an answer; `next` is where to go on, 0 for the end."""
+        steps = inspect_steps(
+            self._running(), MESSAGES, timeout, stream=stream, first=first, most=most, settled=settled, holder=holder
+        )
+        return await finish(steps)
+
+    async def verify_spools(self, progress: Progress | None = None, *, timeout: Timeout = None) -> SpoolAnswer:
+        """Has every spool of the realm read everything it has: rows are `SpoolProblem`, `count` is in bytes.
+        `progress` hears how many bytes of how many were read."""
+        return await finish(inspect_steps(self._running(), VERIFY, timeout, progress=progress))
+
+    async def purge_spools(self, queue: str, *, timeout: Timeout = 5.0) -> SpoolAnswer:
+        """Removes all that waits in a queue at the spools of the realm, for good; `count` messages. Where some of it is
+        in flight at a puller nothing is removed, and `problems` says so. Refused if nobody has that queue."""
+        return await finish(purge_steps(self._running(), queue, timeout))
+
+    async def forget_cursor(self, stream: str, cursor: str, *, timeout: Timeout = 5.0) -> SpoolAnswer:
+        """Forgets a named position at the spools of the realm. Refused if there is none."""
+        return await finish(forget_steps(self._running(), stream, cursor, timeout))
 
     def __del__(self) -> None:
         engine: Engine | None = getattr(self, "_engine", None)
@@ -664,6 +717,34 @@ class Spool(SpoolCore):
     def __init__(self, peer: Peer, directory: Path, queues: Sequence[str], options: SpoolOptions) -> None:
         super().__init__(peer._running(), directory, queues, options)
         self._peer = peer
+
+    async def streams(self) -> list[SpooledStream]:
+        """How each of its queues and topics stands on the disk, by kind and name."""
+        return await asyncio.to_thread(self._shelf().streams)
+
+    async def cursors(self) -> list[SpoolCursor]:
+        """The named positions in its topics."""
+        return await asyncio.to_thread(self._shelf().cursors)
+
+    async def export(
+        self, stream: str, *, first: int = 1, settled: bool = False, on_damage: OnDamage | None = None
+    ) -> AsyncIterator[SpooledMessage]:
+        """What waits in a queue, or is kept of a topic, in order, as `SpoolDirectory.export`; nothing is taken."""
+        shelf = self._shelf()
+        messages = await asyncio.to_thread(shelf.export, stream, first=first, settled=settled, on_damage=on_damage)
+        while page := await asyncio.to_thread(lambda: list(islice(messages, PAGE))):
+            for message in page:
+                yield message
+
+    async def verify(self, progress: Progress | None = None) -> SpoolReport:
+        """Reads everything that is on the disk, beside what goes on, and tells what is wrong. `progress` hears how
+        many bytes of how many were read, in a thread."""
+        return await asyncio.to_thread(self._shelf().verify, progress)
+
+    async def purge(self, queue: str, *, timeout: Timeout = 30.0) -> int:
+        """Removes all that waits in a queue for good, and says how many messages that were. Refused, and nothing is
+        removed, if some of it is in flight at a puller, or if there is no such queue."""
+        return await finish(self._purge_steps(queue, timeout))
 
     async def close(self, *, timeout: Timeout = 5.0) -> None:
         """Syncs what has come, leaves the queues to their pushers, and lets go of the directory. Idempotent."""

@@ -157,6 +157,7 @@ class SpooledStream:
 
     kind: str  # "queue" or "topic"
     name: str
+    holder_id: bytes = b""
     stream: bytes  # what it is called for ever, 16 bytes
     depth: int  # messages: of a queue those that nobody has settled, of a topic those that are kept
     bytes: int  # of its files
@@ -182,6 +183,7 @@ class SpoolCursor:
     lag: int  # messages that it has not had and that are there
     missed: int  # messages that it has not had and that were trimmed
     holder: str = ""  # name of the peer that answered, if one was asked
+    holder_id: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +199,7 @@ class SpoolProblem:
     last: int
     what: str
     holder: str = ""  # name of the peer that answered, if one was asked
+    holder_id: bytes = b""
 
     @property
     def text(self) -> str:
@@ -214,7 +217,18 @@ class SpoolReport:
     streams: int
     bytes: int  # that were read
     problems: tuple[SpoolProblem, ...] = ()
-    unknown: tuple[str, ...] = ()  # names of peers that were asked and did not answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolAnswer:
+    """What the spools of the realm have answered."""
+
+    rows: tuple[Any, ...] = ()  # SpooledStream, SpoolCursor, SpooledMessage or SpoolProblem, by name of their holder
+    count: int = 0  # messages purged, cursors forgotten, or bytes read
+    next: int = 0  # of messages: the number to go on with, 0 for the end
+    damaged: tuple[tuple[int, int], ...] = ()  # numbers of messages that should be among them: first, last
+    unknown: tuple[str, ...] = ()  # names of peers that did not answer or have left meanwhile
+    problems: tuple[str, ...] = ()  # why a peer could not do what was asked, beginning with its name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

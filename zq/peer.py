@@ -17,17 +17,29 @@ from zq.engine.engine import Engine
 from zq.errors import Closed, Refused, Undelivered
 from zq.handles.dead import inquire_steps
 from zq.handles.incoming import PullerCore, Receiver, SubscriberCore, pause_after
+from zq.handles.look import forget_steps, inspect_steps, purge_steps
 from zq.handles.outgoing import PublisherCore, PusherCore, Sender, Stream
 from zq.handles.replying import ReplierCore, Request
 from zq.handles.requests import Survey, request_steps
 from zq.handles.session import LEAVING, PeerCore, Watching
+from zq.handles.shelf import OnDamage, Progress
 from zq.handles.spool import SpoolCore
 from zq.handles.steps import Release, SendOptions, Timeout, deadline_after, finish
-from zq.info import DeadLetters, Gap, Ledger, PeerEvent
+from zq.info import (
+    DeadLetters,
+    Gap,
+    Ledger,
+    PeerEvent,
+    SpoolAnswer,
+    SpoolCursor,
+    SpooledMessage,
+    SpooledStream,
+    SpoolReport,
+)
 from zq.message import INHERIT, Headers, Inherit, Message
 from zq.options import SpoolOptions
 from zq.wire.data import pack_plain
-from zq.wire.frames import LIST, PURGE, RETRY
+from zq.wire.frames import CURSORS, LIST, MESSAGES, PURGE, RETRY, STREAMS, VERIFY
 
 _UNLIMITED = SpoolOptions()
 log = logging.getLogger("zq.peer")
@@ -271,6 +283,46 @@ class Peer(PeerCore):
     def purge_dead_letters(self, queue: str, *, ids: Iterable[str] = (), timeout: Timeout = 5.0) -> DeadLetters:
         """Forgets the dead letters of `queue`, all or those with `ids`. `count` of the result says how many."""
         return finish(inquire_steps(self._running(), PURGE, queue, ids, timeout))
+
+    def spooled_streams(self, *, timeout: Timeout = 5.0) -> SpoolAnswer:
+        """How the queues and topics stand that spools of the realm have on disk, this peer's included: rows are
+        `SpooledStream`. Here and below, who has not answered within `timeout` seconds is named in `unknown`."""
+        return finish(inspect_steps(self._running(), STREAMS, timeout))
+
+    def spooled_cursors(self, *, timeout: Timeout = 5.0) -> SpoolAnswer:
+        """The named positions in topics that spools of the realm keep: rows are `SpoolCursor`."""
+        return finish(inspect_steps(self._running(), CURSORS, timeout))
+
+    def spooled_messages(
+        self,
+        stream: str,
+        *,
+        holder: bytes,
+        first: int = 1,
+        most: int = 1_000,
+        settled: bool = False,
+        timeout: Timeout = 5.0,
+    ) -> SpoolAnswer:
+        """Messages of a queue or topic that the spool of peer `holder` has, from number `first` on; nothing is taken.
+        Rows are `SpooledMessage`, as many as fit into an answer; `next` is where to go on, 0 for the end."""
+        steps = inspect_steps(
+            self._running(), MESSAGES, timeout, stream=stream, first=first, most=most, settled=settled, holder=holder
+        )
+        return finish(steps)
+
+    def verify_spools(self, progress: Progress | None = None, *, timeout: Timeout = None) -> SpoolAnswer:
+        """Has every spool of the realm read everything it has: rows are `SpoolProblem`, `count` is in bytes.
+        `progress` hears how many bytes of how many were read."""
+        return finish(inspect_steps(self._running(), VERIFY, timeout, progress=progress))
+
+    def purge_spools(self, queue: str, *, timeout: Timeout = 5.0) -> SpoolAnswer:
+        """Removes all that waits in a queue at the spools of the realm, for good; `count` messages. Where some of it is
+        in flight at a puller nothing is removed, and `problems` says so. Refused if nobody has that queue."""
+        return finish(purge_steps(self._running(), queue, timeout))
+
+    def forget_cursor(self, stream: str, cursor: str, *, timeout: Timeout = 5.0) -> SpoolAnswer:
+        """Forgets a named position at the spools of the realm. Refused if there is none."""
+        return finish(forget_steps(self._running(), stream, cursor, timeout))
 
     def __del__(self) -> None:
         engine: Engine | None = getattr(self, "_engine", None)
@@ -599,6 +651,30 @@ class Spool(SpoolCore):
     def __init__(self, peer: Peer, directory: Path, queues: Sequence[str], options: SpoolOptions) -> None:
         super().__init__(peer._running(), directory, queues, options)
         self._peer = peer
+
+    def streams(self) -> list[SpooledStream]:
+        """How each of its queues and topics stands on the disk, by kind and name."""
+        return self._shelf().streams()
+
+    def cursors(self) -> list[SpoolCursor]:
+        """The named positions in its topics."""
+        return self._shelf().cursors()
+
+    def export(
+        self, stream: str, *, first: int = 1, settled: bool = False, on_damage: OnDamage | None = None
+    ) -> Iterator[SpooledMessage]:
+        """What waits in a queue, or is kept of a topic, in order, as `SpoolDirectory.export`; nothing is taken."""
+        return self._shelf().export(stream, first=first, settled=settled, on_damage=on_damage)
+
+    def verify(self, progress: Progress | None = None) -> SpoolReport:
+        """Reads everything that is on the disk, beside what goes on, and tells what is wrong. `progress` hears how
+        many bytes of how many were read."""
+        return self._shelf().verify(progress)
+
+    def purge(self, queue: str, *, timeout: Timeout = 30.0) -> int:
+        """Removes all that waits in a queue for good, and says how many messages that were. Refused, and nothing is
+        removed, if some of it is in flight at a puller, or if there is no such queue."""
+        return finish(self._purge_steps(queue, timeout))
 
     def close(self, *, timeout: Timeout = 5.0) -> None:
         """Syncs what has come, leaves the queues to their pushers, and lets go of the directory. Idempotent."""

@@ -9,11 +9,13 @@ import pty
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import zq as zq_module
 from tests.spool.test_shelf import Made
 from tests.spool.tree import tree
 from zq.spool.journal import Journal
@@ -91,8 +93,7 @@ def test_verify_ends_with_1_and_names_file_bytes_and_messages(made: Made) -> Non
     [line] = damaged.stdout.splitlines()
     assert line.startswith(f"{made.inner}/0000000000000001.log from byte ")
     assert "lost: messages " in line
-    [report] = lines(zq("verify", "--json", "--dir", str(made.directory)).stdout)
-    [problem] = report["problems"]
+    [problem] = lines(zq("verify", "--json", "--dir", str(made.directory)).stdout)
     assert problem["last"] - problem["first"] == 9
     exported = zq("export", "jobs", "--dir", str(made.directory))
     assert exported.returncode == 1
@@ -109,7 +110,7 @@ def test_purge_empties_a_queue_and_cursors_are_listed_and_forgotten(made: Made) 
     assert "dashboard" in zq("cursors", "--dir", str(made.directory)).stdout
     forgotten = zq("cursors", "--forget", "sensors/**", "dashboard", "--dir", str(made.directory))
     assert (forgotten.returncode, forgotten.stderr) == (0, "zq: dashboard is forgotten\n")
-    assert "has no cursors" in zq("cursors", "--dir", str(made.directory)).stderr
+    assert "there are no cursors in" in zq("cursors", "--dir", str(made.directory)).stderr
 
 
 @pytest.mark.parametrize(
@@ -192,3 +193,69 @@ def test_an_interrupt_ends_an_export_in_order(tmp_path: Path) -> None:
     assert json.loads(first)["number"] == 1
     assert len(rest.splitlines()) < 1_999
     assert tree(made.directory) == before
+
+
+@pytest.fixture
+def running(tmp_path: Path, clean_environment: None) -> Iterator[Path]:
+    """The directory of a spool that runs, with 1,000 messages of jobs."""
+    directory = tmp_path / "spool"
+    command = [ZQ, "spool", "--queue", "jobs", "--dir", str(directory), "--name", "keeper"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            assert "is open" in process.stderr.readline()
+            numbers = "".join(f"{number}\n" for number in range(1_000))
+            subprocess.run([ZQ, "push", "jobs"], input=numbers, text=True, check=True, timeout=DEADLINE)
+            yield directory
+        finally:
+            process.terminate()
+            process.communicate(timeout=DEADLINE)
+
+
+def test_those_that_run_are_asked(running: Path) -> None:
+    listed = zq("ls")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    jobs = listed.stdout.splitlines()[1].split()
+    assert (jobs[:3], jobs[-1]) == (["queue", "jobs", "1,000"], "keeper")
+    [row, _] = lines(zq("ls", "--json").stdout)
+    assert (row["depth"], row["holder"]) == (1_000, "keeper")
+    exported = zq("export", "jobs")
+    assert (exported.returncode, exported.stderr) == (0, "zq: 1,000 messages exported\n")
+    assert [row["data"] for row in lines(exported.stdout)] == [str(number) for number in range(1_000)]
+    assert [row["number"] for row in lines(zq("show", "jobs", "--json", "-n", "2", "--from", "7").stdout)] == [7, 8]
+    verified = zq("verify")
+    assert (verified.returncode, verified.stdout) == (0, "")
+    assert "no damage" in verified.stderr
+    assert "there are no cursors in realm" in zq("cursors").stderr
+    beside = zq("export", "jobs", "--dir", str(running))
+    assert beside.stdout.splitlines()[-1].count('"data": "999"') == 1
+    refused = zq("purge", "jobs", "--dir", str(running))
+    assert refused.returncode == 1
+    assert "is open in process" in refused.stderr
+    assert "leave out --dir" in refused.stderr
+    purged = zq("purge", "jobs")
+    assert (purged.returncode, purged.stderr) == (0, "zq: 1,000 messages purged\n")
+    assert lines(zq("ls", "--json").stdout)[0]["depth"] == 0
+
+
+def test_a_running_one_does_not_purge_what_is_in_flight(running: Path) -> None:
+    with subprocess.Popen([ZQ, "reply", "unused", "--", "true"], stderr=subprocess.DEVNULL) as stranger:
+        try:
+            with zq_module.Peer("worker") as worker, worker.puller("jobs", prefetch=5) as puller:
+                message = puller.receive(timeout=DEADLINE)
+                refused = zq("purge", "jobs")
+                assert refused.returncode == 1
+                assert "keeper: " in refused.stderr
+                assert "are in flight, at worker" in refused.stderr
+                assert "purge again when they are settled" in refused.stderr
+                assert lines(zq("ls", "--json").stdout)[0]["depth"] == 1_000
+                message.ack()
+        finally:
+            stranger.terminate()
+
+
+def test_a_name_that_nobody_has_is_refused(running: Path) -> None:
+    for arguments in (["show", "nope"], ["export", "nope"], ["purge", "nope"], ["cursors", "--forget", "jobs", "nope"]):
+        ended = zq(*arguments)
+        assert ended.returncode == 2, arguments
+        assert "nope" in ended.stderr

@@ -82,6 +82,8 @@ SAID = [
         *(BINDER, frames.Binding("mail", b"q" * 16, 1.0), frames.Since("mail", b"q" * 16, 1.0), frames.End(b"l" * 16)),
         *(frames.Inquiry([1, 2]), frames.Missing([1], [2])),
         *(frames.Inquire(1, action, "jobs", ["a"], "", 0) for action in (frames.LIST, frames.RETRY, frames.PURGE)),
+        *(frames.Inspect(1, action, "jobs", "c", 1, 10, False) for action in range(6)),
+        frames.Findings(1, True, [{"number": 1}], 2, 0, ""),
         frames.Letters(1, 0, [["jobs.dead", 1, ID, 1, 1.0, 1, True, LETTER]], False, ""),
     )
 ]

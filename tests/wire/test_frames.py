@@ -131,6 +131,14 @@ BODIES: list[tuple[Body, str]] = [
         "49" + "62" * 16 + "61" * 16 + "960601a46a6f627391a3612d31a96a6f62732e6465616403",
     ),
     (
+        frames.Inspect(6, frames.MESSAGES, "jobs", "", 17, 100, False),
+        "56" + "62" * 16 + "61" * 16 + "970602a46a6f6273a01164c2",
+    ),
+    (
+        frames.Findings(6, True, [{"number": 17}], 18, 0, "no"),
+        "76" + "62" * 16 + "61" * 16 + "9606c39181a66e756d626572111200a26e6f",
+    ),
+    (
         frames.Letters(6, 0, [["jobs.dead", 4, A, 9, 1.5, 2, True, b"\x92\x01"]], True, "no"),
         "69"
         + "62" * 16

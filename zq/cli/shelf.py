@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import islice
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import click
 
 import zq
-from zq.cli import parameters
+from zq.cli import connection, parameters
 from zq.cli.bar import bar
-from zq.cli.notes import ERROR, OK, counted, note
+from zq.cli.notes import ERROR, OK, UNFINISHED, counted, note
 from zq.cli.output import Output
 from zq.cli.render import line, readable, timestamp, to_json
 from zq.cli.table import Column, emit, print_table, record, seconds
@@ -38,7 +39,123 @@ CURSORS = (
     Column("missed", lambda row: f"{row.missed:,}", right=True),
 )
 
-directory = click.option("--dir", "place", type=click.Path(path_type=Path), required=True, help="Of the spool.")
+HOLDER = Column("kept by", lambda row: row.holder)
+
+
+def asked(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--dir`, `--timeout` and the options of a peer; the command gets `spools`, where to look."""
+
+    @click.option("--dir", "place", type=click.Path(path_type=Path), help="Of a spool, running or not.")
+    @click.option(
+        "--timeout",
+        type=parameters.SECONDS,
+        default=5.0,
+        show_default=True,
+        metavar="S",
+        help="Without --dir: wait S seconds for the answers of those that run.",
+    )
+    @connection.setting_options
+    @functools.wraps(command)
+    def with_spools(*, place: Path | None, timeout: float, settings: dict[str, Any], **rest: Any) -> Any:
+        if place is not None:
+            return command(spools=Directory(place), **rest)
+        with zq.Peer(**settings) as peer:
+            connection.settle(peer)
+            return command(spools=Realm(peer, timeout), **rest)
+
+    return with_spools
+
+
+class Directory:
+    """A directory, whoever has it open."""
+
+    code = OK
+
+    def __init__(self, place: Path) -> None:
+        self._spool = zq.SpoolDirectory(place)
+        self.label = str(place)
+
+    def streams(self) -> Sequence[zq.SpooledStream]:
+        return self._spool.streams()
+
+    def cursors(self) -> Sequence[zq.SpoolCursor]:
+        return self._spool.cursors()
+
+    def export(
+        self, name: str, first: int, most: int | None, settled: bool, damage: Damage
+    ) -> Iterator[zq.SpooledMessage]:
+        return islice(self._spool.export(name, first=first, settled=settled, on_damage=damage.add), most)
+
+    def verify(self, progress: Callable[[int, int], None]) -> tuple[Sequence[zq.SpoolProblem], int]:
+        report = self._spool.verify(progress)
+        return report.problems, report.bytes
+
+    def purge(self, queue: str) -> int:
+        return self._spool.purge(queue)
+
+    def forget(self, stream: str, cursor: str) -> None:
+        self._spool.forget(stream, cursor)
+
+
+class Realm:
+    """The spools that run in a realm."""
+
+    def __init__(self, peer: zq.Peer, timeout: float) -> None:
+        self._peer = peer
+        self._timeout = timeout
+        self.label = f"realm {peer.realm}"
+        self.code = OK
+
+    def _checked(self, answer: zq.SpoolAnswer) -> zq.SpoolAnswer:
+        for problem in answer.problems:
+            self.code = ERROR
+            note(readable(problem))
+        for name in answer.unknown:
+            self.code = self.code or UNFINISHED
+            note(f"{readable(name)} did not answer; what it keeps is unknown")
+        return answer
+
+    def streams(self) -> Sequence[zq.SpooledStream]:
+        return self._checked(self._peer.spooled_streams(timeout=self._timeout)).rows
+
+    def cursors(self) -> Sequence[zq.SpoolCursor]:
+        return self._checked(self._peer.spooled_cursors(timeout=self._timeout)).rows
+
+    def export(
+        self, name: str, first: int, most: int | None, settled: bool, damage: Damage
+    ) -> Iterator[zq.SpooledMessage]:
+        holders = [row.holder_id for row in self.streams() if name in (row.name, f"{row.kind}:{row.name}")]
+        if not holders and not self.code:
+            raise zq.Refused(f"no spool of {self.label} has a queue or topic {name!r}; zq spool ls lists what there is")
+        return islice(
+            chain.from_iterable(self._pages(holder, name, first, settled, damage) for holder in holders), most
+        )
+
+    def _pages(
+        self, holder: bytes, name: str, first: int, settled: bool, damage: Damage
+    ) -> Iterator[zq.SpooledMessage]:
+        while first:
+            answer = self._checked(
+                self._peer.spooled_messages(name, holder=holder, first=first, settled=settled, timeout=self._timeout)
+            )
+            yield from answer.rows
+            for lost in answer.damaged:
+                damage.add(*lost)
+            first = answer.next
+
+    def verify(self, progress: Callable[[int, int], None]) -> tuple[Sequence[zq.SpoolProblem], int]:
+        answer = self._checked(self._peer.verify_spools(progress, timeout=None))
+        return answer.rows, answer.count
+
+    def purge(self, queue: str) -> int:
+        return self._checked(self._peer.purge_spools(queue, timeout=self._timeout)).count
+
+    def forget(self, stream: str, cursor: str) -> None:
+        self._checked(self._peer.forget_cursor(stream, cursor, timeout=self._timeout))
+
+
+def columns(columns: Sequence[Column], spools: Directory | Realm) -> Sequence[Column]:
+    return columns if isinstance(spools, Directory) else (*columns, HOLDER)
 
 
 def ranges(found: tuple[tuple[int, int], ...]) -> str:
@@ -52,41 +169,41 @@ def as_record(message: zq.SpooledMessage) -> dict[str, Any]:
 
 
 @click.command("ls")
-@directory
+@asked
 @parameters.as_json
-def list_streams(place: Path, as_json: bool) -> int:
+def list_streams(spools: Directory | Realm, as_json: bool) -> int:
     """List the queues and topics of a spool: messages that wait, their bytes, how long the oldest has been there, how
     far the slowest cursor is behind, and numbers of messages that are damaged."""
-    rows = zq.SpoolDirectory(place).streams()
+    rows = spools.streams()
     if as_json:
         emit(b"".join(line(to_json(record(row))) for row in rows))
     elif rows:
-        print_table(STREAMS, rows)
+        print_table(columns(STREAMS, spools), rows)
         for row in rows:
             for problem in row.problems:
                 note(problem)
     else:
-        note(f"{place} has no queue and no topic")
-    return OK
+        note(f"no queue and no topic is spooled in {spools.label}")
+    return spools.code
 
 
 @click.command()
-@click.argument("name")
+@click.argument("stream", metavar="NAME")
 @click.option("-n", "--count", type=click.IntRange(min=1), default=SHOWN, show_default=True, help="Messages at most.")
 @click.option("--from", "first", type=click.IntRange(min=1), default=1, metavar="N", help="Begin with message N.")
-@directory
+@asked
 @parameters.as_json
-def show(name: str, count: int, first: int, place: Path, as_json: bool) -> int:
+def show(stream: str, count: int, first: int, spools: Directory | Realm, as_json: bool) -> int:
     """Show the oldest messages of NAME, a queue or topic, without taking them."""
-    damage = Damage(name)
-    found = list(islice(zq.SpoolDirectory(place).export(name, first=first, on_damage=damage.add), count))
+    damage = Damage(stream)
+    found = list(spools.export(stream, first, count, False, damage))
     if as_json:
         emit(b"".join(line(to_json(as_record(message))) for message in found))
     elif found:
         emit(b"".join(line(text) for message in found for text in told(message)))
     else:
-        note(f"{name} is empty")
-    return damage.code
+        note(f"{stream} is empty")
+    return damage.code or spools.code
 
 
 class Damage:
@@ -114,81 +231,86 @@ def told(message: zq.SpooledMessage) -> list[str]:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("stream", metavar="NAME")
 @click.option("--settled", is_flag=True, help="Also what nobody is to have any more and is still on the disk.")
-@directory
-def export(name: str, settled: bool, place: Path) -> int:
+@asked
+def export(stream: str, settled: bool, spools: Directory | Realm) -> int:
     """Write the messages of NAME, a queue or topic, one JSON object a line, without taking them."""
-    spool = zq.SpoolDirectory(place)
-    total = next((row.depth for row in spool.streams() if row.name == name), 0)
-    damage = Damage(name)
-    with bar(f"export {name}") as progress:
-        messages = spool.export(name, settled=settled, on_damage=damage.add)
-        count = write_all(messages, lambda done: progress(done, total))
+    total = sum(row.depth for row in spools.streams() if row.name == stream)
+    damage = Damage(stream)
+    with bar(f"export {stream}") as progress:
+        messages = spools.export(stream, 1, None, settled, damage)
+        count, incomplete = write_all(messages, lambda done: progress(done, total))
     note(f"{counted(count)} exported")
-    return damage.code
+    if incomplete:
+        note(f"{counted(incomplete)} too large for an answer, without data; export with --dir where the spool runs")
+    return ERROR if incomplete else damage.code or spools.code
 
 
-def write_all(messages: Iterator[zq.SpooledMessage], progress: Callable[[int], None]) -> int:
-    """Prints them as NDJSON, and returns how many that were."""
-    output, count = Output(), 0
+def write_all(messages: Iterator[zq.SpooledMessage], progress: Callable[[int], None]) -> tuple[int, int]:
+    """Prints them as NDJSON, and returns how many that were, and how many of them without data."""
+    output, count, incomplete = Output(), 0, 0
     while batch := list(islice(messages, BATCH)):
         output.write([line(to_json(as_record(message))) for message in batch])
         count += len(batch)
+        incomplete += sum(not message.complete for message in batch)
         progress(count)
-    return count
+    return count, incomplete
 
 
 @click.command()
 @click.argument("queue")
-@directory
+@asked
 @parameters.as_json
-def purge(queue: str, place: Path, as_json: bool) -> int:
+def purge(queue: str, spools: Directory | Realm, as_json: bool) -> int:
     """Remove all that waits in QUEUE, for good. What is in flight at a puller is not removed: then nothing is."""
-    count = zq.SpoolDirectory(place).purge(queue)
+    count = spools.purge(queue)
     if as_json:
         emit(line(to_json({"count": count})))
-    else:
+    elif count or not spools.code:
         note(f"{counted(count)} purged")
-    return OK
+    return spools.code
 
 
 @click.command()
-@directory
+@asked
 @parameters.as_json
-def verify(place: Path, as_json: bool) -> int:
+def verify(spools: Directory | Realm, as_json: bool) -> int:
     """Read everything, and tell what is damaged: file, bytes, and numbers of the messages that are lost by it. Ends
     with 1 if anything is."""
     with bar("verify") as progress:
-        report = zq.SpoolDirectory(place).verify(progress)
+        problems, size = spools.verify(progress)
     if as_json:
-        emit(line(to_json(record(report))))
+        emit(b"".join(line(to_json(record(problem))) for problem in problems))
     else:
-        emit(b"".join(line(readable(problem.text)) for problem in report.problems))
-        what = counted(len(report.problems), "problem") if report.problems else "no damage"
-        note(f"{counted(report.streams, 'stream')}, {report.bytes:,} bytes: {what}")
-    return ERROR if report.problems else OK
+        emit(b"".join(line(readable(told_of(problem))) for problem in problems))
+        note(f"{size:,} bytes read: {counted(len(problems), 'problem') if problems else 'no damage'}")
+    return ERROR if problems else spools.code
+
+
+def told_of(problem: zq.SpoolProblem) -> str:
+    return f"{problem.holder}: {problem.text}" if problem.holder else problem.text
 
 
 @click.command()
 @click.option("--forget", nargs=2, metavar="STREAM CURSOR", help="Forget this cursor.")
-@directory
+@asked
 @parameters.as_json
-def cursors(forget: tuple[str, str] | None, place: Path, as_json: bool) -> int:
+def cursors(forget: tuple[str, str] | None, spools: Directory | Realm, as_json: bool) -> int:
     """List the named positions in topics: next message, how far behind it is, and what was trimmed before it came."""
-    spool = zq.SpoolDirectory(place)
     if forget is not None:
-        spool.forget(*forget)
-        note(f"{forget[1]} is forgotten")
-        return OK
-    rows = spool.cursors()
+        spools.forget(*forget)
+        if not spools.code:
+            note(f"{forget[1]} is forgotten")
+        return spools.code
+    rows = spools.cursors()
     if as_json:
         emit(b"".join(line(to_json(record(row))) for row in rows))
     elif rows:
-        print_table(CURSORS, rows)
+        print_table(columns(CURSORS, spools), rows)
     else:
-        note(f"{place} has no cursors")
-    return OK
+        note(f"there are no cursors in {spools.label}")
+    return spools.code
 
 
 COMMANDS = (list_streams, show, export, purge, verify, cursors)

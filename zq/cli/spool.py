@@ -48,7 +48,8 @@ def spool(
 
     While it runs, everything for these queues goes through it. Neither pushers nor pullers need to know.
 
-    The commands look at the directory of a spool, whether a process has it open or not.
+    The commands look at what spools have on disk: with --dir at a directory, whether a process has it open or not;
+    without at those that run in the realm, which are asked.
     """
     if context.invoked_subcommand is not None:
         if directory is not None or queues:

@@ -23,6 +23,7 @@ from zq.core.gossip import Gossip
 from zq.core.hearing import Hearing
 from zq.core.inbox import Inbox, SubscriptionInbox
 from zq.core.inquiry import Answers, Inquiries, Inquiry
+from zq.core.inspection import Inspected, Inspection, Inspections
 from zq.core.intake import Intake
 from zq.core.letters import SpoolAnswers
 from zq.core.liveness import Life
@@ -114,6 +115,8 @@ class Node:
         self._unbinds: dict[str, None] = {}
         self.inquiries = Inquiries(self.timers, self._send)
         self.answers = SpoolAnswers(Answers(self.pushing, self._reopen), self.spooling, self._send)
+        self.inspections = Inspections(self.timers, self._send)
+        self.inspected = Inspected(self._send)
         carry = (self._send_single, self._send, self._generation_of)
         self.requesting = Requesting(origin, self.timers, *carry, self._is_queue)
         self.replying = Replying(origin, self.timers, *carry)
@@ -226,6 +229,11 @@ class Node:
         """Asks every peer, this one included, for its dead letters, or to do something with them."""
         peers = [self.card.id, *(remote.id for remote in self.meeting.roster.up())]
         return self.inquiries.begin(action, queue, ids, peers, now)
+
+    def inspect(self, question: Callable[[int], frames.Inspect], peers: Sequence[bytes], now: float) -> Inspection:
+        """Asks these peers about their spools; none: all, this one included."""
+        everybody = [self.card.id, *(remote.id for remote in self.meeting.roster.up())]
+        return self.inspections.begin(question, peers or everybody, now)
 
     def stop_pulling(self, puller: Puller, now: float) -> None:
         self.pulling.close(puller, now)
@@ -521,6 +529,10 @@ class Node:
         elif frame.kind == frames.INQUIRE:
             self.answers.on_inquire(sender, frames.Inquire.decode(body), now)
             self._count_later(now)
+        elif frame.kind == frames.INSPECT:
+            self.inspected.on_inspect(sender, frames.Inspect.decode(body))
+        elif frame.kind == frames.FINDINGS:
+            self.inspections.on_findings(sender, frames.Findings.decode(body))
         elif frame.kind == frames.LETTERS:
             self.inquiries.on_letters(sender, frames.Letters.decode(body), now)
         else:
@@ -758,6 +770,7 @@ class Node:
         self.hearing.on_gone(remote)
         self.supervisor.on_gone(remote)
         self.inquiries.on_gone(remote.id)
+        self.inspections.on_gone(remote.id)
         self.topics.on_gone(remote.id)
         self.receptions.on_gone(remote.id, goodbye=remote.goodbye)
         for holder in self._holders:

@@ -313,6 +313,18 @@ class Outbox:
         if place is Place.FLIGHT or place is Place.OVER:
             chunk.place = place
             return
+        chunk.place = place
+        self._take_out(piece)
+        self.waiting -= 1
+        self.expired += 1
+        self._tell(self.lost, piece, "expired")
+        self._forget(piece)
+        chunk.items, chunk.parts = [], ()  # an empty one may be in a line for long
+
+    def _take_out(self, piece: Piece) -> None:
+        """Of a message with a plan, from where it waits."""
+        chunk = piece.chunk
+        place, chunk.place = chunk.place, Place.OVER
         if place is Place.LINE:
             self.lines[chunk.lane].expire(piece)
         elif place is Place.LATER:
@@ -322,11 +334,6 @@ class Outbox:
             assert chunk.plan.key is not None
             self.keys.expire(chunk.plan.key, piece)
             self.keyed -= 1
-        self.waiting -= 1
-        self.expired += 1
-        self._tell(self.lost, piece, "expired")
-        self._forget(piece)
-        chunk.items, chunk.parts = [], ()  # an empty one may be in a line for long
 
     def _forget(self, piece: Piece) -> None:
         """It needs nothing more."""
@@ -440,6 +447,22 @@ class Outbox:
     def idle(self) -> dict[int, Piece]:
         """What waits in the normal lane, by position."""
         return {piece.position: piece for piece in self.lines[NORMAL]}
+
+    def purge(self, reason: str) -> int:
+        """Drops all that waits, whatever for, and returns how many messages that were."""
+        before = self.waiting
+        for piece in list(self.pieces()):
+            if piece.chunk.plan is not None:
+                self._take_out(piece)
+            elif piece.chunk.place is Place.LATER:
+                self.delayed -= piece.count
+            else:
+                self.lines[piece.chunk.lane].remove(piece)
+            self.waiting -= piece.count
+            self.in_flight += piece.count  # from where `drop` takes it
+            self.drop(piece, reason)
+        self.later = []
+        return before - self.waiting
 
     def write_off(self, run: Run | None, reason: str) -> None:
         """One message is dropped that is on a disk only."""

@@ -76,7 +76,7 @@ class Pushing:
         self._send_work = send_work
         self._generation_of = generation_of
         self._session_of = session_of
-        self._name_of = name_of
+        self.name_of = name_of
         self._tell = tell
         self._outboxes: dict[str, Outbox] = {}
         self._links: dict[bytes, SendingLink] = {}
@@ -191,7 +191,7 @@ class Pushing:
         if any(link.expected < link.next for link in links if not link.retired):
             return False
         if outbox.taken > outbox.waiting:  # something has gone the other way
-            where = "pullers, and no more to a spool" if path is None else f"the spool of {self._name_of(path[0])!r}"
+            where = "pullers, and no more to a spool" if path is None else f"the spool of {self.name_of(path[0])!r}"
             self._tell(f"messages of {outbox.queue} go to {where}")
         outbox.go_by(path, now)
         for link in links:
@@ -568,7 +568,7 @@ class Pushing:
     def _failed(self, link: SendingLink, piece: Piece, outcome: str, reason: str, now: float) -> Piece:
         """One message, with its history."""
         failed = piece.slice(piece.start, piece.stop)
-        failure = Failure(piece.attempt, outcome, self._name_of(link.peer), link.peer, now + self.ahead, reason)
+        failure = Failure(piece.attempt, outcome, self.name_of(link.peer), link.peer, now + self.ahead, reason)
         failed.history = with_failure(piece, failure)
         return failed
 
@@ -653,6 +653,10 @@ class Pushing:
         link.outbox.retry(pieces)
 
     # --- reports
+
+    def busy(self, outbox: Outbox) -> list[SendingLink]:
+        """Links on which something is under way."""
+        return [link for link in self.links(outbox.queue) if link.flights]
 
     def in_flight(self, outbox: Outbox) -> Iterator[Piece]:
         for link in self.links(outbox.queue):

@@ -62,6 +62,7 @@ from zq.core.pulling import Puller, Pulling
 from zq.core.pushing import Pushing
 from zq.core.ranges import Ranges, merged
 from zq.core.timers import Timers
+from zq.errors import Refused
 from zq.info import HeldQueue
 from zq.wire import dead as wire
 from zq.wire.batch import EXTRA, NAMED, PARTS, REDELIVERED, Batch, Run
@@ -727,6 +728,26 @@ class Spooling:
         spooled.settled.forget_below(spooled.base)
         spooled.came_doubtful.forget_below(spooled.base)
         return news
+
+    def purge(self, spooled: Spooled) -> int:
+        """Settles all that waits, and returns how many messages that were. Refused, and nothing is done, if some of it
+        is with a puller."""
+        outbox = spooled.outbox
+        if outbox.in_flight:
+            where = ", ".join(sorted({spooled.holder.name_of(link.peer) for link in spooled.holder.busy(outbox)}))
+            raise Refused(
+                f"{outbox.in_flight:,} messages of {spooled.name} are in flight, at {where}: purge again when they are "
+                "settled, or when the pullers are closed; nothing was purged"
+            )
+        self.report()
+        first = max(spooled.next_load, spooled.base)
+        count = outbox.purge("purged")
+        behind = sum(high - low + 1 for low, high in self._settle(spooled, first, spooled.safe))
+        if behind:
+            outbox.dropped["purged"] = outbox.dropped.get("purged", 0) + behind
+        self.report()
+        self.changed()
+        return count + behind
 
     # --- the end
 

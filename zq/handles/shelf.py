@@ -9,13 +9,15 @@ from typing import TypeVar
 
 from zq.errors import AccessDenied, Refused, SpoolLocked
 from zq.info import SpoolCursor, SpooledMessage, SpooledStream, SpoolProblem, SpoolReport
+from zq.spool.contents import message_of
 from zq.spool.journal import Journal
 from zq.spool.log import Log
-from zq.spool.shelf import KINDS, Shelf, View
+from zq.spool.shelf import Shelf, View
 from zq.spool.store import TOPIC, StreamName, open_store
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]  # bytes read, bytes in all
+OnDamage = Callable[[int, int], None]  # first and last number
 PAGE = 1_000  # messages read at once
 
 
@@ -54,7 +56,7 @@ class SpoolDirectory:
         *,
         first: int = 1,
         settled: bool = False,
-        on_damage: Callable[[int, int], None] | None = None,
+        on_damage: OnDamage | None = None,
     ) -> Iterator[SpooledMessage]:
         """What waits in a queue, or is kept of a topic stream, in order; with `settled` also what nobody is to have any
         more and is still on the disk. `first` is the number to begin with. `on_damage` hears of the first and last
@@ -70,17 +72,17 @@ class SpoolDirectory:
         view: View,
         first: int,
         settled: bool,
-        on_damage: Callable[[int, int], None] | None,
+        on_damage: OnDamage | None,
     ) -> Iterator[SpooledMessage]:
         try:
             while first:
                 try:
-                    messages, first, damaged = view.page(first, PAGE, settled=settled)
+                    rows, first, damaged = view.page(first, PAGE, settled=settled)
                 except FileNotFoundError:  # trimmed or written anew meanwhile
                     view.close()
                     view = shelf.open(stream)
                     continue
-                yield from messages
+                yield from map(message_of, rows)
                 for low, high in damaged if on_damage is not None else ():
                     on_damage(low, high)  # type: ignore[misc]
         except OSError as error:
@@ -90,7 +92,7 @@ class SpoolDirectory:
 
     def verify(self, progress: Progress | None = None) -> SpoolReport:
         """Reads every byte that counts, and tells what is wrong: file, bytes, and numbers of messages."""
-        return self._guarded(lambda shelf: _verify(shelf, progress))
+        return self._guarded(lambda shelf: verify_shelf(shelf, progress))
 
     def purge(self, queue: str) -> int:
         """Removes all that waits in a queue for good, and says how many messages that were."""
@@ -144,7 +146,7 @@ def check_cursor(stream: str, cursor: str, known: list[str]) -> None:
 def find_stream(shelf: Shelf, name: str) -> StreamName:
     """By name, or `queue:NAME` and `topic:NAME` where both have one; `outbox:NAME`. Refused."""
     streams = shelf.streams()
-    found = [stream for stream in streams if name in (stream.name, f"{KINDS[stream.kind]}:{stream.name}")]
+    found = [stream for stream in streams if name in (stream.name, stream.title)]
     if not found:
         names = ", ".join(stream.name for stream in streams) or "nothing"
         raise Refused(f"{shelf.directory} has no queue or topic {name!r}; it has {names}")
@@ -163,7 +165,8 @@ def _purge(log: Log, journal: Journal) -> int:
     return sum(high - low + 1 for low, high in news)
 
 
-def _verify(shelf: Shelf, progress: Progress | None) -> SpoolReport:
+def verify_shelf(shelf: Shelf, progress: Progress | None) -> SpoolReport:
+    """Reads everything. OSError."""
     problems, done = shelf.strange(), 0
     streams = shelf.streams()
     total = sum(view.size for view in shelf.views())

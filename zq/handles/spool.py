@@ -11,7 +11,9 @@ from zq.core.dead import dead_queue_of
 from zq.core.pulling import Puller
 from zq.core.spooling import Disk, Item, Limits, Room, Spooled
 from zq.engine.engine import Engine
-from zq.errors import Refused
+from zq.errors import Closed, Refused, Timeout
+from zq.handles.look import SpoolLook
+from zq.handles.shelf import SpoolDirectory
 from zq.handles.steps import Steps, deadline_after, until
 from zq.info import SpooledQueue
 from zq.options import SpoolOptions
@@ -94,6 +96,8 @@ class SpoolCore:
         self._queues: list[Spooled] = engine.call(
             lambda: [node.spooling.open(*streams, limits, self._keeper, node.now) for streams in found]
         )
+        self._look = SpoolLook(engine, self.directory, self._begin_purge, self._forget_here)
+        engine.call(lambda: node.inspected.add(self._look))
 
     def queues(self) -> list[SpooledQueue]:
         """How each of its queues stands, by name."""
@@ -102,6 +106,38 @@ class SpoolCore:
             return [_row(spooled) for spooled in sorted(self._queues, key=lambda spooled: spooled.name)]
 
         return self._engine.call(look)
+
+    # --- what is on the disk
+
+    def _shelf(self) -> SpoolDirectory:
+        if self.closed:
+            raise Closed(f"the spool in {self.directory} is closed; zq.SpoolDirectory looks at it all the same")
+        return SpoolDirectory(self.directory)
+
+    def _begin_purge(self, queue: str, done: Callable[[int], None]) -> bool:
+        """Engine's thread; `done` when it is on the disk. False: the queue is not here."""
+        parts = [part for spooled in self._queues for part in (spooled, spooled.letters) if part is not None]
+        found = [part for part in parts if part.name == queue]
+        if not found or self.closed:
+            return False
+        spooling = self._engine.node.spooling
+        count = spooling.purge(found[0])
+        spooling.read(found[0], max(found[0].safe, 1), lambda items, now: done(count))  # behind all that was settled
+        return True
+
+    def _purge_steps(self, queue: str, timeout: float | None) -> Steps[int]:
+        deadline, counts = deadline_after(timeout), list[int]()
+        shelf = self._shelf()
+        if not self._engine.call(lambda: self._begin_purge(queue, counts.append)):
+            names = ", ".join(stream.name for stream in shelf.streams() if stream.kind == "queue")
+            raise Refused(f"this spool has no queue {queue!r}; it has {names}")
+        if not (yield from until(self._engine, lambda: counts, deadline)):
+            raise Timeout("the disk has not said yet that the purge is on it; it will be")
+        return counts[0]
+
+    def _forget_here(self, stream: str, cursor: str) -> bool:
+        """Engine's thread; False: it is not here."""
+        return False
 
     def _close_steps(self, timeout: float | None) -> Steps[None]:
         """Takes no more, syncs what has come, leaves the queues to their pushers, and lets go of the directory."""
@@ -112,8 +148,10 @@ class SpoolCore:
         engine = self._engine
         try:
             if not (engine.closed or engine.forked or engine.failed):
+                engine.call(lambda: engine.node.inspected.remove(self._look))
                 yield from self._leave_steps(engine, deadline)
         finally:
+            self._look.close()
             left = LEAVING if deadline is None else max(deadline - time.monotonic(), 0.0)
             if not self._keeper.close(left):
                 log.warning("%s is still busy with its disk; it ends when that is done", self.directory)

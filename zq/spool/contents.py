@@ -1,61 +1,137 @@
-"""The messages of a record as values, for whoever looks at a spool."""
+"""The messages of a record, one by one: for whoever looks at a spool, and for the answer to a peer that asks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from zq.info import SpooledMessage
 from zq.message import DELAY, HEADERS, ID, KEY, PRIORITY, TTL
 from zq.spool.record import Record
 from zq.spool.store import StreamName
-from zq.wire.batch import EXTRA, PARTS, REDELIVERED
-from zq.wire.data import unpack
-from zq.wire.extra import FIELDS
+from zq.wire.batch import EXTRA, REDELIVERED, Buffer
+from zq.wire.body import is_bytes, is_flag, is_id, is_name, is_number, is_seconds, is_text
+from zq.wire.data import Malformed, unpack
+from zq.wire.extra import FIELDS, extra_problem
 from zq.wire.plan import LANES, PRIORITIES
 from zq.wire.stored import TRIMMED, Stamp, decode
 
 _LANES = {PRIORITIES[lane]: name for name, lane in LANES.items()}
-NOTHING: list[Any] = [None] * FIELDS
+_NOTHING: list[Any] = [None] * FIELDS
 
 
-def messages_in(
-    record: Record, stream: StreamName, start: int, attempts: Mapping[int, int], now: Stamp
-) -> Iterator[SpooledMessage]:
+class Row(NamedTuple):
+    """One message as it was stored."""
+
+    number: int
+    item: bytes | None  # None: it is too large for an answer
+    parts: tuple[Buffer, ...]
+    extended: bool
+    origin: bytes
+    origin_number: int
+    sent: float  # wall clock of its sender
+    came: float  # wall clock of the spool
+    age: float  # s since then
+    attempt: int
+    redelivered: bool
+    topic: str | None
+    stream: str
+    size: int
+
+
+def rows_in(record: Record, stream: StreamName, start: int, attempts: Mapping[int, int], now: Stamp) -> Iterator[Row]:
     """Those from number `start` on. `attempts` are those that failed since they came. Malformed."""
     if record.flags & TRIMMED:
         return
     stored = decode(record.body, record.length, record.flags, record.runs)
     numbers = [(run, run.first + place) for run in stored.runs for place in range(run.length)]
+    size = sum(memoryview(part).nbytes for part in stored.parts)
     for place in range(max(start - record.first, 0), record.length):
         item = stored.items[place]
-        [row] = unpack(item, 1, stored.parts, extended=bool(stored.flags & EXTRA))
-        data, extra = row if stored.flags & EXTRA else (row, NOTHING)
         run, number = numbers[place]
-        flat = extra[HEADERS] or []
         attempt = attempts.get(record.first + place, stored.attempt)
-        yield SpooledMessage(
-            stream=stream.name,
+        yield Row(
             number=record.first + place,
-            data=data,
-            id=f"{run.origin.hex()}-{number}" if extra[ID] is None else extra[ID],
-            headers=MappingProxyType(dict(zip(flat[::2], flat[1::2], strict=True))),
-            queue=stream.name,
-            topic=stored.topic,
-            key=extra[KEY],
-            lane=_LANES.get(extra[PRIORITY], "normal"),
-            ttl=extra[TTL],
-            delay=extra[DELAY] or 0.0,
+            item=bytes(item),
+            parts=tuple(stored.parts),
+            extended=bool(stored.flags & EXTRA),
             origin=run.origin,
-            sent_at=moment(run.time),
-            stored_at=moment(stored.came.wall),
-            stored_for=stored.came.until(now),
+            origin_number=number,
+            sent=run.time,
+            came=stored.came.wall,
+            age=stored.came.until(now),
             attempt=attempt,
             redelivered=bool(stored.flags & REDELIVERED) or attempt > 1,
-            size=len(item) + sum(memoryview(part).nbytes for part in stored.parts if stored.flags & PARTS),
+            topic=stored.topic,
+            stream=stream.name,
+            size=len(item) + size,
         )
+
+
+def message_of(row: Row) -> SpooledMessage:
+    """Malformed."""
+    data, extra = None, _NOTHING
+    if row.item is not None:
+        [found] = unpack(row.item, 1, row.parts, extended=row.extended)
+        data, extra = found if row.extended else (found, _NOTHING)
+        if problem := extra_problem(extra):
+            raise Malformed(problem)
+    flat = extra[HEADERS] or []
+    return SpooledMessage(
+        stream=row.stream,
+        number=row.number,
+        data=data,
+        id=f"{row.origin.hex()}-{row.origin_number}" if extra[ID] is None else extra[ID],
+        headers=MappingProxyType(dict(zip(flat[::2], flat[1::2], strict=True))),
+        queue=row.stream,
+        topic=row.topic,
+        key=extra[KEY],
+        lane=_LANES.get(extra[PRIORITY], "normal"),
+        ttl=extra[TTL],
+        delay=extra[DELAY] or 0.0,
+        origin=row.origin,
+        sent_at=moment(row.sent),
+        stored_at=moment(row.came),
+        stored_for=row.age,
+        attempt=row.attempt,
+        redelivered=row.redelivered,
+        size=row.size,
+        complete=row.item is not None,
+    )
+
+
+def to_wire(row: Row, most: int) -> dict[str, Any]:
+    """For an answer; without the message itself if that has more bytes than `most`."""
+    large = row.size > most
+    told = row._replace(item=None, parts=()) if large else row._replace(parts=tuple(map(bytes, row.parts)))
+    return told._asdict() | {"parts": list(told.parts)}
+
+
+_CHECKS = {
+    "number": is_number,
+    "item": lambda value: value is None or is_bytes(value),
+    "parts": lambda value: type(value) is list and all(map(is_bytes, value)),
+    "extended": is_flag,
+    "origin": is_id,
+    "origin_number": is_number,
+    "sent": is_seconds,
+    "came": is_seconds,
+    "age": is_seconds,
+    "attempt": is_number,
+    "redelivered": is_flag,
+    "topic": lambda value: value is None or is_name(value),
+    "stream": is_text,
+    "size": is_number,
+}
+
+
+def from_wire(told: dict[str, Any]) -> Row:
+    """Malformed if it is none."""
+    if not all(name in told and check(told[name]) for name, check in _CHECKS.items()):
+        raise Malformed("a message of a spool that lacks something")
+    return Row(**{name: told[name] for name in _CHECKS} | {"parts": tuple(told["parts"])})
 
 
 def moment(seconds: float) -> datetime:

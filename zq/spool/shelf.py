@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 from zq.core.ranges import Ranges
 from zq.errors import AccessDenied, Error, SpoolDamaged
-from zq.info import SpoolCursor, SpooledMessage, SpooledStream, SpoolProblem
+from zq.info import SpoolCursor, SpooledStream, SpoolProblem
 from zq.spool import clock
-from zq.spool.contents import messages_in
+from zq.spool.contents import Row, message_of, rows_in
 from zq.spool.held import Segment
 from zq.spool.journal import JOURNAL, Journal
 from zq.spool.log import Log
@@ -27,13 +27,13 @@ from zq.spool.mark import read_mark
 from zq.spool.overlay import Overlay
 from zq.spool.record import Damage, Record, scan
 from zq.spool.segment import HEADER, number_of
-from zq.spool.store import LOCK, TOPIC, StreamName, check_spool, find_streams
+from zq.spool.store import KINDS, LOCK, TOPIC, StreamName, check_spool, find_streams
 from zq.wire.data import Malformed
 from zq.wire.stored import Stamp
 
 AGAIN = 5  # times that a stream is looked at anew when files have gone meanwhile
 PIECE = 256 << 10  # bytes that are read at once
-KINDS = {"q": "queue", "t": "topic", "o": "outbox"}
+PAGE_BYTES = 4 << 20  # bytes of messages in a page
 
 
 class Shelf:
@@ -95,7 +95,7 @@ def holder_of(directory: Path) -> int | None:
 class Page(NamedTuple):
     """Some messages of a stream, and where to go on; 0: that was all."""
 
-    messages: list[SpooledMessage]
+    rows: list[Row]
     next: int
     damaged: list[tuple[int, int]]  # numbers of those that should be among them and are not there any more
 
@@ -157,7 +157,7 @@ class View:
     def info(self) -> SpooledStream:
         first = self._first_open(1)
         here = first <= self._log.safe
-        oldest = self.page(first, most=1).messages if here else []
+        oldest = self.page(first, most=1).rows if here else []
         cursors = self.cursors()
         return SpooledStream(
             kind=KINDS[self.stream.kind],
@@ -165,7 +165,7 @@ class View:
             stream=self.stream.uuid,
             depth=self.depth,
             bytes=self._log.size,
-            oldest=oldest[0].stored_for if oldest else None,
+            oldest=oldest[0].age if oldest else None,
             lag=max((cursor.lag for cursor in cursors), default=0) if self.stream.kind == TOPIC else self.depth,
             first=first if here else 0,
             last=self._log.safe,
@@ -193,9 +193,10 @@ class View:
             )
         return found
 
-    def page(self, first: int, most: int = 1_000, *, settled: bool = False) -> Page:
-        """About so many messages from that one on; those that are settled too, if they are wanted."""
-        found: list[SpooledMessage] = []
+    def page(self, first: int, most: int = 1_000, *, settled: bool = False, most_bytes: int = PAGE_BYTES) -> Page:
+        """Messages from that one on, at least one; those that are settled too, if they are wanted."""
+        found: list[Row] = []
+        size = 0
         damaged: list[tuple[int, int]] = []
         number = first if settled else self._first_open(first)
         now = clock.stamp()
@@ -206,20 +207,23 @@ class View:
             for item in items:
                 start = max(number, item.first)
                 if isinstance(item, Record):
-                    for message in self._messages(item, start, now):
-                        if settled or self.stream.kind == TOPIC or message.number not in self._settled:
-                            found.append(message)
+                    for row in self._rows(item, start, now):
+                        if settled or self.stream.kind == TOPIC or row.number not in self._settled:
+                            if found and size + row.size > most_bytes:
+                                return Page(found, row.number, damaged)
+                            found.append(row)
+                            size += row.size
                             if len(found) >= most:
-                                return Page(found, message.number + 1, damaged)
+                                return Page(found, row.number + 1, damaged)
                 elif self._first_open(start) <= item.last:
                     damaged.append((start, item.last))
                 number = item.last + 1
             number = number if settled else self._first_open(number)
         return Page(found, 0 if number > self._log.safe else number, damaged)
 
-    def _messages(self, record: Record, start: int, now: Stamp) -> Iterator[SpooledMessage]:
+    def _rows(self, record: Record, start: int, now: Stamp) -> Iterator[Row]:
         try:
-            yield from messages_in(record, self.stream, start, self._journal.attempts, now)
+            yield from rows_in(record, self.stream, start, self._journal.attempts, now)
         except Malformed as error:
             raise SpoolDamaged(
                 f"{self._path}: messages {record.first} to {record.last} verify and cannot be read: {error}"
@@ -306,7 +310,8 @@ class View:
             damage = Damage(item.end, item.end)
             number = max(number, item.last + 1)
             try:
-                list(messages_in(item, self.stream, item.first, {}, clock.stamp()))
+                for row in rows_in(item, self.stream, item.first, {}, clock.stamp()):
+                    message_of(row)
             except Malformed as error:
                 what = f"it verifies and cannot be read: {error}"
                 yield self._problem(segment.name, item.offset, item.end, item.first, item.last, what)

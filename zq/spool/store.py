@@ -38,6 +38,7 @@ from zq.spool.segment import MAGIC as SEGMENT_MAGIC
 
 SPOOL, LOCK, STREAM = "spool", "lock", "stream"
 QUEUE, TOPIC, OUTBOX = "q", "t", "o"  # kinds of streams; those of OUTBOX are alone
+KINDS = {QUEUE: "queue", TOPIC: "topic", OUTBOX: "outbox"}
 WHAT = {QUEUE: "spool directory", OUTBOX: "outbox directory"}
 _MAGIC = b"zqspol\x00\x01"  # the last byte is the format's version
 HEADS = {STREAM: _MAGIC, MARK: MARK_MAGIC, "*.log": SEGMENT_MAGIC}  # how files begin that have a version
@@ -58,6 +59,11 @@ class StreamName(NamedTuple):
     uuid: bytes
     kind: str  # QUEUE or TOPIC
     name: str
+
+    @property
+    def title(self) -> str:
+        """Where a queue and a topic may be of one name."""
+        return f"{KINDS[self.kind]}:{self.name}"
 
 
 class Store:

@@ -41,6 +41,7 @@ PROBE, STATE, END = b"P", b"s", b"e"
 ASK, LEDGER = b"A", b"L"
 BINDING, SINCE = b"b", b"d"
 INQUIRE, LETTERS = b"I", b"i"
+INSPECT, FINDINGS = b"V", b"v"
 INQUIRY, MISSING = b"y", b"m"
 REFILL, REFILLED, FENCE = b"F", b"f", b"\xff"
 
@@ -311,6 +312,36 @@ class Letters(Body):
     count: int  # messages retried or purged
     letters: list[list[Any]]  # queue of the dead, position, origin, origin number, time sent, bytes, complete, message
     more: bool  # the list goes on behind the last of these
+    problem: str  # why it was not done; empty if it was
+
+
+STREAMS, CURSORS, MESSAGES, VERIFY, EMPTY, FORGET = range(6)  # what an Inspect asks for
+
+
+class Inspect(Body):
+    """Asks the spools of a peer what they have on disk, or to purge a queue or forget a cursor."""
+
+    KIND = INSPECT
+    CHECKS = (is_number, is_number, is_text, is_text, is_number, is_number, is_flag)
+    request: int
+    action: int  # STREAMS, CURSORS, MESSAGES, VERIFY, EMPTY (purge) or FORGET
+    stream: str  # a queue or the filter of a topic stream; empty for STREAMS, CURSORS, VERIFY: all
+    cursor: str  # FORGET: which
+    first: int  # MESSAGES: from this number on
+    most: int  # MESSAGES: at most so many
+    settled: bool  # MESSAGES: also those that nobody is to have any more
+
+
+class Findings(Body):
+    """The answer, or how far it is."""
+
+    KIND = FINDINGS
+    CHECKS = (is_number, is_flag, list_of(is_map), is_number, is_number, is_text)
+    request: int
+    done: bool
+    rows: list[dict[str, Any]]
+    next: int  # MESSAGES: the number to go on with, 0 for the end; before it is done: bytes to be read
+    count: int  # messages purged, bytes read
     problem: str  # why it was not done; empty if it was
 
 

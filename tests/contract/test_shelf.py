@@ -1,0 +1,267 @@
+"""What is on the disk of a running spool: looked at by its own program and by other peers, purged, verified."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import zq
+from tests.contract.faces import PATIENCE, Face, LoopFace, eventually, take
+from zq.spool.segment import HEADER
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
+
+
+@pytest.fixture
+def keeper(face: Face) -> Any:
+    return face.peer("keeper")
+
+
+@pytest.fixture
+def spool(keeper: Any, directory: Path) -> Any:
+    return keeper.spool(directory, queues=["jobs", "others"])
+
+
+def push(face: Face, count: int, queue: str = "jobs", **options: Any) -> Any:
+    pusher = face.peer(f"sender-of-{queue}").pusher(queue)
+    pusher.wait_for_pullers()
+    pusher.send_many(range(count), **options)
+    pusher.flush()
+    return pusher
+
+
+def row_of(rows: Any, name: str = "jobs") -> Any:
+    [row] = [row for row in rows if row.name == name]
+    return row
+
+
+def test_streams_and_messages_are_told_while_it_runs(face: Face, spool: Any) -> None:
+    push(face, 1_000, headers={"x": "y"}, key="k")
+    with face.peer("receiver").puller("jobs", prefetch=1) as puller:
+        for _ in range(10):
+            puller.receive(timeout=PATIENCE).ack()
+    eventually(lambda: row_of(spool.streams()).depth == 990)
+    assert [(row.kind, row.name) for row in spool.streams()] == [
+        ("queue", "jobs"),
+        ("queue", "jobs.dead"),
+        ("queue", "others"),
+        ("queue", "others.dead"),
+    ]
+    row = row_of(spool.streams())
+    assert (row.first, row.last, row.lag, row.damaged, row.problems) == (11, 1_000, 990, (), ())
+    assert row.open_in == os.getpid()
+    assert 0 <= row.oldest < 600
+    messages = list(spool.export("jobs"))
+    assert [message.data for message in messages] == list(range(10, 1_000))
+    assert (dict(messages[0].headers), messages[0].key, messages[0].queue) == ({"x": "y"}, "k", "jobs")
+    assert [message.data for message in spool.export("jobs", first=999)] == [998, 999]
+    assert spool.cursors() == []
+    report = spool.verify()
+    assert (report.problems, report.streams) == ((), 4)
+    assert report.bytes == sum(row.bytes for row in spool.streams())
+    with pytest.raises(zq.Refused, match="no queue or topic 'nope'; it has jobs"):
+        list(spool.export("nope"))
+
+
+def test_another_peer_asks_for_the_same(face: Face, keeper: Any, spool: Any) -> None:
+    push(face, 3_000)
+    push(face, 1, "others", headers={"x": "y"})
+    asker = face.peer("asker")
+    eventually(lambda: len(asker.spooled_streams().rows) == 4)
+    answer = asker.spooled_streams()
+    assert (answer.unknown, answer.problems) == ((), ())
+    row = row_of(answer.rows)
+    assert (row.depth, row.holder, row.holder_id) == (3_000, "keeper", keeper.id)
+    assert row_of(spool.streams()).bytes == row.bytes
+    found: list[Any] = []
+    number = 1
+    while number:
+        page = asker.spooled_messages("jobs", holder=keeper.id, first=number)
+        assert (page.unknown, page.problems, page.damaged) == ((), (), ())
+        found += page.rows
+        number = page.next
+    assert [message.data for message in found] == list(range(3_000))
+    [other] = asker.spooled_messages("others", holder=keeper.id).rows
+    [own] = spool.export("others")
+    assert (other.data, other.id, dict(other.headers), other.sent_at) == (0, own.id, {"x": "y"}, own.sent_at)
+    assert asker.spooled_messages("nope", holder=keeper.id).rows == ()
+    assert asker.spooled_cursors().rows == ()
+    answer = asker.verify_spools()
+    assert (answer.rows, answer.problems, answer.unknown) == ((), (), ())
+    assert answer.count == spool.verify().bytes
+
+
+def test_a_message_that_is_too_large_for_an_answer_is_told_without_its_data(
+    face: Face, keeper: Any, spool: Any
+) -> None:
+    pusher = push(face, 1)
+    pusher.send(b"x" * 100_000)
+    pusher.send(b"x" * 2_000_000)
+    pusher.send("last")
+    pusher.flush()
+    found: list[Any] = []
+    number = 1
+    asker = face.peer("asker")
+    eventually(lambda: asker.spooled_streams().rows)
+    while number:
+        page = asker.spooled_messages("jobs", holder=keeper.id, first=number)
+        found += page.rows
+        number = page.next
+    assert [(message.number, message.complete) for message in found] == [(1, True), (2, True), (3, False), (4, True)]
+    assert found[1].data == b"x" * 100_000
+    assert found[2].data is None
+    assert found[2].size > 2_000_000
+    assert [len(message.data) for message in spool.export("jobs") if message.number in (2, 3)] == [100_000, 2_000_000]
+
+
+@pytest.mark.parametrize("remotely", [False, True])
+def test_purge_removes_all_that_waits_wherever_it_waits(
+    face: Face, keeper: Any, spool: Any, directory: Path, remotely: bool
+) -> None:
+    """More than a window of it, some delayed, some behind their key, some with a ttl."""
+    pusher = push(face, 20_000)
+    for number in range(10):
+        pusher.send(number, delay=3_600.0)
+        pusher.send(number, key="k", ttl=3_600.0)
+        pusher.send(number, lane="high")
+    pusher.flush()
+    push(face, 5, "others")
+    if remotely:
+        asker = face.peer("asker")
+        eventually(lambda: asker.spooled_streams().rows)
+        assert asker.purge_spools("jobs").count == 20_030
+    else:
+        assert spool.purge("jobs") == 20_030
+    assert row_of(spool.streams()).depth == 0
+    assert [row.depth for row in spool.queues()] == [0, 5]
+    assert list(spool.export("jobs")) == []
+    [row] = [row for row in keeper.ledger().held if row.queue == "jobs"]
+    assert row.balanced
+    assert (row.taken, row.waiting, row.dropped) == (20_030, 0, {"purged": 20_030})
+    assert spool.purge("jobs") == 0
+    pusher.send("new")
+    assert take(face.peer("receiver").puller("jobs"), 1) == ["new"]
+    eventually(lambda: [row.depth for row in spool.queues()] == [0, 5])
+    spool.close()
+    again = keeper.spool(directory, queues=["jobs", "others"])
+    eventually(lambda: [row.depth for row in again.queues()] == [0, 5])
+
+
+def test_purge_of_what_is_in_flight_is_refused_and_touches_nothing(face: Face, spool: Any) -> None:
+    push(face, 100)
+    puller = face.peer("receiver").puller("jobs", prefetch=5)
+    message = puller.receive(timeout=PATIENCE)
+    eventually(lambda: spool.queues()[0].depth == 100)
+    with pytest.raises(zq.Refused, match=r"messages of jobs are in flight, at receiver: .* nothing was purged"):
+        spool.purge("jobs")
+    asker = face.peer("asker")
+    eventually(lambda: asker.spooled_streams().rows)
+    answer = asker.purge_spools("jobs")
+    assert answer.count == 0
+    assert len(answer.problems) == 1
+    assert answer.problems[0].startswith("keeper: ")
+    assert "in flight, at receiver" in answer.problems[0]
+    assert row_of(spool.streams()).depth == 100
+    message.ack()
+    eventually(lambda: row_of(spool.streams()).depth == 99)
+    puller.close()
+
+    def is_purged() -> bool:
+        try:
+            return bool(spool.purge("jobs") == 99)
+        except zq.Refused:
+            return False  # what the puller has given back is on its way
+
+    eventually(is_purged)
+
+
+def test_what_is_not_there_is_refused_by_name(face: Face, spool: Any) -> None:
+    asker = face.peer("asker")
+    eventually(lambda: asker.spooled_streams().rows)
+    with pytest.raises(zq.Refused, match="no queue 'nope'; it has jobs"):
+        spool.purge("nope")
+    with pytest.raises(zq.Refused, match="no spool of this realm has a queue 'nope'"):
+        asker.purge_spools("nope")
+    with pytest.raises(zq.Refused, match="no spool of this realm has a cursor 'nope' of 'jobs'"):
+        asker.forget_cursor("jobs", "nope")
+
+
+def test_letters_are_purged_as_well_and_only_these(face: Face, spool: Any) -> None:
+    push(face, 3)
+    puller = face.peer("receiver").puller("jobs", prefetch=1)
+    puller.receive(timeout=PATIENCE).reject("no")
+    puller.close()
+    eventually(lambda: spool.queues()[0].dead == 1)
+    [letter] = spool.export("jobs.dead")
+    assert letter.headers["dead-reason"] == "no"
+    assert spool.purge("jobs.dead") == 1
+    assert row_of(spool.streams(), "jobs.dead").depth == 0
+    assert row_of(spool.streams()).depth == 2
+    assert face.peer("asker").dead_letters("jobs").letters == ()
+
+
+def test_damage_is_told_while_it_runs(face: Face, keeper: Any, spool: Any, directory: Path) -> None:
+    push(face, 1_000)
+    spool.close()
+    [inner] = {path.parent for path in directory.glob("*/*.log")}
+    segment = inner / "0000000000000001.log"
+    data = bytearray(segment.read_bytes())
+    data[HEADER + 100] ^= 1
+    segment.write_bytes(data)
+    spool = keeper.spool(directory, queues=["jobs"])
+    problems = spool.verify().problems
+    assert [(problem.stream, problem.file, problem.first) for problem in problems] == [("jobs", str(segment), 1)]
+    damaged: list[tuple[int, int]] = []
+    left = list(spool.export("jobs", on_damage=lambda *lost: damaged.append(lost)))
+    assert damaged in ([], [(1, problems[0].last)])  # the spool has noted already that they are lost
+    assert [message.number for message in left] == list(range(problems[0].last + 1, 1_001))
+    asker = face.peer("asker")
+    eventually(lambda: asker.spooled_streams().rows)
+    [told] = asker.verify_spools().rows
+    assert (told.file, told.offset, told.end, told.first, told.last) == (
+        str(segment), problems[0].offset, problems[0].end, 1, problems[0].last
+    )  # fmt: skip
+    assert told.holder == "keeper"
+
+
+def test_it_may_be_looked_at_from_many_threads_while_messages_come_and_go(face: Face, spool: Any) -> None:
+    if isinstance(face, LoopFace):
+        pytest.skip("a peer of zq.aio belongs to its loop")
+    pusher = push(face, 1_000)
+    puller = face.peer("receiver").puller("jobs")
+
+    def look(kind: int) -> int:
+        looks = 0
+        for _ in range(10):
+            looks += len(spool.streams()) if kind == 0 else 0
+            assert kind != 1 or spool.verify().problems == ()
+            assert kind != 2 or all(message.queue == "jobs" for message in spool.export("jobs"))
+        return looks
+
+    with ThreadPoolExecutor(6) as pool:
+        running = [pool.submit(look, number % 3) for number in range(6)]
+        for number in range(2_000):
+            pusher.send(number)
+            puller.receive(timeout=PATIENCE).ack()
+        assert sum(one.result(PATIENCE) for one in running) == 80
+
+
+def test_a_closed_spool_says_how_it_can_be_looked_at(spool: Any, directory: Path) -> None:
+    spool.close()
+    for look in (
+        spool.streams,
+        spool.cursors,
+        spool.verify,
+        lambda: spool.purge("jobs"),
+        lambda: list(spool.export("jobs")),
+    ):
+        with pytest.raises(zq.Closed, match="SpoolDirectory"):
+            look()
+    assert len(zq.SpoolDirectory(directory).streams()) == 4

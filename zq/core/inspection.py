@@ -1,0 +1,181 @@
+"""Asking spools what is on their disks, and having them purge a queue or forget a cursor, by mailbox.
+
+    asker     INSPECT(request, action, stream, ...) ->     answerer  every spool there begins to look
+              INSPECT(the same) again every 0.5 s ->                 FINDINGS(not done, how far it is)
+                                                                     FINDINGS(done, rows, where to go on)
+
+A question is repeated until it is answered, since either frame may be lost; looking is begun once. What was done is
+remembered, and told again to whoever asks again, so that a purge is counted once. The looking itself is not done here:
+each spool has a `Look`, which answers from a thread of its own, when it can.
+
+States of a question, for each peer asked: asked, then answered, or gone. A crash of the one who asks loses what it
+would have seen; a crash of a spool leaves what it had done by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+from zq.core.timers import Timers
+from zq.wire.frames import Findings, Inspect
+
+AGAIN = 0.5  # s until a question that nobody has answered is asked again
+KEPT = 64  # answers that are remembered for those who ask again, and questions that are looked at in all
+
+
+class Found:
+    """What one spool answers."""
+
+    def __init__(
+        self, rows: Sequence[dict[str, Any]] = (), *, next: int = 0, count: int = 0, problem: str = ""
+    ) -> None:
+        self.rows = list(rows)
+        self.next = next
+        self.count = count
+        self.problem = problem
+
+
+class Look(Protocol):
+    """One spool here."""
+
+    def begin(self, question: Inspect, done: Callable[[Found], None]) -> None:
+        """Answers by `done`, in the engine's thread, once. Returns at once."""
+
+    def progress(self, question: Inspect) -> tuple[int, int]:
+        """How much of how much is done."""
+
+
+class Inspection:
+    """One question to several peers."""
+
+    def __init__(self, question: Callable[[int], Inspect]) -> None:
+        self._question = question
+        self.pending: dict[bytes, Inspect] = {}
+        self.asked: tuple[bytes, ...] = ()
+        self.found: list[tuple[bytes, Findings]] = []
+        self.progress: dict[bytes, tuple[int, int]] = {}
+        self.gone: list[bytes] = []
+
+    @property
+    def complete(self) -> bool:
+        return not self.pending
+
+    def ask(self, peer: bytes, request: int) -> Inspect:
+        self.asked = (*self.asked, peer)
+        self.pending[peer] = self._question(request)
+        return self.pending[peer]
+
+
+class Inspections:
+    """The questions of this peer."""
+
+    def __init__(self, timers: Timers, send: Callable[[bytes, Inspect], None]) -> None:
+        self._timers = timers
+        self._send = send
+        self._running: list[Inspection] = []
+        self._requests = 0
+
+    def begin(self, question: Callable[[int], Inspect], peers: Iterable[bytes], now: float) -> Inspection:
+        """`question` makes it, given its number."""
+        inspection = Inspection(question)
+        self._running.append(inspection)
+        for peer in peers:
+            self._requests += 1
+            self._send(peer, inspection.ask(peer, self._requests))
+        self._again(inspection, now)
+        return inspection
+
+    def end(self, inspection: Inspection) -> None:
+        if inspection in self._running:
+            self._running.remove(inspection)
+        self._timers.cancel(inspection)
+
+    def _again(self, inspection: Inspection, now: float) -> None:
+        self._timers.set(inspection, now + AGAIN, lambda when: self._ask_again(inspection, when))
+
+    def _ask_again(self, inspection: Inspection, now: float) -> None:
+        for peer, question in inspection.pending.items():
+            self._send(peer, question)
+        self._again(inspection, now)
+
+    def on_findings(self, peer: bytes, findings: Findings) -> None:
+        for inspection in list(self._running):
+            question = inspection.pending.get(peer)
+            if question is None or question.request != findings.request:
+                continue
+            if not findings.done:
+                inspection.progress[peer] = findings.count, findings.next
+                continue
+            del inspection.pending[peer]
+            inspection.found.append((peer, findings))
+            if inspection.complete:
+                self.end(inspection)
+
+    def on_gone(self, peer: bytes) -> None:
+        for inspection in list(self._running):
+            if inspection.pending.pop(peer, None) is not None:
+                inspection.gone.append(peer)
+                if inspection.complete:
+                    self.end(inspection)
+
+
+class Inspected:
+    """The answers of this peer, of all its spools together."""
+
+    def __init__(self, send: Callable[[bytes, Findings], None]) -> None:
+        self._send = send
+        self._looks: list[Look] = []
+        self._asked: dict[tuple[bytes, int], tuple[Inspect, list[Look], list[Found]]] = {}
+        self._answers: dict[tuple[bytes, int], Findings] = {}
+
+    def add(self, look: Look) -> None:
+        self._looks.append(look)
+
+    def remove(self, look: Look) -> None:
+        if look in self._looks:
+            self._looks.remove(look)
+
+    def on_inspect(self, peer: bytes, question: Inspect) -> None:
+        key = peer, question.request
+        if key in self._answers:
+            self._send(peer, self._answers[key])
+        elif key in self._asked:
+            _, open_looks, _ = self._asked[key]
+            done, total = map(sum, zip(*(look.progress(question) for look in open_looks), strict=True))
+            self._send(peer, Findings(question.request, False, [], total, done, ""))
+        elif not self._looks:
+            self._answer(key, [])
+        elif len(self._asked) < KEPT:  # else it is asked again
+            looks = list(self._looks)
+            self._asked[key] = question, list(looks), []
+            for look in looks:
+                self._begin(key, look, question)
+
+    def _begin(self, key: tuple[bytes, int], look: Look, question: Inspect) -> None:
+        def done(found: Found) -> None:
+            asked = self._asked.get(key)
+            if asked is None or look not in asked[1]:
+                return
+            asked[1].remove(look)
+            asked[2].append(found)
+            if not asked[1]:
+                del self._asked[key]
+                self._answer(key, asked[2])
+
+        look.begin(question, done)
+
+    def _answer(self, key: tuple[bytes, int], found: list[Found]) -> None:
+        peer, request = key
+        answer = Findings(
+            request,
+            True,
+            [row for one in found for row in one.rows],
+            max((one.next for one in found), default=0),
+            sum(one.count for one in found),
+            "; ".join(one.problem for one in found if one.problem)[:1_000],
+        )
+        self._answers[key] = answer
+        while len(self._answers) > KEPT:
+            del self._answers[next(iter(self._answers))]
+        self._send(peer, answer)
