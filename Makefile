@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .PHONY: setup demo check test bench bench-servers proof-sim proof-kill proof-planted proof-backlog proof-door \
-	proof-planted-holes proof-lan fuzz
+	proof-planted-holes proof-lan proof-spool-kill fuzz
 .DELETE_ON_ERROR:
 
 setup: $(INSTALLED)
@@ -59,6 +59,11 @@ proof-sim: setup
 # make proof-kill N=1000
 proof-kill: setup
 	@$(BIN)/python -m tests.nemesis --faults $(if $(filter file,$(origin N)),1000,$(N))
+
+# Producers, outboxes, a spool and consumers killed with -9 under load, and in loops while they recover, N times:
+# make proof-spool-kill N=1000
+proof-spool-kill: setup
+	@$(BIN)/python -m tests.spoolkill $(if $(filter file,$(origin N)),1000,$(N))
 
 # Bugs planted into zq, one after another: the simulator or a test has to find each
 proof-planted: setup

@@ -47,7 +47,7 @@ APART = {
     "lan": ("tests/lan",),
     "cli": ("tests/cli",),
     "security": ("tests/security",),
-    "proofs": ("tests/nemesis", "tests/planted"),
+    "proofs": ("tests/nemesis", "tests/planted", "tests/spoolkill"),
     "packaging": ("tests/packaging",),
     "programs": ("tests/test_demo.py", "tests/test_benchmarks.py"),
     "patterns": ("tests/test_patterns.py",),

@@ -275,3 +275,29 @@ def test_of_a_key_one_message_is_under_way_across_pushers_through_one_spool() ->
     assert scene.run(60.0, look)
     assert most == {"a": 1, "b": 1}
     assert all(marks == [False] for marks in scene.seen.values())
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+def test_what_is_not_due_when_its_spool_is_lost_waits_until_it_is_and_holds_no_key_meanwhile(key: str | None) -> None:
+    """A spool gets it at once, and pullers do not, whether it was under way or behind another one of its key."""
+    scene = BoxScene()
+    spool, disk, _ = scene.spool()
+    peer, outbox = scene.pusher()
+    scene.run(3.0)
+    disk._commit = lambda: None  # type: ignore[method-assign] - it hangs
+    for number in (1, 2):
+        plan = Plan(NORMAL, key, None, 6.0)
+        outbox.outgoing.items.append(planned(msgpack.packb([number, [None, None, *plan.extra]]), plan))
+    peer.touch(outbox)
+    sent = scene.network.now
+    assert scene.run(2.0, lambda: outbox.in_flight)
+    scene.network.kill(spool)
+    scene.worker()
+    now_due = Plan(NORMAL, "k")
+    outbox.outgoing.items.append(planned(msgpack.packb([3, [None, None, *now_due.extra]]), now_due))
+    peer.touch(outbox)
+    assert scene.run(4.0, lambda: 3 in scene.seen), "nobody that is not due holds its key"
+    assert list(scene.seen) == [3]
+    assert scene.run(20.0, lambda: len(scene.seen) == 3)
+    assert scene.network.now - sent >= 6.0
+    assert scene.run(2.0, lambda: not outbox.held)

@@ -111,15 +111,12 @@ class SlowDisk:
 
     def _commit(self) -> None:
         asked, self._asked = self._asked, []
-        spooling, clock = self._peer.node.spooling, self._peer.clock
         for stream, medium in self._media.items():
             mine = [(length, runs, body, flags) for of, length, runs, body, flags in asked if of == stream]
             if not mine:
                 continue
             if reason := self.failing.get(stream, ""):
-                self._answer(
-                    partial(spooling.on_failed, stream, len(mine), reason, full=False, room=Room(0, 1), now=clock())
-                )
+                self._answer(partial(self._fail, stream, len(mine), reason))
                 continue
             firsts = []
             for length, runs, body, flags in mine:
@@ -127,7 +124,14 @@ class SlowDisk:
                 medium.items.append(Item(first, first + length - 1, flags, runs, body))
                 firsts.append(first)
             self.synced += 1
-            self._answer(partial(spooling.on_stored, stream, firsts, Room(0, 1), clock()))
+            self._answer(partial(self._store, stream, firsts))
+
+    def _fail(self, stream: bytes, count: int, reason: str) -> None:
+        spooling, now = self._peer.node.spooling, self._peer.clock()
+        spooling.on_failed(stream, count, reason, full=False, room=Room(0, 1), now=now)
+
+    def _store(self, stream: bytes, firsts: list[int]) -> None:
+        self._peer.node.spooling.on_stored(stream, firsts, Room(0, 1), self._peer.clock())
 
     def read(self, stream: bytes, first: int) -> None:
         def act() -> None:

@@ -242,10 +242,7 @@ class Outbox:
         """To this spool from now on, or to pullers. A spool gets what is delayed at once, and pullers do not."""
         self.path, self.turning = path, False
         if path is None:
-            for line in self.lines:
-                for piece in line.take_undue(now):
-                    assert piece.chunk.due is not None
-                    self._delay(piece, piece.chunk.due)
+            self._hold_undue(now)
             return
         early = [entry for entry in self.later if entry[2].chunk.due == entry[0]]
         self.later = [entry for entry in self.later if entry[2].chunk.due != entry[0]]
@@ -256,6 +253,21 @@ class Outbox:
             self.delayed -= piece.count
             if self._may_go(piece):
                 self.lines[piece.chunk.lane].due(piece)
+
+    def _hold_undue(self, now: float) -> None:
+        """What a spool could have had goes to pullers when it is due; until then it has no key."""
+        for piece in [piece for piece in self.keys if (piece.chunk.due or 0.0) > now]:
+            assert piece.chunk.plan is not None
+            assert piece.chunk.plan.key is not None
+            assert piece.chunk.due is not None
+            self.keys.expire(piece.chunk.plan.key, piece)
+            self.keyed -= piece.count
+            self._delay(piece, piece.chunk.due)
+        for piece in [piece for line in self.lines for piece in line.take_undue(now)]:
+            assert piece.chunk.due is not None
+            self._delay(piece, piece.chunk.due)
+            if piece.chunk.has_key:
+                self._pass_on(piece.chunk)
 
     def _into_lane(self, chunk: Chunk, plan: Plan) -> None:
         chunk.lane = plan.lane
@@ -411,18 +423,23 @@ class Outbox:
         self.in_flight -= piece.count
         self._forget(piece)
 
-    def retry(self, pieces: list[Piece], *, due: float | None = None) -> None:
-        """Back to waiting, in front of everything fresh of their lane; not before `due` when it is given."""
+    def retry(self, pieces: list[Piece], *, due: float | None = None, from_spool: bool = False) -> None:
+        """Back to waiting, in front of everything fresh of their lane; not before `due` when it is given. What comes
+        back from a spool may not be due yet, and pullers do not get it before."""
         count = 0
+        back: list[Piece] = []
         for piece in pieces:
             piece.redelivered = True
             count += piece.count
             piece.chunk.place = Place.LINE
-            if due is not None:
-                self._delay(piece, due)
+            when = piece.chunk.due if from_spool and self.path is None else due
+            if when is not None:
+                self._delay(piece, when)
+            else:
+                back.append(piece)
             self._watch(piece)
-        if due is None and pieces:
-            self.lines[pieces[0].chunk.lane].put_back(pieces)
+        if back:
+            self.lines[back[0].chunk.lane].put_back(back)
         self.in_flight -= count
         self.waiting += count
         self.redelivered += count

@@ -548,7 +548,7 @@ class Pushing:
                 for piece in pieces:
                     outbox.store(piece)
             elif pieces:
-                outbox.retry(pieces)
+                outbox.retry(pieces, from_spool=link.spool)
         for number, outcome, delay, reason in state.refused:
             for piece in link.settle(number, number):
                 news = True
@@ -633,7 +633,7 @@ class Pushing:
     def _end(self, link: SendingLink, now: float, *, charge: bool) -> None:
         self._forget(link)
         if not charge:
-            link.outbox.retry(list(link.in_flight()))
+            link.outbox.retry(list(link.in_flight()), from_spool=link.spool)
             return
         pieces: list[Piece] = []
         lowest = True

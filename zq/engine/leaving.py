@@ -111,8 +111,13 @@ def _open_sockets() -> Iterator[tuple[int, set[str]]]:
         fds = list(range(3, 1024))  # no /proc: those that a program usually has
     for fd in fds:
         try:
-            duplicate = socket.socket(fileno=os.dup(fd))
+            copy = os.dup(fd)
         except OSError:
+            continue  # it is closed
+        try:
+            duplicate = socket.socket(fileno=copy)
+        except OSError:
+            os.close(copy)
             continue  # no socket
         with duplicate:
             names: set[str] = set()
