@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import threading
 import time
 import warnings
@@ -44,13 +43,14 @@ from zq.info import (
     SpooledStream,
     SpoolReport,
 )
+from zq.logs import Logger
 from zq.message import INHERIT, Headers, Inherit, Message
 from zq.options import SpoolOptions
 from zq.wire.data import pack_plain
 from zq.wire.frames import CURSORS, LIST, MESSAGES, PURGE, RETRY, STREAMS, VERIFY
 
 _UNLIMITED = SpoolOptions()
-log = logging.getLogger("zq.aio")
+log = Logger("zq.aio")
 
 YIELD_EVERY = 256  # sends that find room until one lets the loop run: 1 ms at full speed
 T = TypeVar("T")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
+
+from zq.record import dataclass, field
 
 PeerState = Literal["up", "suspect", "gone", "incompatible"]
 EventKind = Literal["joined", "changed", "suspect", "left"]

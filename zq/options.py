@@ -10,12 +10,12 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from zq.errors import AccessDenied, Refused
+from zq.record import dataclass, field
 
 NAME_BYTES = 255  # longest name; docs/protocol.md, "limits"
 PORT_HIGHEST = 65_535

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 import warnings
@@ -36,13 +35,14 @@ from zq.info import (
     SpooledStream,
     SpoolReport,
 )
+from zq.logs import Logger
 from zq.message import INHERIT, Headers, Inherit, Message
 from zq.options import SpoolOptions
 from zq.wire.data import pack_plain
 from zq.wire.frames import CURSORS, LIST, MESSAGES, PURGE, RETRY, STREAMS, VERIFY
 
 _UNLIMITED = SpoolOptions()
-log = logging.getLogger("zq.peer")
+log = Logger("zq.peer")
 
 
 class Peer(PeerCore):

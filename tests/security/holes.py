@@ -71,9 +71,9 @@ def every_key_is_let_in() -> None:
 
 
 def skip_the_trial() -> None:
-    import zq.engine.sockets
+    import zq.security.trial
 
-    zq.engine.sockets.stand_trial = lambda doors, lock, zap: None
+    zq.security.trial.stand_trial = lambda doors, lock, zap: None
 
 
 @hole("test_trial.py::test_a_check_that_lets_in_every_key_is_found")

@@ -103,7 +103,7 @@ def test_every_door_on_every_address_is_tried(keyed: Options, monkeypatch: pytes
         tried.extend(doors)
         stand(doors, lock, zap)
 
-    monkeypatch.setattr("zq.engine.sockets.stand_trial", watched)
+    monkeypatch.setattr("zq.security.trial.stand_trial", watched)
     with zq.Peer(**(keyed | {"interfaces": ["127.0.0.1", "127.0.0.2"]})) as peer:
         assert sorted(endpoint for endpoint, _ in tried) == sorted(sockets_of(peer).bound)
         assert len(tried) == 6

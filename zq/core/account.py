@@ -11,12 +11,12 @@ Who is gone or has not answered is unknown: what it held last is named, as at mo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
 
 from zq.core.binding import LEFT_RING
 from zq.core.ranges import Ranges
 from zq.core.spans import complement
 from zq.info import Departed, HeldQueue, Ledger, Missing, PulledQueue, QueueAccount
+from zq.record import dataclass, field, replace
 
 
 def add_up(mine: Ledger, others: Sequence[Ledger], unanswered: Sequence[Departed]) -> Ledger:

@@ -12,12 +12,12 @@ while. A crash of either loses the question, and nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 from zq.core import ledger as ledgers
 from zq.core.timers import Timers
 from zq.info import Ledger
+from zq.record import dataclass, field
 from zq.wire.data import Malformed
 from zq.wire.frames import Ask, LedgerReply
 

@@ -42,7 +42,6 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -53,6 +52,7 @@ from zq.core.spans import SPANS
 from zq.core.timers import Timers
 from zq.core.topics import Topic, Topics
 from zq.info import Gap, HeldQueue
+from zq.record import dataclass, field, replace
 from zq.wire.batch import NAMED, PARTS, Parts, Run, decode_topic, split
 from zq.wire.frames import Binding as Question
 from zq.wire.frames import Entry, Since

@@ -26,13 +26,13 @@ of this is forgotten in a crash, and nothing is lost with it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from zq.core.link import SendingLink
 from zq.core.liveness import Life
 from zq.core.reception import Receptions
 from zq.core.roster import Remote
 from zq.core.timers import Timers
+from zq.record import dataclass, field
 from zq.wire.frames import Entry, Repair
 
 DEAF_AFTER = 6.0  # s; a feed that is well repeats a number within topics.QUIET_MOST, a state is asked for within 2 s

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
 from typing import Any, TypeVar
 
 import msgpack
@@ -20,6 +19,7 @@ from zq.info import (
     Span,
     SubscribedTopic,
 )
+from zq.record import fields
 from zq.wire.data import Malformed
 
 Row = TypeVar(

@@ -9,9 +9,9 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
 from zq.core.piece import Piece, Place
+from zq.record import dataclass, field
 from zq.wire.limits import BATCH_BYTES, BATCH_MESSAGES
 
 COMPACT = 64  # pieces that expired in a line until it is gone through, if they are half of it

@@ -14,27 +14,29 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from zq.core.line import Line
 from zq.core.outbox import Outbox
 from zq.core.piece import Piece
 from zq.core.ranges import Ranges
+from zq.record import dataclass, field
 from zq.wire.plan import NORMAL
 
 STRIDE_MOST = 64  # messages: from here on the frame costs less than what is in it
 
 
-@dataclass(eq=False, slots=True)
 class Flight:
     """One frame's messages. `generation` counts the work connections of the peer."""
 
-    first: int
-    count: int
-    pieces: list[Piece]
-    size: int
-    generation: int
-    open: int  # messages not settled yet
+    __slots__ = ("count", "first", "generation", "open", "pieces", "size")
+
+    def __init__(self, first: int, pieces: list[Piece], count: int, size: int) -> None:
+        self.first = first
+        self.count = count
+        self.pieces = pieces
+        self.size = size
+        self.generation = 0
+        self.open = count  # messages not settled yet
 
     @property
     def last(self) -> int:
@@ -113,7 +115,7 @@ class SendingLink:
     def depart(self, pieces: list[Piece]) -> Flight:
         count = sum(piece.count for piece in pieces)
         size = sum(piece.size for piece in pieces)
-        flight = Flight(self.next, count, pieces, size, 0, count)
+        flight = Flight(self.next, pieces, count, size)
         self.flights[flight.first] = flight
         self.firsts.append(flight.first)
         self.next += count

@@ -19,7 +19,6 @@ A refusal ends that, for then its host is there and it is not.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from zq.core.endpoints import in_zones, is_local, tellable
@@ -28,6 +27,7 @@ from zq.core.port import Kind, Port
 from zq.core.roster import REMEMBERED, Dial, Remote, Roster
 from zq.core.timers import Timers
 from zq.info import EventKind
+from zq.record import dataclass
 from zq.wire.frames import VERSION, Entry, Goodbye, Hello, Noted, Welcome
 
 HELLO_AGAIN, HELLO_MOST = 0.5, 2.0  # s until an unanswered hello is repeated, doubled up to

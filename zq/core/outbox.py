@@ -24,7 +24,6 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from zq.core.keys import Keys
@@ -36,6 +35,7 @@ from zq.core.spans import SPANS, Spans
 from zq.core.topics import Origin
 from zq.errors import IDS_KEPT
 from zq.info import Gap, HeldQueue
+from zq.record import dataclass, field
 from zq.wire.batch import Items, Parts, Run, size_of
 from zq.wire.plan import NORMAL, Plan
 

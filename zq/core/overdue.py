@@ -16,9 +16,9 @@ the puller, as the loan itself does: when the process dies, its pushers notice.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from zq.record import dataclass, field
 from zq.wire.batch import Batch
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 from zq.wire.batch import Buffer, Items, Joined, Parts, Run, size_of
@@ -21,43 +20,85 @@ class Place(Enum):
     OVER = "settled or expired"
 
 
-@dataclass(eq=False, slots=True)
 class Chunk:
     """Messages taken together: consecutive positions, consecutive origin numbers, one time, one lane."""
 
-    position: int
-    items: Items
-    parts: Parts
-    size: int
-    flags: int  # EXTRA and PARTS; NAMED with a topic
-    run: Run
-    taken_at: float  # this peer's clock
-    lane: int = NORMAL
-    plan: Plan | None = None  # of a single message that has a fate of its own
-    place: Place = Place.LINE  # of that one
-    expires: float | None = None  # this peer's clock
-    due: float | None = None  # the same; it travels to a spool before that
-    has_key: bool = False  # no other message of its key may go before it is settled
-    topic: str | None = None  # that they were published on, the queue being bound to it
-    timed: bool = False  # it is among those that the outbox looks at when they expire
+    __slots__ = (
+        "due",
+        "expires",
+        "flags",
+        "has_key",
+        "items",
+        "lane",
+        "parts",
+        "place",
+        "plan",
+        "position",
+        "run",
+        "size",
+        "taken_at",
+        "timed",
+        "topic",
+    )
+
+    def __init__(
+        self,
+        position: int,
+        items: Items,
+        parts: Parts,
+        size: int,
+        flags: int,  # EXTRA and PARTS; NAMED with a topic
+        run: Run,
+        taken_at: float,  # this peer's clock
+        *,
+        topic: str | None = None,  # that they were published on, the queue being bound to it
+    ) -> None:
+        self.position = position
+        self.items = items
+        self.parts = parts
+        self.size = size
+        self.flags = flags
+        self.run = run
+        self.taken_at = taken_at
+        self.topic = topic
+        self.lane = NORMAL
+        self.plan: Plan | None = None  # of a single message that has a fate of its own
+        self.place = Place.LINE  # of that one
+        self.expires: float | None = None  # this peer's clock
+        self.due: float | None = None  # the same; it travels to a spool before that
+        self.has_key = False  # no other message of its key may go before it is settled
+        self.timed = False  # it is among those that the outbox looks at when they expire
 
     def size_of(self, start: int, stop: int) -> int:
         return self.size if stop - start == len(self.items) else size_of(self.items[start:stop])
 
 
-@dataclass(eq=False, slots=True)
 class Piece:
     """Some messages of a chunk that share their fate."""
 
-    chunk: Chunk
-    start: int
-    stop: int
-    attempt: int = 1
-    redelivered: bool = False
-    alone: bool = False  # somebody died over it: nothing else may be under way beside it
-    nacked: bool = False  # somebody did not want it: it does not always go first
-    doubts: int = 0  # pullers lost with it under way, of which nobody knows whether they had been given it
-    history: tuple[Failure, ...] = ()  # attempts that failed; only a piece of one message has some
+    __slots__ = ("alone", "attempt", "chunk", "doubts", "history", "nacked", "redelivered", "start", "stop")
+
+    def __init__(
+        self,
+        chunk: Chunk,
+        start: int,
+        stop: int,
+        attempt: int = 1,
+        redelivered: bool = False,
+        alone: bool = False,  # somebody died over it: nothing else may be under way beside it
+        nacked: bool = False,  # somebody did not want it: it does not always go first
+        doubts: int = 0,  # pullers lost with it under way, of which nobody knows whether they had been given it
+        history: tuple[Failure, ...] = (),  # attempts that failed; only a piece of one message has some
+    ) -> None:
+        self.chunk = chunk
+        self.start = start
+        self.stop = stop
+        self.attempt = attempt
+        self.redelivered = redelivered
+        self.alone = alone
+        self.nacked = nacked
+        self.doubts = doubts
+        self.history = history
 
     @property
     def count(self) -> int:

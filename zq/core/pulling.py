@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from zq.core.credit import Prefetch, share_out
@@ -30,6 +29,7 @@ from zq.core.ranges import Ranges, runs_of
 from zq.core.spans import Spans, Trail, complement
 from zq.core.timers import Timers
 from zq.info import PulledQueue
+from zq.record import dataclass, field
 from zq.wire.batch import ATTEMPT_MOST, REDELIVERED, Batch, BatchHeader
 from zq.wire.data import Malformed
 from zq.wire.frames import ACKED, NACKED, REJECTED, RETURNED, STORED, Binding, Entry, Probe, Since, State

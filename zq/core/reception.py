@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from zq.core.inbox import SubscriptionInbox
@@ -25,6 +24,7 @@ from zq.core.spans import SPANS
 from zq.core.timers import Timers
 from zq.core.topics import WINDOW, WINDOW_BYTES
 from zq.info import Gap, SubscribedTopic
+from zq.record import dataclass, field
 from zq.wire.batch import REPORT, Batch
 from zq.wire.frames import INHERIT_PATIENCE, NO_PATIENCE, Head, Refilled, Repair, Seen
 from zq.wire.names import Filter, check_name

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from zq.core.inbox import Handing
 from zq.core.outgoing import Item
@@ -29,6 +28,7 @@ from zq.core.roster import REMEMBERED
 from zq.core.timers import Timers
 from zq.core.topics import Origin
 from zq.info import RepliedService
+from zq.record import dataclass
 from zq.wire.batch import Parts
 from zq.wire.frames import Inquiry, Missing
 from zq.wire.requests import (

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from zq.core.liveness import Life, Liveness
 from zq.info import PeerInfo, PeerState
+from zq.record import dataclass, field
 from zq.wire.frames import Entry
 
 REMEMBERED = 4_096  # sessions and departures of peers long gone; then the oldest are forgotten

@@ -14,11 +14,11 @@ Events: names resolved (by the owner, who may take his time), connections refuse
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
 from zq.core.meeting import ADDRESSES, ANSWER, Card
 from zq.core.port import Kind, Port
 from zq.core.timers import Timers
+from zq.record import dataclass, field
 from zq.wire.frames import VERSION, Hello, Welcome
 
 RETRY, RETRY_MOST = 0.2, 5.0  # s until a seed that did not answer is dialled again, doubled up to

@@ -50,7 +50,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from zq.core.dead import item_of
@@ -64,6 +63,7 @@ from zq.core.ranges import Ranges, merged
 from zq.core.timers import Timers
 from zq.errors import Refused
 from zq.info import HeldQueue
+from zq.record import dataclass, field, replace
 from zq.wire import dead as wire
 from zq.wire.batch import EXTRA, NAMED, PARTS, REDELIVERED, Batch, Run
 from zq.wire.data import Malformed

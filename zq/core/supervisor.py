@@ -23,11 +23,11 @@ asked for again, as after any interruption; so a wrong suspicion costs time and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from zq.core.liveness import Life
 from zq.core.roster import Remote
 from zq.core.timers import Timers
+from zq.record import dataclass
 
 PATIENCE, PATIENCE_MOST = 10.0, 120.0  # s without an answer until a feed is dialled anew, doubled up to; a busy host is
 # late by seconds, and what is in the pipe of a slow network is worth waiting for

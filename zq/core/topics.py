@@ -19,13 +19,13 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from zq.core.outgoing import Cut, Outgoing, cut, fitting, size_of
 from zq.core.ring import RING_BYTES, Published, Ring, Track
 from zq.core.timers import Timers
 from zq.info import PublishedTopic
+from zq.record import dataclass, field
 from zq.wire.batch import REPORT, Parts, Run, encode_topic, topic_prefix
 from zq.wire.frames import (
     INHERIT_PATIENCE,

@@ -19,17 +19,17 @@ from __future__ import annotations
 
 import fcntl
 import json
-import logging
 import os
 import re
 import stat
 import time
 from collections.abc import Container, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from zq.discovery.place import SocketKind, default_directory, directories, fault, prepare, socket_path
 from zq.errors import AccessDenied
+from zq.logs import Logger
+from zq.record import dataclass
 
 __all__ = ["Entry", "HostDirectory", "SocketKind", "default_directory", "directories", "prepare", "socket_path"]
 
@@ -41,7 +41,7 @@ ASIDE = 60.0  # s a file written aside may wait for its rename, which takes well
 
 _ENTRY_NAME = re.compile(r"([0-9a-f]{16})\.(peer|new)")
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,14 @@ class Entry:
             raise ValueError("the version of an entry is a whole number")
 
     def encode(self) -> bytes:
-        return json.dumps(asdict(self) | {"id": self.id.hex()}).encode() + b"\n"
+        fields = {
+            "id": self.id.hex(),
+            "tag": self.tag,
+            "endpoints": self.endpoints,
+            "version": self.version,
+            "name": self.name,
+        }
+        return json.dumps(fields).encode() + b"\n"
 
     @classmethod
     def decode(cls, raw: bytes) -> Entry:

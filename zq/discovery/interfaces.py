@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-import logging
 import re
 import socket
 from collections.abc import Sequence
 
 from zq.errors import Refused
+from zq.logs import Logger
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 DOCKER = re.compile(r"docker\d+|br-[0-9a-f]{12}|veth[0-9a-f]+")  # interfaces that docker makes, for itself alone
 

@@ -15,17 +15,17 @@ the record of a crashed peer stays for 75 minutes. Whether a peer lives, only it
 
 from __future__ import annotations
 
-import logging
 import random
 import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from zq.discovery.interfaces import endpoint, interface_addresses, is_loopback
+from zq.logs import Logger
+from zq.record import dataclass
 
 if TYPE_CHECKING:
     import asyncio
@@ -47,7 +47,7 @@ TAG_BYTES = 200  # of a realm tag; the whole TXT record stays below 400
 
 _INSTANCE = re.compile(rf"([0-9a-f]{{32}})\.{re.escape(SERVICE)}")
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

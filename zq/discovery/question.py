@@ -13,11 +13,11 @@ import select
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from zq.discovery.group import PACKET, PORT, group_of, listener, name_of, plain, speaker
 from zq.discovery.mdns import SERVICE, Sighting, sighting
+from zq.record import dataclass
 
 WAYS = 3  # in which a host can answer; see above
 AGAIN = 0.4  # s until the question is repeated: a packet may be lost

@@ -7,15 +7,15 @@ that nobody waits for any more ends with its question.
 from __future__ import annotations
 
 import ipaddress
-import logging
 import socket
 import threading
 from collections.abc import Callable
 
 from zq.discovery.interfaces import endpoint
+from zq.logs import Logger
 from zq.options import host_and_port
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 
 class Resolver:

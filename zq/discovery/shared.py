@@ -17,7 +17,6 @@ can do neither goes on with its other rungs. An entry is a hint and makes its re
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import re
 import stat
@@ -27,6 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zq.discovery.host import ENTRY_BYTES, Entry
+from zq.logs import Logger
 from zq.options import DIRECTORY_RUNG
 
 LOOK = 2.0  # s between looks; network file systems cache a listing for 3 s and more anyway
@@ -36,7 +36,7 @@ ENTRIES = 4_096  # most that are read in one look
 
 _ENTRY_NAME = re.compile(r"([0-9a-f]{32})\.(peer|new)")
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 
 class SharedDirectory:

@@ -8,7 +8,6 @@ changed in place. A peer without a key that opens an address which others can re
 
 from __future__ import annotations
 
-import logging
 import random
 
 import zmq
@@ -17,9 +16,10 @@ from zq.discovery.interfaces import endpoint, interface_addresses, is_loopback, 
 from zq.engine.doors import Doors
 from zq.engine.sockets import Sockets
 from zq.errors import Refused
+from zq.logs import Logger
 from zq.options import Settings
 
-log = logging.getLogger("zq.discovery")
+log = Logger("zq.discovery")
 
 
 class Addresses:

@@ -7,21 +7,27 @@ chosen interfaces, one port each for mailbox, feed and work, the same on every a
 from __future__ import annotations
 
 import errno
-import hashlib
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import zmq
+
+try:
+    from _blake2 import blake2b  # hashlib's own, without OpenSSL, which it loads for the others: 3 ms
+except ImportError:
+    from hashlib import blake2b
 
 from zq.discovery.interfaces import endpoint, interface_addresses
 from zq.discovery.place import SocketKind, socket_path
 from zq.engine.sockets import PORT_TRIES, Sockets
 from zq.errors import Refused
 from zq.options import Settings
-from zq.security.keys import read_keys, today
-from zq.security.lock import Lock
+from zq.record import dataclass
+
+if TYPE_CHECKING:  # a program without a key does not pay for OpenSSL
+    from zq.security.lock import Lock
 
 TAG_BYTES = 8  # of a hash; enough to tell realms apart, and it says nothing about their names
 
@@ -41,13 +47,16 @@ def realm_tag(settings: Settings) -> bytes:
     With a key it is told only to those who have shown the key; records that everybody can read carry `Lock.tag`.
     """
     mode = "insecure" if settings.insecure else "key" if settings.key_file is not None else "local"
-    return hashlib.blake2b(f"{mode}\0{settings.realm}".encode(), digest_size=TAG_BYTES).digest()
+    return blake2b(f"{mode}\0{settings.realm}".encode(), digest_size=TAG_BYTES).digest()
 
 
 def realm_lock(settings: Settings) -> Lock | None:
     """What the realm key in the settings makes; None without one. Raises what `read_keys` raises."""
     if settings.key_file is None:
         return None
+    from zq.security.keys import read_keys, today
+    from zq.security.lock import Lock
+
     return Lock(read_keys(settings.key_file), settings.realm, today())
 
 

@@ -14,9 +14,7 @@ heartbeats for a dead peer), every waiter is woken and every handle raises Engin
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import secrets
 import socket
 import threading
 import time
@@ -38,10 +36,11 @@ from zq.engine.sockets import Events, Sockets
 from zq.engine.wake import Bell, ThreadToken, Waiters
 from zq.errors import Closed, EngineFailed, Error, Forked
 from zq.info import EventKind, PeerEvent, PeerInfo
+from zq.logs import Logger
 from zq.options import Settings
 from zq.wire.batch import Parts
 
-log = logging.getLogger("zq.engine")
+log = Logger("zq.engine")
 
 SWEEP = 1.0  # s between looks at all piles, for a caller that was interrupted before it could mark its stream
 MANY = 16  # groups of waiters; with more nobody looks whether one of them waits
@@ -257,7 +256,7 @@ class Engine(Events):
             pid=os.getpid(),
             endpoints=doors.rows,
         )
-        self.node = Node(card, self._sockets, secrets.token_bytes, self._on_event, self._on_trouble)
+        self.node = Node(card, self._sockets, os.urandom, self._on_event, self._on_trouble)
         self.node.topics.clock = time.monotonic
         now = self.node.now = time.monotonic()
         self._lookout.start(self.node, doors, self._sockets, now)

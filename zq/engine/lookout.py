@@ -11,7 +11,6 @@ whether the mDNS thread still lives. Then it announces again, under the new addr
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -24,15 +23,16 @@ from zq.discovery.sleep import Sleep
 from zq.engine.addresses import Addresses
 from zq.engine.doors import Doors
 from zq.engine.sockets import Sockets
+from zq.logs import Logger
 from zq.options import Settings
-from zq.security.lock import Lock
 from zq.wire.frames import VERSION
 
 if TYPE_CHECKING:
     from zq.discovery.mdns import Mdns, Sighting
     from zq.discovery.shared import SharedDirectory
+    from zq.security.lock import Lock
 
-log = logging.getLogger("zq.discovery")
+log = Logger("zq.discovery")
 
 SCAN = 1.0  # s between looks into the host directory; newcomers dial everyone in it, so this is only a second chance
 STRANGERS = 4_096  # peers of other realms that are counted; then the oldest are forgotten

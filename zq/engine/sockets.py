@@ -11,13 +11,13 @@ carry nothing away from us, reconnect as ZeroMQ does it.
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import struct
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import zmq
 
@@ -25,17 +25,19 @@ from zq.core.endpoints import is_local
 from zq.core.port import Kind
 from zq.engine.leader import CallerToken
 from zq.engine.wake import Bell
+from zq.logs import Logger
 from zq.security.guard import Guard
-from zq.security.knocks import Knocks, listen
-from zq.security.lock import Lock
 from zq.security.overfill import EVERY, Overfill
 from zq.security.porch import Porch
-from zq.security.trial import stand_trial
-from zq.security.zap import Zap
 from zq.wire.batch import Parts
 from zq.wire.limits import MAILBOX_FRAME, PAYLOAD
 
-log = logging.getLogger("zq.engine")
+if TYPE_CHECKING:  # loaded with the first key
+    from zq.security.knocks import Knocks
+    from zq.security.lock import Lock
+    from zq.security.zap import Zap
+
+log = Logger("zq.engine")
 
 HEARTBEAT = 1_000  # ms between pings on mailboxes
 HEARTBEAT_TIMEOUT = 1_900  # ms without an answer until the connection is cut: suspect within 3 s of silence
@@ -149,7 +151,11 @@ class Sockets:
         self._token: CallerToken | None = None  # of who reads
         self.guard = Guard(quiet=True)  # of the trial, where we are the strangers ourselves
         self._lock = lock
-        self._zap = None if lock is None else Zap(self._context, lock, self.guard)  # before any door is bound
+        self._zap: Zap | None = None
+        if lock is not None:
+            from zq.security.zap import Zap
+
+            self._zap = Zap(self._context, lock, self.guard)  # before any door is bound
         self._knocks: list[Knocks] = []
         self.overfill = Overfill()
         self.porch = Porch()
@@ -196,6 +202,9 @@ class Sockets:
         """
         if self._lock is None or self._zap is None:
             return
+        from zq.security.knocks import Knocks
+        from zq.security.trial import stand_trial
+
         stand_trial([door for row in rows for door in zip(row, _CALLERS, strict=True)], self._lock, self._zap)
         self.guard = self._zap.guard = Guard()
         self._watch(self._zap.socket, self._zap.answer)
@@ -209,6 +218,8 @@ class Sockets:
         if self._lock is None or self._knocks:  # these hear of it
             socket.bind(endpoint)
         else:
+            from zq.security.knocks import listen
+
             self.porch.opened(listen(self._context, socket, endpoint), endpoint)
         self.bound.append(endpoint)
 

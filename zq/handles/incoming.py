@@ -7,7 +7,6 @@ with it.
 
 from __future__ import annotations
 
-import logging
 import threading
 import warnings
 from collections import deque
@@ -26,13 +25,14 @@ from zq.engine.wake import Waiters
 from zq.errors import Closed, Refused, Timeout
 from zq.handles.steps import Steps, Wait, deadline_after, until, waiting
 from zq.info import Gap
+from zq.logs import Logger
 from zq.message import Message
 from zq.wire.batch import Batch
 from zq.wire.data import Malformed, unpack
 from zq.wire.dead import REASON_MOST
 from zq.wire.frames import NACKED, REJECTED, RETURNED
 
-log = logging.getLogger("zq.handles")
+log = Logger("zq.handles")
 
 NOTE_AFTER = 2_048  # messages handed out until the engine is woken to tell the publishers; an eighth of their window
 NOTE_BYTES = 8 << 20  # the same in bytes

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from zq.errors import Closed, Error, Refused
 from zq.handles.shelf import PAGE, find_stream, verify_shelf
 from zq.handles.steps import Steps, deadline_after, until
 from zq.info import SpoolAnswer, SpoolCursor, SpooledStream, SpoolProblem
+from zq.record import asdict, replace
 from zq.spool.contents import from_wire, message_of, to_wire
 from zq.spool.shelf import Shelf
 from zq.wire.body import is_bytes, is_number, is_seconds, is_text, list_of

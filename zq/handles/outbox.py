@@ -6,8 +6,6 @@ well. It is let go of when the last pusher that has it is closed.
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import os
 import time
 from pathlib import Path
@@ -20,12 +18,12 @@ from zq.core.topics import Origin
 from zq.engine.engine import Engine
 from zq.handles.spool import LEAVING, ToEngine
 from zq.handles.steps import Steps, deadline_after, until
+from zq.logs import Logger
 from zq.options import SpoolOptions
-from zq.spool.keeper import Keeper
 from zq.spool.store import OUTBOX, Identity
 from zq.wire.names import DEAD
 
-log = logging.getLogger("zq.spool")
+log = Logger("zq.spool")
 
 
 def origin_of(identity: Identity, stream: bytes, drawn: bytes) -> bytes:
@@ -34,6 +32,8 @@ def origin_of(identity: Identity, stream: bytes, drawn: bytes) -> bytes:
     A hash of uuid and stream 8 | epoch 4 | drawn 4: the epoch is new at every opening, and even where a directory has
     been set back to what it was, unnoticed, no number ever stands for two messages.
     """
+    import hashlib  # and OpenSSL with it, which most programs never need
+
     place = hashlib.blake2b(identity.uuid + stream, digest_size=8).digest()
     return place + (identity.epoch & 0xFFFFFFFF).to_bytes(4, "big") + drawn
 
@@ -46,6 +46,8 @@ class OutboxDirectory:
         self.users = 0  # queues that have a pusher; counted by the peer, under its lock
         self._engine = engine
         answers = ToEngine(engine)
+        from zq.spool.keeper import Keeper  # with its thread and its futures: few programs need it
+
         self._keeper = answers.disk = Keeper(directory, answers, kind=OUTBOX)
         try:
             names = [stream.name for stream in self._keeper.store.streams() if not stream.name.endswith(DEAD)]

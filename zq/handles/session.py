@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
 import threading
 import time
 from collections import deque
@@ -49,7 +48,7 @@ class PeerCore:
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._settings: Settings = self._load(settings)
-        self.id: bytes = secrets.token_bytes(16)
+        self.id: bytes = os.urandom(16)
         self.name: str = self._settings.name
         self.realm: str = self._settings.realm
         self.key_file: Path | None = self._settings.key_file

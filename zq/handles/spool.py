@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,11 +15,11 @@ from zq.handles.look import SpoolLook
 from zq.handles.shelf import SpoolDirectory
 from zq.handles.steps import Steps, deadline_after, until
 from zq.info import SpooledQueue
+from zq.logs import Logger
 from zq.options import SpoolOptions
-from zq.spool.keeper import Keeper
 from zq.wire.names import check_queue
 
-log = logging.getLogger("zq.spool")
+log = Logger("zq.spool")
 LEAVING = 5.0  # s that a disk has to end in order when nobody has said how long
 
 
@@ -85,6 +84,8 @@ class SpoolCore:
         if len({dead_queue_of(name) for name in names}) < len(names):
             raise Refused("two of these long names would have one queue of dead letters; shorten one of them")
         answers = ToEngine(engine)
+        from zq.spool.keeper import Keeper  # with its thread and its futures: few programs need it
+
         self._keeper = answers.disk = Keeper(self.directory, answers, options.max_bytes)
         try:
             found = [(self._keeper.open(name), self._keeper.open(dead_queue_of(name))) for name in names]

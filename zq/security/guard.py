@@ -9,11 +9,12 @@ nor the ones behind the same gateway; they are counted, and after a few failures
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
-from dataclasses import dataclass
 
-log = logging.getLogger("zq.security")
+from zq.logs import Logger
+from zq.record import dataclass
+
+log = Logger("zq.security")
 
 WHILE = 10.0  # s over which failures are counted; a peer that is dialled in vain is left alone after as long
 MOST_FAILURES = 100  # of one address in a while: a host of another realm that dials by mistake fails some 40 times

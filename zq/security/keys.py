@@ -23,12 +23,12 @@ import os
 import re
 import secrets
 import stat
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import NoReturn
 
 from zq.errors import AccessDenied, Refused
+from zq.record import dataclass
 
 SECRET_BYTES = 32  # of the operating system's randomness; what CURVE25519 and HMAC-SHA256 are worth
 CHECK_BYTES = 4  # of a hash, so that a letter lost in copying is noticed

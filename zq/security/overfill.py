@@ -16,8 +16,9 @@ import socket
 import struct
 import sys
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Any
+
+from zq.record import dataclass
 
 ENOUGH = 64 << 10  # bytes; a handshake needs less than 1,000
 # Bytes that a door sends before: its greeting (RFC 23), WELCOME (RFC 26), and slack, as TCP counts a SYN.

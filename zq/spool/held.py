@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from zq.core.origins import Origins
+from zq.record import dataclass, field
 from zq.spool.disk import File
 from zq.spool.record import Record, encode
 from zq.spool.segment import Entry, Footer, Header, Index, name_of, seed_of

@@ -16,20 +16,20 @@ may have been delivered.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import queue
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from zq.core.ranges import Ranges
 from zq.core.spooling import Item, Recovered, Room
 from zq.errors import Error, Refused, SpoolDamaged
+from zq.logs import Logger
+from zq.record import dataclass, field
 from zq.spool import clock
 from zq.spool.disk import FULL, DirectoryDisk
 from zq.spool.journal import Journal
@@ -40,7 +40,7 @@ from zq.wire.batch import PARTS, Run
 from zq.wire.data import Malformed
 from zq.wire.stored import Stamp, Stored, decode, encode, part_of
 
-log = logging.getLogger("zq.spool")
+log = Logger("zq.spool")
 
 SENT = ""  # the cursor of a stream that was closed: all from there on was never delivered
 MARK_EVERY = 1.0  # s between marks while something new is stored

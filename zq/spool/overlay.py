@@ -7,9 +7,9 @@ kept in memory is what recovery writes again: what has come since the last mark,
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from zq.record import dataclass, field
 from zq.spool.disk import DirectoryDisk, File
 from zq.spool.segment import number_of
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from zq.core.ranges import Ranges
 from zq.errors import AccessDenied, Error, SpoolDamaged
 from zq.info import SpoolCursor, SpooledStream, SpoolProblem
+from zq.record import dataclass
 from zq.spool import clock
 from zq.spool.contents import Row, message_of, rows_in
 from zq.spool.held import Segment

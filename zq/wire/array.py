@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import importlib
 import re
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from math import prod
 from types import ModuleType
 from typing import Any, Literal
 
 from zq.errors import Refused
+from zq.record import dataclass
 
 # A str, or (item size, (name, dtype, offset, shape), ...); the recursion is beyond what a type checker follows.
 DType = str | tuple[Any, ...]

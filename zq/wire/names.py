@@ -7,9 +7,9 @@ empty. A filter is a name in which a segment may be `*`, exactly one segment, or
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 
 from zq.errors import Refused
+from zq.record import dataclass, field
 from zq.wire.limits import NAME
 
 DEAD = ".dead"  # what the queue of a queue's dead messages is called: its name and this
