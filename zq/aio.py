@@ -24,14 +24,12 @@ from zq.engine.wake import LoopToken
 from zq.errors import Closed, Refused, Undelivered
 from zq.handles.dead import inquire_steps
 from zq.handles.incoming import PullerCore, Receiver, SubscriberCore, pause_after
-from zq.handles.look import forget_steps, inspect_steps, purge_steps
 from zq.handles.outgoing import PublisherCore, PusherCore, Sender, Stream
 from zq.handles.replying import ReplierCore, Request
 from zq.handles.requests import Survey, request_steps
 from zq.handles.session import LEAVING, PeerCore, Watching
-from zq.handles.shelf import PAGE, OnDamage, Progress
 from zq.handles.spool import SpoolCore
-from zq.handles.steps import Release, SendOptions, Steps, Timeout, Wait, deadline_after
+from zq.handles.steps import OnDamage, Progress, Release, SendOptions, Steps, Timeout, Wait, deadline_after
 from zq.info import (
     DeadLetters,
     Gap,
@@ -52,6 +50,7 @@ from zq.wire.frames import CURSORS, LIST, MESSAGES, PURGE, RETRY, STREAMS, VERIF
 _UNLIMITED = SpoolOptions()
 log = Logger("zq.aio")
 
+PAGE = 1_000  # messages that are read in a thread at once
 YIELD_EVERY = 256  # sends that find room until one lets the loop run: 1 ms at full speed
 T = TypeVar("T")
 
@@ -360,11 +359,11 @@ class Peer(PeerCore):
     async def spooled_streams(self, *, timeout: Timeout = 5.0) -> SpoolAnswer:
         """How the queues and topics stand that spools of the realm have on disk, this peer's included: rows are
         `SpooledStream`. Here and below, who has not answered within `timeout` seconds is named in `unknown`."""
-        return await finish(inspect_steps(self._running(), STREAMS, timeout))
+        return await finish(self._inspect_steps(STREAMS, timeout))
 
     async def spooled_cursors(self, *, timeout: Timeout = 5.0) -> SpoolAnswer:
         """The named positions in topics that spools of the realm keep: rows are `SpoolCursor`."""
-        return await finish(inspect_steps(self._running(), CURSORS, timeout))
+        return await finish(self._inspect_steps(CURSORS, timeout))
 
     async def spooled_messages(
         self,
@@ -378,24 +377,24 @@ class Peer(PeerCore):
     ) -> SpoolAnswer:
         """Messages of a queue or topic that the spool of peer `holder` has, from number `first` on; nothing is taken.
         Rows are `SpooledMessage`, as many as fit into an answer; `next` is where to go on, 0 for the end."""
-        steps = inspect_steps(
-            self._running(), MESSAGES, timeout, stream=stream, first=first, most=most, settled=settled, holder=holder
+        steps = self._inspect_steps(
+            MESSAGES, timeout, stream=stream, first=first, most=most, settled=settled, holder=holder
         )
         return await finish(steps)
 
     async def verify_spools(self, progress: Progress | None = None, *, timeout: Timeout = None) -> SpoolAnswer:
         """Has every spool of the realm read everything it has: rows are `SpoolProblem`, `count` is in bytes.
         `progress` hears how many bytes of how many were read."""
-        return await finish(inspect_steps(self._running(), VERIFY, timeout, progress=progress))
+        return await finish(self._inspect_steps(VERIFY, timeout, progress=progress))
 
     async def purge_spools(self, queue: str, *, timeout: Timeout = 5.0) -> SpoolAnswer:
         """Removes all that waits in a queue at the spools of the realm, for good; `count` messages. Where some of it is
         in flight at a puller nothing is removed, and `problems` says so. Refused if nobody has that queue."""
-        return await finish(purge_steps(self._running(), queue, timeout))
+        return await finish(self._purge_spools_steps(queue, timeout))
 
     async def forget_cursor(self, stream: str, cursor: str, *, timeout: Timeout = 5.0) -> SpoolAnswer:
         """Forgets a named position at the spools of the realm. Refused if there is none."""
-        return await finish(forget_steps(self._running(), stream, cursor, timeout))
+        return await finish(self._forget_cursor_steps(stream, cursor, timeout))
 
     def __del__(self) -> None:
         engine: Engine | None = getattr(self, "_engine", None)

@@ -11,6 +11,7 @@ import pytest
 
 import zq
 from tests.contract.faces import PATIENCE, Face, LoopFace, eventually, take
+from zq.core.inspection import Found
 from zq.spool.segment import HEADER
 
 
@@ -265,3 +266,21 @@ def test_a_closed_spool_says_how_it_can_be_looked_at(spool: Any, directory: Path
         with pytest.raises(zq.Closed, match="SpoolDirectory"):
             look()
     assert len(zq.SpoolDirectory(directory).streams()) == 4
+
+
+def test_lies_of_a_peer_are_told_as_such(face: Face, keeper: Any, spool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that make no sense are none, whoever sends them."""
+    push(face, 3)
+    asker = face.peer("asker")
+    eventually(lambda: asker.spooled_streams().rows)
+    lies = [{}, {"number": -1, "item": b"\xc1"}, {"first": [], "last": None}, {"kind": 7}]
+    monkeypatch.setattr("zq.handles.look.SpoolLook._look", lambda self, question: Found(lies, next=5))
+    for answer in (
+        asker.spooled_streams(),
+        asker.spooled_cursors(),
+        asker.verify_spools(),
+        asker.spooled_messages("jobs", holder=keeper.id),
+    ):
+        assert (answer.rows, answer.damaged) == ((), ())
+        assert len(answer.problems) == len(lies)
+        assert all(problem.startswith("keeper: its answer makes no sense") for problem in answer.problems)

@@ -141,7 +141,7 @@ class Realm:
             yield from answer.rows
             for lost in answer.damaged:
                 damage.add(*lost)
-            first = answer.next
+            first = answer.next if answer.next > first else 0
 
     def verify(self, progress: Callable[[int, int], None]) -> tuple[Sequence[zq.SpoolProblem], int]:
         answer = self._checked(self._peer.verify_spools(progress, timeout=None))

@@ -229,12 +229,12 @@ def _answer(action: int, names: dict[bytes, str], inspection: Inspection) -> Spo
         for told in findings.rows:
             try:
                 if action == MESSAGES and "item" not in told:
-                    damaged.append((int(told["first"]), int(told["last"])))
+                    damaged.append(_damage(told))
                 elif action == MESSAGES:
                     rows.append(message_of(from_wire(told)))
                 else:
                     rows.append(replace(_row(_KINDS[action], told), holder=names[peer], holder_id=peer))
-            except (Malformed, KeyError, ValueError) as error:
+            except Malformed as error:
                 problems.append(f"{names[peer]}: its answer makes no sense: {error}")
     return SpoolAnswer(
         rows=tuple(rows),
@@ -244,6 +244,13 @@ def _answer(action: int, names: dict[bytes, str], inspection: Inspection) -> Spo
         unknown=tuple(sorted(names[peer] for peer in [*inspection.pending, *inspection.gone])),
         problems=tuple(problems),
     )
+
+
+def _damage(told: dict[str, Any]) -> tuple[int, int]:
+    first, last = told.get("first"), told.get("last")
+    if not (is_number(first) and is_number(last)):
+        raise Malformed("neither a message nor numbers of some")
+    return first, last  # type: ignore[return-value]
 
 
 def _row(kind: type[Any], told: dict[str, Any]) -> Any:

@@ -31,7 +31,7 @@ from zq.handles.outgoing import _SHUT, Arrival, PublisherCore, PusherCore, Sende
 from zq.handles.replying import ReplierCore
 from zq.handles.spool import SpoolCore
 from zq.handles.steps import Steps, Wait, deadline_after, until, waiting
-from zq.info import Consumer, Departed, Gap, Ledger, PeerEvent, PeerInfo, QueueInfo, TopicInfo
+from zq.info import Consumer, Departed, Gap, Ledger, PeerEvent, PeerInfo, QueueInfo, SpoolAnswer, TopicInfo
 from zq.message import INHERIT, Inherit
 from zq.options import Settings, load
 from zq.wire.batch import ATTEMPT_MOST
@@ -427,6 +427,21 @@ class PeerCore:
             raise Timeout(f"not all peers know within {timeout} s that {puller.name} is not bound any more")
 
     # --- spools
+
+    def _inspect_steps(self, action: int, timeout: float | None, **options: Any) -> Steps[SpoolAnswer]:
+        from zq.handles.look import inspect_steps  # with all that reads a disk: few programs need it
+
+        return inspect_steps(self._running(), action, timeout, **options)
+
+    def _purge_spools_steps(self, queue: str, timeout: float | None) -> Steps[SpoolAnswer]:
+        from zq.handles.look import purge_steps  # the same
+
+        return purge_steps(self._running(), queue, timeout)
+
+    def _forget_cursor_steps(self, stream: str, cursor: str, timeout: float | None) -> Steps[SpoolAnswer]:
+        from zq.handles.look import forget_steps  # the same
+
+        return forget_steps(self._running(), stream, cursor, timeout)
 
     def _keep_spool(self, spool: SpoolT) -> SpoolT:
         with self._lock:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from zq.errors import AccessDenied, Refused, SpoolLocked
+from zq.handles.steps import OnDamage, Progress
 from zq.info import SpoolCursor, SpooledMessage, SpooledStream, SpoolProblem, SpoolReport
 from zq.spool.contents import message_of
 from zq.spool.journal import Journal
@@ -16,8 +17,6 @@ from zq.spool.shelf import Shelf, View
 from zq.spool.store import TOPIC, StreamName, open_store
 
 T = TypeVar("T")
-Progress = Callable[[int, int], None]  # bytes read, bytes in all
-OnDamage = Callable[[int, int], None]  # first and last number
 PAGE = 1_000  # messages read at once
 
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zq.core.dead import dead_queue_of
 from zq.core.pulling import Puller
 from zq.core.spooling import Disk, Item, Limits, Room, Spooled
 from zq.engine.engine import Engine
 from zq.errors import Closed, Refused, Timeout
-from zq.handles.look import SpoolLook
-from zq.handles.shelf import SpoolDirectory
 from zq.handles.steps import Steps, deadline_after, until
 from zq.info import SpooledQueue
 from zq.logs import Logger
 from zq.options import SpoolOptions
 from zq.wire.names import check_queue
+
+if TYPE_CHECKING:
+    from zq.handles.shelf import SpoolDirectory
 
 log = Logger("zq.spool")
 LEAVING = 5.0  # s that a disk has to end in order when nobody has said how long
@@ -75,6 +77,7 @@ class SpoolCore:
         if not names:
             raise Refused("a spool needs at least one queue")
         self.directory = Path(directory)
+        self._place = self.directory.absolute()  # wherever the program goes
         self.closed = False
         self._engine = engine
         node = engine.node
@@ -97,7 +100,9 @@ class SpoolCore:
         self._queues: list[Spooled] = engine.call(
             lambda: [node.spooling.open(*streams, limits, self._keeper, node.now) for streams in found]
         )
-        self._look = SpoolLook(engine, self.directory, self._begin_purge, self._forget_here)
+        from zq.handles.look import SpoolLook  # the same
+
+        self._look = SpoolLook(engine, self._place, self._begin_purge, self._forget_here)
         engine.call(lambda: node.inspected.add(self._look))
 
     def queues(self) -> list[SpooledQueue]:
@@ -113,7 +118,9 @@ class SpoolCore:
     def _shelf(self) -> SpoolDirectory:
         if self.closed:
             raise Closed(f"the spool in {self.directory} is closed; zq.SpoolDirectory looks at it all the same")
-        return SpoolDirectory(self.directory)
+        from zq.handles.shelf import SpoolDirectory  # with all that reads a disk: few programs need it
+
+        return SpoolDirectory(self._place)
 
     def _begin_purge(self, queue: str, done: Callable[[int], None]) -> bool:
         """Engine's thread; `done` when it is on the disk. False: the queue is not here."""

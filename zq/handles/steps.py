@@ -23,6 +23,8 @@ from zq.wire.plan import Lane
 T = TypeVar("T")
 Timeout = float | None  # seconds; 0 tries once, None waits for ever
 Release = Literal["stored", "processed"]
+Progress = Callable[[int, int], None]  # bytes read, bytes in all
+OnDamage = Callable[[int, int], None]  # first and last number of messages
 
 
 class SendOptions(TypedDict, total=False):

@@ -70,6 +70,12 @@ def rows_in(record: Record, stream: StreamName, start: int, attempts: Mapping[in
         )
 
 
+def check_record(record: Record) -> None:
+    """Malformed if it does not have the messages that it says it has."""
+    if not record.flags & TRIMMED:
+        decode(record.body, record.length, record.flags, record.runs)
+
+
 def message_of(row: Row) -> SpooledMessage:
     """Malformed."""
     data, extra = None, _NOTHING

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from zq.errors import AccessDenied, Error, SpoolDamaged
 from zq.info import SpoolCursor, SpooledStream, SpoolProblem
 from zq.record import dataclass
 from zq.spool import clock
-from zq.spool.contents import Row, message_of, rows_in
+from zq.spool.contents import Row, check_record, rows_in
 from zq.spool.held import Segment
 from zq.spool.journal import JOURNAL, Journal
 from zq.spool.log import Log
@@ -293,7 +294,7 @@ class View:
     def _problems_in(self, segment: Segment, behind: int) -> Iterator[SpoolProblem]:
         data = self._disk.read(segment.name, 0, segment.end)
         number, damage = segment.header.first, Damage(segment.end, segment.end)
-        for item in [*scan(data, HEADER, segment.seed), None]:
+        for item in chain(scan(data, HEADER, segment.seed), (None,)):
             if isinstance(item, Damage):
                 damage = item
                 continue
@@ -310,8 +311,7 @@ class View:
             damage = Damage(item.end, item.end)
             number = max(number, item.last + 1)
             try:
-                for row in rows_in(item, self.stream, item.first, {}, clock.stamp()):
-                    message_of(row)
+                check_record(item)
             except Malformed as error:
                 what = f"it verifies and cannot be read: {error}"
                 yield self._problem(segment.name, item.offset, item.end, item.first, item.last, what)
