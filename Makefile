@@ -18,7 +18,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .PHONY: setup demo check test bench bench-servers proof-sim proof-kill proof-planted proof-backlog proof-door \
-	proof-planted-holes proof-lan proof-spool-kill fuzz
+	proof-planted-holes proof-lan proof-spool-kill \
+	proof-spool-crash proof-spool-bits proof-spool-backlog fuzz
 .DELETE_ON_ERROR:
 
 setup: $(INSTALLED)
@@ -68,6 +69,18 @@ proof-spool-kill: setup
 # Bugs planted into zq, one after another: the simulator or a test has to find each
 proof-planted: setup
 	@$(BIN)/python -m tests.planted.bugs
+
+# Crash images of the life of a spool's stream on a simulated disk: make proof-spool-crash N=1000000
+proof-spool-crash: setup
+	@$(BIN)/python -m tests.spool.campaign crash $(N)
+
+# Every bit of a spool of 64 KiB and more flipped, one at a time: always noticed, never worth more than what it hits
+proof-spool-bits: setup
+	@$(BIN)/python -m tests.spool.campaign bits
+
+# A backlog on a spool's disk: memory, opening again, catching up beside a producer: make proof-spool-backlog N=10000000
+proof-spool-backlog: setup
+	@$(BIN)/python -m benchmarks.kept $(if $(filter file,$(origin N)),1000000,$(N))
 
 # A million messages that wait in one pusher: their memory, and how fast they are worked off
 proof-backlog: setup

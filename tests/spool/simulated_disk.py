@@ -52,11 +52,13 @@ class OpenFile:
         try:
             self._disk.step("write")
         except OSError:
+            self._disk.torn = True
             self._content.seen += data[: self._disk.random.randint(0, len(data))]
             raise
         if self._disk.capacity is not None:
             room = self._disk.capacity - self._disk.used()
             if len(data) > room:
+                self._disk.torn = True
                 self._content.seen += data[: max(room, 0)]
                 raise OSError(errno.ENOSPC, "the simulated disk is full")
         self._content.seen += data
@@ -84,6 +86,7 @@ class SimulatedDisk:
         self._safe_names: dict[str, Content] = {}
         self._changes: list[Callable[[dict[str, Content]], None]] = []
         self.steps = 0
+        self.torn = False  # it comes from a power cut, or a write on it has failed
         self.fails: Callable[[int, str], int] = lambda number, what: 0  # errno or 0
 
     def used(self) -> int:
@@ -137,6 +140,7 @@ class SimulatedDisk:
             if self.random.random() < 0.5:
                 change(names)
         disk = SimulatedDisk(self.random.randrange(1 << 30), capacity=self.capacity)
+        disk.torn = True
         for name, content in names.items():
             kept = Content()
             kept.seen = content.after_a_power_cut(self.random)

@@ -101,15 +101,23 @@ def check(files: Files, records: dict[int, Record], may_lose: set[int], what: st
     assert missing or log.found or log.verify(), f"{what}: not noticed"
 
 
-def test_every_bit_that_flips_is_noticed_and_costs_its_record_at_most(log: tuple[Files, dict[int, Record]]) -> None:
+def places(files: Files) -> list[tuple[str, int]]:
+    """Every bit."""
+    return [(name, bit) for name, data in files.items() for bit in range(len(data) * 8)]
+
+
+def check_flipped(log: tuple[Files, dict[int, Record]], name: str, bit: int) -> None:
     files, records = log
-    places = [(name, bit) for name, data in files.items() for bit in range(len(data) * 8)]
-    for name, bit in random.Random(2).sample(places, FLIPS // 2):
-        flipped = bytearray(files[name])
-        flipped[bit // 8] ^= 1 << bit % 8
-        check(
-            {**files, name: bytes(flipped)}, records, hit(files, records, name, bit // 8, bit // 8), f"{name} bit {bit}"
-        )
+    flipped = bytearray(files[name])
+    flipped[bit // 8] ^= 1 << bit % 8
+    may_lose = hit(files, records, name, bit // 8, bit // 8)
+    check({**files, name: bytes(flipped)}, records, may_lose, f"{name} bit {bit}")
+
+
+def test_every_bit_that_flips_is_noticed_and_costs_its_record_at_most(log: tuple[Files, dict[int, Record]]) -> None:
+    """Some of them; `make proof-spool-bits` flips all."""
+    for name, bit in random.Random(2).sample(places(log[0]), FLIPS // 2):
+        check_flipped(log, name, bit)
 
 
 def test_headers_footers_and_marks_cost_nothing_bit_by_bit(log: tuple[Files, dict[int, Record]]) -> None:

@@ -10,8 +10,8 @@
 It is appended to without a sync, except before segments are removed: what a power cut takes from its end costs messages
 that are delivered again, never one that is lost. Damage ends it where it is: what follows could say that something is
 settled that a compaction had cleared. When most of it is out of date it is written anew: aside, synced, renamed. The
-same is done after a write or a sync of it has failed: what a write had torn would hide all that follows it, and what a
-sync has lost the next one on that file would not bring back.
+same is done when it is opened, and after a write or a sync of it has failed: what a write had torn would hide all that
+follows it, and what a sync has lost the next one on that file would not bring back.
 """
 
 from __future__ import annotations
@@ -81,11 +81,22 @@ class Journal:
         if self.damaged:
             taken = self._disk.names()
             bad = (f"{JOURNAL}{number}.bad" for number in ("", *(f".{at}" for at in range(1, len(taken) + 1))))
-            self._disk.rename(JOURNAL, next(name for name in bad if name not in taken))
-        if self.damaged or not data:
-            self._write_anew()
-        else:
-            self._file = self._disk.open(JOURNAL)
+            self._copy(data, next(name for name in bad if name not in taken))
+        try:
+            self._write_anew()  # what it says may be in memory only, a sync having failed, and hide what is behind it
+        except OSError:
+            if self.damaged or not data:
+                raise
+            self._file = self._disk.open(JOURNAL)  # on a full disk; it is written anew before anything is added
+
+    def _copy(self, data: bytes, name: str) -> None:
+        """Before it is written anew without what could not be read; until then it stays where it was."""
+        file = self._disk.open(name)
+        try:
+            file.write(data)
+            file.sync()
+        finally:
+            file.close()
 
     def _replay(self, kind: bytes, fields: bytes) -> None:
         if kind == _SETTLED:

@@ -89,6 +89,8 @@ class Log:
         self._segments: list[Segment] = []
         self._file: File | None = None  # of the last segment; None: the next commit begins a new one
         self._waiting: list[Waiting] = []
+        self._number = 0  # of the newest segment
+        self._orphans: list[str] = []  # files of segments that could not be begun, and may have their names
         self._marked: Mark | None = None
         self.safe = 0  # number of the last message that is
         self.next = 1  # number of the next one
@@ -117,6 +119,7 @@ class Log:
             mark = None
         self._marked = mark
         self._segments = [Segment(header=header, end=HEADER, last=header.first - 1) for header in self._headers()]
+        self._drop_empty()
         self._note_holes()
         last = self._segments[-1] if self._segments else None
         if last is not None and mark is not None and mark.clean and self._ends_at(last, mark):
@@ -185,6 +188,17 @@ class Log:
         self.found.append(Found(name, 0, 0, f"{why}; it is {name}.bad now"))
         self._disk.rename(name, f"{name}.bad")
         self._disk.sync()
+
+    def _drop_empty(self) -> None:
+        """Removes, in front of the others, what was begun and never used: what is missing behind it was trimmed."""
+        while len(self._segments) > 1:
+            segment, behind = self._segments[0], self._segments[1].header
+            used = behind.previous == segment.header.segment and behind.previous_end > HEADER
+            if used or self._size(segment.name) > HEADER:
+                return
+            self._disk.remove(segment.name)
+            self._disk.sync()
+            del self._segments[0]
 
     def _note_holes(self) -> None:
         """Reads what is known of every segment but the last, and what is missing between them."""
@@ -396,9 +410,10 @@ class Log:
         previous = self._segments[-1] if self._segments else None
         names = self._disk.names()
         taken = [number for name in names if (number := number_of(name.removesuffix(".bad"))) is not None]
+        self._number = max([self._number, *taken]) + 1  # one that was tried before is never given again
         header = Header(
             stream=self._stream,
-            segment=max(taken, default=0) + 1,
+            segment=self._number,
             first=first,
             previous=previous.header.segment if previous is not None else 0,
             previous_end=previous.end if previous is not None else 0,
@@ -415,16 +430,26 @@ class Log:
             self._disk.sync()
         except OSError:
             file.close()
-            self._clear_aside()
+            self._orphans.append(segment.name)
+            with contextlib.suppress(OSError):  # it is tried again before anything is removed
+                self._clear_aside()
+                self._remove_orphans()
             raise
         self._segments.append(segment)
         self._file = file
 
     def _clear_aside(self) -> None:
-        """On a full disk what could not be written takes room that others need."""
-        with contextlib.suppress(OSError):  # it is removed when the next one is begun
-            if ASIDE in self._disk.names():
-                self._disk.remove(ASIDE)
+        """On a full disk what could not be written takes room that others need. OSError."""
+        if ASIDE in self._disk.names():
+            self._disk.remove(ASIDE)
+
+    def _remove_orphans(self) -> None:
+        """Segments that have a name, and whose beginning has failed: nothing goes on in them. OSError."""
+        while self._orphans:
+            if self._orphans[-1] in self._disk.names():
+                self._disk.remove(self._orphans[-1])
+                self._disk.sync()
+            self._orphans.pop()
 
     def _seal(self) -> None:
         segment, file = self._segments[-1], self._file
@@ -600,7 +625,8 @@ class Log:
             self._disk.rename(ASIDE, segment.name)
             self._disk.sync()
         except OSError:
-            self._clear_aside()
+            with contextlib.suppress(OSError):  # it is removed when the next one is begun
+                self._clear_aside()
             raise
         finally:
             file.close()
@@ -608,10 +634,10 @@ class Log:
     def drop_below(self, number: int) -> int:
         """Removes the segments that hold nothing from `number` on, except the last; returns how many. OSError."""
         gone = 0
+        self._remove_orphans()
         while len(self._segments) > 1 and self._segments[0].last < number:
             self._disk.remove(self._segments[0].name)
             del self._segments[0]
             gone += 1
-        if gone:
-            self._disk.sync()
+            self._disk.sync()  # each before the next: one that came back behind a missing one would look like a loss
         return gone

@@ -1,0 +1,62 @@
+"""Campaigns over the log, on all processors, with what `make test` does in short.
+
+python -m tests.spool.campaign crash N      so many crash images of a stream's life
+python -m tests.spool.campaign bits         every bit of a spool of 64 KiB and more, flipped one at a time
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+
+from tests.spool.life import CUTS, lives
+from tests.spool.test_log_damage import check_flipped, places, written
+
+SHARE = 2_000  # lives, or bits, that a process does at a time
+TOLD = 10  # failures that are shown
+
+
+def crash(seeds: Sequence[int]) -> tuple[int, list[str]]:
+    outcome = lives(seeds)
+    return outcome.images, outcome.failures
+
+
+def flip(numbers: Sequence[int]) -> tuple[int, list[str]]:
+    """Of the bits of a log that was closed and then of one that was killed."""
+    failures = []
+    for clean in (True, False):
+        log = written(clean=clean)
+        for name, bit in places(log[0])[numbers[0] : numbers[-1] + 1]:
+            try:
+                check_flipped(log, name, bit)
+            except Exception as error:
+                failures.append(f"{name} bit {bit}, {'closed' if clean else 'killed'}: {error!r}")
+    return 2 * len(numbers), failures
+
+
+def shares(count: int) -> Iterator[range]:
+    yield from (range(at, min(at + SHARE, count)) for at in range(0, count, SHARE))
+
+
+def main(what: str, count: int) -> int:
+    work: Callable[[Sequence[int]], tuple[int, list[str]]] = crash
+    if what == "bits":
+        work, count = flip, max(len(places(written(clean=clean)[0])) for clean in (True, False))
+    else:
+        count = -(-count // CUTS)
+    done, failures, began = 0, list[str](), time.monotonic()
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for cases, found in pool.map(work, shares(count)):
+            done, failures = done + cases, failures + found
+            if sys.stderr.isatty():
+                print(f"\r{done:,} cases, {len(failures)} failures", end="", file=sys.stderr, flush=True)
+    print(f"{what}: {done:,} cases, {len(failures)} failures, {time.monotonic() - began:.0f} s")
+    print("\n".join(failures[:TOLD]))
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 0))
