@@ -613,6 +613,36 @@ def test_letters_on_the_disk_are_listed_retried_and_purged_however_many(monkeypa
     assert row_of(spool).taken == 500 + 498
 
 
+@pytest.mark.parametrize("seed", range(SEEDS // 2))
+def test_crashes_while_letters_are_retried_lose_neither_them_nor_their_messages(seed: int) -> None:
+    """Whatever was dead is worked off or still dead when the spool has been killed in the middle of it."""
+    scene = Scene(seed, Weather(mailbox_loss=0.05, mailbox_repeat=0.05, mailbox_late=0.05))
+    random = scene.network.random
+    spool, _, _ = scene.spool()
+    source, outbox = scene.pusher()
+    scene.run(3.0)
+    scene.push(source, outbox, range(200))
+    assert scene.run(20.0, lambda: outbox.stored == 200)
+    worker = scene.worker(rejects=lambda number: True)
+    assert scene.run(60.0, lambda: len(letters_in(scene)) == 200 and scene.medium.unsettled() == [])
+    scene.network.kill(worker)
+    scene.seen.clear()
+    for _ in range(4):
+        inquiry = spool.node.inquiries.begin(RETRY, "jobs", (), [spool.node.card.id], spool.clock())
+        spool.touch()
+        scene.run(random.uniform(0.0, 0.3), lambda: inquiry.complete)  # noqa: B023 - it runs here
+        scene.network.kill(spool)
+        there = {number_in(item) for item in scene.medium.unsettled()} | set(letters_in(scene))
+        assert there == set(range(200))
+        spool, _, _ = scene.spool()
+    scene.worker()
+    assert scene.run(60.0, lambda: scene.medium.unsettled() == [])
+    assert set(scene.seen) | set(letters_in(scene)) == set(range(200))
+    ask(scene, spool, RETRY)
+    assert scene.run(60.0, lambda: set(scene.seen) == set(range(200)))
+    assert scene.run(10.0, lambda: letters_in(scene) == [])
+
+
 def test_letters_on_the_disk_are_pulled_like_any_other_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zq.core.spooling.WINDOW", 50)
     scene = Scene()

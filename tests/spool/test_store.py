@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
 from zq.errors import AccessDenied, Refused, SpoolDamaged, SpoolLocked
+from zq.spool.shelf import holder_of
 from zq.spool.store import QUEUE, TOPIC, open_store
 
 
@@ -29,6 +31,26 @@ def test_a_second_process_is_told_who_has_it(tmp_path: Path) -> None:
         open_store(tmp_path / "spool")
     store.close()
     open_store(tmp_path / "spool").close()
+
+
+def test_who_only_looks_at_a_lock_keeps_nobody_out(tmp_path: Path) -> None:
+    open_store(tmp_path / "spool").close()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.002):  # a hundred times as often as a busy operator would
+            assert holder_of(tmp_path / "spool") in (None, 0, os.getpid())
+
+    lookers = [threading.Thread(target=look) for _ in range(3)]
+    for looker in lookers:
+        looker.start()
+    try:
+        for _ in range(60):
+            open_store(tmp_path / "spool").close()
+    finally:
+        over.set()
+        for looker in lookers:
+            looker.join()
 
 
 def test_everything_in_it_is_ours_alone(tmp_path: Path) -> None:

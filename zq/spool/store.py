@@ -23,6 +23,7 @@ import fcntl
 import os
 import stat
 import struct
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,7 @@ KINDS = {QUEUE: "queue", TOPIC: "topic", OUTBOX: "outbox"}
 WHAT = {QUEUE: "spool directory", OUTBOX: "outbox directory"}
 _MAGIC = b"zqspol\x00\x01"  # the last byte is the format's version
 HEADS = {STREAM: _MAGIC, MARK: MARK_MAGIC, "*.log": SEGMENT_MAGIC}  # how files begin that have a version
+PAUSES = (0.001, 0.005, 0.02, 0.05)  # s between looks at a lock that somebody has
 _SPOOL = struct.Struct(">8s16sQQQ")
 _STREAM = struct.Struct(">8s16s1s")
 
@@ -275,13 +277,23 @@ def _make(directory: Path) -> None:
         above.close()
 
 
+def _lock(lock: int) -> None:
+    """BlockingIOError: somebody has it. Whoever wants to know that has it for a moment (`zq.spool.shelf.holder_of`)."""
+    for pause in PAUSES:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(pause)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def _acquire(directory: Path, title: str) -> int:
     try:
         lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
     except OSError as error:
         raise AccessDenied(f"{title} {directory} cannot be written: {error.strerror}") from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(lock)
     except BlockingIOError:
         holder, _ = _read_lock(lock)
         os.close(lock)
