@@ -27,6 +27,8 @@ DEADLINE = 60  # s for a finder; most take one
 FOUND, NOT_FOUND, NOT_PLANTED = 1, 0, 9  # exit codes: of pytest when a test failed and when none did; our own
 SIMULATION = "simulation"  # the finder that is no test: the simulator's seeds from 0 on
 REQUESTS = "requests"  # the same with its worlds of requests alone
+SPOOLS = "spools"  # the same with its worlds of spools and outboxes
+KINDS = {SIMULATION: "", REQUESTS: "requests", SPOOLS: "spools"}  # as the simulator calls them
 SEEDS = 3_000  # after which the simulator gives up; `make test` plays as many
 
 Plant = Callable[[], None]
@@ -34,7 +36,7 @@ Plant = Callable[[], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What is wrong, and the finder: a test's id, SIMULATION or REQUESTS."""
+    """What is wrong, and the finder: a test's id, or one of KINDS."""
 
     name: str
     plant: Plant
@@ -76,7 +78,7 @@ class Garden:
         """Decorates the function that plants it."""
 
         def dig(plant: Plant) -> Plant:
-            finder = found_by if found_by in (SIMULATION, REQUESTS) or not self._tests else f"{self._tests}/{found_by}"
+            finder = found_by if found_by in KINDS or not self._tests else f"{self._tests}/{found_by}"
             self.faults[plant.__name__] = Fault(name=plant.__name__, plant=plant, found_by=finder)
             return plant
 
@@ -117,12 +119,10 @@ class Garden:
 
 
 def _find(fault: Fault) -> int:
-    if fault.found_by not in (SIMULATION, REQUESTS):
+    if fault.found_by not in KINDS:
         return int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", fault.found_by]))
     from tests.simulation.seeds import failures
 
-    texts = failures(
-        range(SEEDS), requests=fault.found_by == REQUESTS
-    )  # in this process: another one would not have the fault
+    texts = failures(range(SEEDS), kind=KINDS[fault.found_by])  # in this process: another one would not have the fault
     print("\n".join(texts))
     return FOUND if texts else NOT_FOUND
