@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from zq.info import SpooledMessage as SpooledMessage
     from zq.info import SpooledQueue as SpooledQueue
     from zq.info import SpooledStream as SpooledStream
+    from zq.info import SpooledTopic as SpooledTopic
     from zq.info import SpoolProblem as SpoolProblem
     from zq.info import SpoolReport as SpoolReport
     from zq.info import SubscribedTopic as SubscribedTopic
@@ -74,7 +75,8 @@ _ERRORS = (
 _INFO = (
     "Consumer DeadLetter DeadLetters Departed FailedAttempt Gap HeldQueue Ledger Missing PeerEvent PeerInfo "
     "PublishedTopic PulledQueue QueueAccount QueueInfo RepliedService RequestedService Span SpoolAnswer SpoolCursor "
-    "SpooledMessage SpooledQueue SpooledStream SpoolProblem SpoolReport SubscribedTopic TopicInfo"
+    "SpooledMessage SpooledQueue SpooledStream SpooledTopic SpoolProblem SpoolReport SubscribedTopic "
+    "TopicInfo"
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS.split(), "zq.errors"),

@@ -258,6 +258,20 @@ class SpooledMessage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpooledTopic:
+    """The topics of one filter, as a running spool keeps them."""
+
+    filter: str
+    messages: int  # kept
+    first: int  # number of the oldest; numbers are those of the spool, over all topics of the filter
+    last: int  # of the newest
+    bytes: int  # of its files
+    stored: bool  # what is published now is
+    problem: str  # why it is not; empty if it is
+    cursors: tuple[SpoolCursor, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PulledQueue:
     """A queue at a puller. received = queued + handed_out + acked + nacked + rejected + returned."""
 

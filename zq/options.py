@@ -6,6 +6,7 @@ An argument wins over the environment (`ZQ_*`), that over the first settings fil
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -287,11 +288,13 @@ def load(**arguments: object) -> Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolOptions:
-    """What each queue of a spool may take of its disk. What is on its way when a limit is reached is still taken:
-    16,384 messages or 64 MiB at the most. Raises Refused for what is no limit."""
+    """What each queue or filter of a spool may take of its disk. A queue takes no more when a limit is reached; of
+    topics the oldest messages go. What is on its way when a queue's limit is reached is still taken: 16,384 messages or
+    64 MiB at the most. Raises Refused for what is no limit."""
 
-    max_bytes: int | None = None  # of the queue's files; None: as much as there is
-    max_messages: int | None = None  # stored and not settled
+    max_bytes: int | None = None  # of the files; None: as much as there is
+    max_messages: int | None = None  # of a queue: stored and not settled
+    max_age: float | None = None  # s since it was stored; of topics only
     min_free: int = 64 << 20  # bytes that are left on the file system: what settling, trimming and logs need
     max_dead: int | None = None  # dead letters; then the oldest are forgotten. None: as many as there are
 
@@ -302,6 +305,9 @@ class SpoolOptions:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise Refused(f"{what} is a whole number >= {least}, not {value!r:.40}")
+        age = self.max_age
+        if age is not None and (not isinstance(age, int | float) or isinstance(age, bool) or not 0 < age < math.inf):
+            raise Refused(f"max_age is seconds > 0, not {age!r:.40}")
 
 
 def files() -> tuple[Path, ...]:

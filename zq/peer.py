@@ -20,6 +20,7 @@ from zq.handles.outgoing import PublisherCore, PusherCore, Sender, Stream
 from zq.handles.replying import ReplierCore, Request
 from zq.handles.requests import Survey, request_steps
 from zq.handles.session import LEAVING, PeerCore, Watching
+from zq.handles.since import Since
 from zq.handles.spool import SpoolCore
 from zq.handles.steps import OnDamage, Progress, Release, SendOptions, Timeout, deadline_after, finish
 from zq.info import (
@@ -121,14 +122,23 @@ class Peer(PeerCore):
         *filters: str,
         slow: Slow = "wait",
         patience: Timeout | Inherit = INHERIT,
+        durable: str | None = None,
+        since: Since | None = None,
         on_gap: Callable[[Gap], None] | None = None,
     ) -> Subscriber:
         """A new subscription to all topics that any of `filters` matches; each message comes once.
 
         `slow` says what happens when the program does not keep up: "wait" holds publishers back for their patience
         (or this one), "drop-oldest" and "latest" drop here, counted. `on_gap` hears of holes, in the receiver's thread.
+
+        With `durable` the messages come from a spool that keeps all of the topics, and so does what is published while
+        nobody is here: the name is that of a cursor there, which all who use it share, as the pullers of a queue share
+        that. It moves as messages are settled (`with message:`, ack); it begins with what is published from now on, or
+        where `since` says. While no spool is there `receive` waits. `since` is "beginning", "end", a count (of the last
+        messages), a timedelta (so long ago) or a datetime, by when the spool stored them. Without `durable` it needs a
+        spool (`receive` raises NoPeer if the realm has none), and nothing is to be settled. `slow` is for neither.
         """
-        return Subscriber(self, filters, slow, patience, on_gap)
+        return Subscriber(self, filters, slow, patience, on_gap, durable, since)
 
     def pusher(
         self,
@@ -197,15 +207,23 @@ class Peer(PeerCore):
         stream = self._view(self._queues, queue)
         return self.pusher(queue) if stream is None else Pusher(self, stream, queue)
 
-    def spool(self, directory: Path | str, *, queues: Sequence[str], options: SpoolOptions = _UNLIMITED) -> Spool:
+    def spool(
+        self,
+        directory: Path | str,
+        *,
+        queues: Sequence[str] = (),
+        topics: Sequence[str] = (),
+        options: SpoolOptions = _UNLIMITED,
+    ) -> Spool:
         """Keeps these queues on disk, in a directory of their own: from now on whoever pushes to one of them pushes to
-        this spool, which confirms what is synced and gives it to the queue's pullers, now or after any restart.
+        this spool, which confirms what is synced and gives it to the queue's pullers, now or after any restart. Of
+        `topics` (filters) it stores everything that is published, for durable subscriptions.
 
         Opening reads the directory (made if it is not there) and may take a second. Raises Refused for a directory
         with other things in it or of a newer format, AccessDenied, SpoolLocked if another process has it open,
         SpoolDamaged if it cannot be read.
         """
-        return self._keep_spool(Spool(self, Path(directory), queues, options))
+        return self._keep_spool(Spool(self, Path(directory), queues, topics, options))
 
     # --- requests
 
@@ -555,10 +573,12 @@ class Subscriber(_BlockingReceiver, SubscriberCore):
         slow: Slow,
         patience: float | Inherit | None,
         on_gap: Callable[[Gap], None] | None,
+        durable: str | None,
+        since: Since | None,
     ) -> None:
         super().__init__(peer._running(), " ".join(map(str, filters)))
         self._peer = peer
-        peer._open_subscriber(self, filters, slow, patience, on_gap)
+        peer._open_subscriber(self, filters, slow, patience, on_gap, durable, since)
 
 
 class Puller(_BlockingReceiver, PullerCore):
@@ -646,8 +666,10 @@ __all__ = ["Peer", "Publisher", "Puller", "Pusher", "Replier", "Request", "Subsc
 class Spool(SpoolCore):
     """An open spool."""
 
-    def __init__(self, peer: Peer, directory: Path, queues: Sequence[str], options: SpoolOptions) -> None:
-        super().__init__(peer._running(), directory, queues, options)
+    def __init__(
+        self, peer: Peer, directory: Path, queues: Sequence[str], topics: Sequence[str], options: SpoolOptions
+    ) -> None:
+        super().__init__(peer._running(), directory, queues, topics, options)
         self._peer = peer
 
     def streams(self) -> list[SpooledStream]:

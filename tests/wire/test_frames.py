@@ -71,8 +71,10 @@ BODIES: list[tuple[Body, str]] = [
             [[1, "jobs", PULLER, PULLER, 2, 1]],
             [[0, "a/b", "gap", 3]],
             [["jobs", PULLER, LINK, 1]],
+            [["a/**", LINK, True, [["c", 2, ["a/b"]]]]],
+            [[LINK, "c", PULLER, ["a/b"], 2, 10.0]],
         ),
-        "45" + "62" * 16 + "61" * 16 + "9c03c4086e6f6e63652d30319193a4612f2a2acbbff0000000000000019192a3612f6207"
+        "45" + "62" * 16 + "61" * 16 + "9e03c4086e6f6e63652d30319193a4612f2a2acbbff0000000000000019192a3612f6207"
         "9193a46a6f627302cb3fe00000000000009192a46d61696cc410"
         + "70" * 16
         + "9192a373756dc410"
@@ -88,7 +90,15 @@ BODIES: list[tuple[Body, str]] = [
         + "70" * 16
         + "c410"
         + LINK.hex()
-        + "01",
+        + "01"
+        + "9194a4612f2a2ac410"
+        + LINK.hex()
+        + "c39193a1630291a3612f62"
+        + "9196c410"
+        + LINK.hex()
+        + "a163c410"
+        + "70" * 16
+        + "91a3612f6202cb4024000000000000",
     ),
     (
         frames.Binding("mail", PULLER, 1.5),
@@ -268,17 +278,20 @@ def test_joined_messages_are_as_those_that_were_split() -> None:
     assert size_of(joined) == size_of(items) == 9
 
 
-@pytest.mark.parametrize("appended", range(7), ids=["none", "replies", "binds", "unbinds", "lags", "drops", "spools"])
+APPENDED = ("replies", "binds", "unbinds", "lags", "drops", "spools", "streams", "cursors")
+
+
+@pytest.mark.parametrize("appended", range(9), ids=["none", *APPENDED])
 def test_an_entry_of_an_earlier_version_has_nothing_of_what_was_appended(appended: int) -> None:
-    """Replies, binds, unbinds, lags, drops and spools, in this order."""
+    """Those of `APPENDED`, in this order."""
     frame = bytearray(frames.Entry(1, NONCE, [], [], [], []).encode(B, A))
-    assert frame[33] == 0x9C
-    frame[33] -= 6 - appended
-    del frame[len(frame) - (6 - appended) :]
+    assert frame[33] == 0x9E
+    frame[33] -= 8 - appended
+    del frame[len(frame) - (8 - appended) :]
     entry = frames.Entry.decode(bytes(frame[33:]))
     assert entry == frames.Entry(1, NONCE, [], [], [], [])
-    assert [entry.replies, entry.binds, entry.unbinds, entry.lags, entry.drops, entry.spools] == [[]] * 6
-    assert frames.Entry.FIELDS[6:] == ("replies", "binds", "unbinds", "lags", "drops", "spools")
+    assert [getattr(entry, name) for name in APPENDED] == [[]] * 8
+    assert frames.Entry.FIELDS[6:] == APPENDED
 
 
 def test_bytes_of_a_fence() -> None:

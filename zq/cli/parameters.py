@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
@@ -14,6 +16,39 @@ Command = Callable[..., Any]
 SECONDS = click.FloatRange(min=0.0)
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 every_line_is_json = click.option("--json", "every_line_is_json", is_flag=True, help="Every line is JSON.")
+
+
+DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d|w)")
+SECONDS_IN = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+
+
+def to_seconds(ctx: click.Context | None, param: click.Parameter | None, value: str | None) -> float | None:
+    """A callback for `90s`, `10m`, `1.5h`, `7d`, `2w`."""
+    if value is None:
+        return None
+    found = DURATION.fullmatch(value)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no duration; such as 90s, 10m, 1.5h, 7d or 2w", ctx, param)
+    return float(found[1]) * SECONDS_IN[found[2]]
+
+
+def to_position(ctx: click.Context | None, param: click.Parameter | None, value: str | None) -> Any:
+    """A callback for where a subscription begins: `beginning`, `end`, `-10`, `10m`, `2026-11-24T10:00`."""
+    if value is None or value in ("beginning", "end"):
+        return value
+    if re.fullmatch(r"-\d+", value):
+        return int(value[1:])
+    if DURATION.fullmatch(value):
+        return timedelta(seconds=to_seconds(ctx, param, value) or 0.0)
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is no position; say beginning, end, -10 (the last ten), 10m (so long ago: s, m, h, d, w) or "
+            "2026-11-24T10:00",
+            ctx,
+            param,
+        ) from None
 
 
 def ending(command: Command) -> Command:

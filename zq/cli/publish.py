@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 import zq
@@ -58,13 +60,32 @@ def is_heard(peer: zq.Peer, topic: str) -> bool:
 @click.argument("filters", metavar="FILTER...", nargs=-1, required=True)
 @parameters.rendering(topic_and_data)
 @parameters.ending
+@click.option("--durable", metavar="NAME", help="Go on where the cursor NAME stood, which a spool of the topics keeps.")
+@click.option(
+    "--since",
+    callback=parameters.to_position,
+    metavar="WHEN",
+    help="Begin with what a spool has: beginning, -10 (the last ten), 10m (so long ago), 2026-11-24T10:00, end.",
+)
 @connection.options
-def sub(filters: tuple[str, ...], render: Render, count: int | None, timeout: float | None, peer: zq.Peer) -> int:
+def sub(
+    filters: tuple[str, ...],
+    render: Render,
+    count: int | None,
+    timeout: float | None,
+    durable: str | None,
+    since: Any,
+    peer: zq.Peer,
+) -> int:
     """Print the messages of every topic that matches a FILTER.
 
     In a FILTER, * stands for one segment and ** for any number: 'sensors/*/celsius', 'sensors/**'.
+
+    With --durable or --since they come from a spool (zq spool --topic), first those that it has, then live. A message
+    is settled when it has been written: what was not comes again to whoever names the same cursor. --since says where
+    a cursor begins that is new; one that is known goes on.
     """
-    with peer, peer.subscriber(*filters, on_gap=report_gap) as subscriber:
+    with peer, peer.subscriber(*filters, durable=durable, since=since, on_gap=report_gap) as subscriber:
         return show(subscriber, render, count=count, timeout=timeout)
 
 

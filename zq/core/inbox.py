@@ -96,6 +96,7 @@ class SubscriptionInbox(Inbox):
     """An inbox with a policy for a program that is slower than what it subscribes to."""
 
     __slots__ = ("_newest", "dropped", "policy")
+    keeps = False  # what has arrived is not told to its publisher before it is taken
 
     def __init__(self, policy: Slow, wake: Callable[[], None]) -> None:
         super().__init__(wake)
@@ -127,6 +128,10 @@ class SubscriptionInbox(Inbox):
                     break
         self.put(batch)
         return True
+
+    def tell(self, gap: Gap) -> None:
+        self.arrived.append(gap)
+        self.wake()
 
     def has_room(self) -> bool:
         """Half empty again, so that a repair is worth asking for."""

@@ -11,13 +11,15 @@ they never raise.
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from zq.core.asking import Questions
 from zq.core.binding import Bindings
 from zq.core.departures import Departures
+from zq.core.durable import Durable, Durables, Position
 from zq.core.endpoints import at_host_of, is_local
 from zq.core.gossip import Gossip
 from zq.core.hearing import Hearing
@@ -39,6 +41,7 @@ from zq.core.roster import Remote
 from zq.core.seeds import ANYBODY, Seeds
 from zq.core.spooling import Spooling
 from zq.core.standing import Standing, standing
+from zq.core.streams import Streams
 from zq.core.supervisor import Supervisor
 from zq.core.timers import Timers
 from zq.core.topics import Origin, Topic, Topics
@@ -99,7 +102,8 @@ class Node:
         self.pushing = self._new_pushing(origin)
         self.relaying = self._new_pushing(origin, relays=True)
         self.forwarding = self._new_pushing(origin)
-        self._holders = (self.pushing, self.relaying, self.forwarding)
+        self.replaying = self._new_pushing(origin, relays=True)
+        self._holders = (self.pushing, self.relaying, self.forwarding, self.replaying)
         self.pulling = Pulling(self.timers, self._send, self._session_of, on_trouble)
         self.spooling = Spooling(
             self.timers,
@@ -111,6 +115,18 @@ class Node:
             self._offer_again,
             lambda: self.now,
         )
+        self.streams = Streams(
+            self.timers,
+            self.receptions,
+            self.replaying,
+            self._subscribe_stream,
+            lambda subscription: self.unsubscribe(subscription, self.now),
+            self._send,
+            on_trouble,
+            self._offer_again,
+            lambda: self.now,
+        )
+        self.durables = Durables(self.timers, self.pulling, draw, self._offer_again, on_trouble)
         self.bindings = Bindings(self.timers, self._send, self.topics, self.pushing, self._offer_again, on_trouble)
         self._unbinds: dict[str, None] = {}
         self.inquiries = Inquiries(self.timers, self._send)
@@ -183,6 +199,30 @@ class Node:
         self.receptions.close(subscription, self._draw(NONCE_BYTES), now)
         self._entry_dirty = True
 
+    def _subscribe_stream(
+        self, filter: Filter, inbox: SubscriptionInbox, created: float, left: Mapping[tuple[bytes, str], int]
+    ) -> Subscription:
+        """For a spool: publishers wait for it, for ever."""
+        self._entry_dirty = True
+        nonce = self._draw(NONCE_BYTES)
+        return self.receptions.open([filter], inbox, math.inf, nonce, self.now, created=created, left=left)
+
+    def read(
+        self,
+        cursor: str,
+        filters: Iterable[Filter],
+        begin: Position | None,
+        inbox: Inbox,
+        *,
+        lasting: bool,
+        prefetch_bytes: int,
+        now: float,
+    ) -> Durable:
+        """A durable subscription."""
+        return self.durables.open(
+            cursor, filters, begin, inbox, lasting=lasting, prefetch_bytes=prefetch_bytes, now=now
+        )  # fmt: skip
+
     def push(
         self, queue: str, *, window: int, window_bytes: int, max_attempts: int = MAX_ATTEMPTS, now: float
     ) -> Outbox:
@@ -236,6 +276,8 @@ class Node:
         return self.inspections.begin(question, peers or everybody, now)
 
     def stop_pulling(self, puller: Puller, now: float) -> None:
+        if puller.cursor is not None:
+            self.durables.close(puller)
         self.pulling.close(puller, now)
         self._entry_dirty = True
 
@@ -303,7 +345,9 @@ class Node:
                     holder.opened, self._entry_dirty = False, True
             self.relaying.released.clear()  # nobody waits for room there
             self.forwarding.released.clear()
+            self.replaying.released.clear()
             self.spooling.report()
+            self.streams.report(now)
             if self._entry_dirty:
                 self._publish_entry(now)
             self.receptions.report()
@@ -353,6 +397,8 @@ class Node:
                 holder.may_send = True
                 for outbox in holder:
                     holder.dispatch(outbox, now)
+        if self.durables.undecided and self.is_settled():
+            self.durables.on_settled()
         if self.requesting.undecided and self.is_settled():
             self.requesting.on_settled(now)
 
@@ -512,7 +558,9 @@ class Node:
         elif frame.kind == frames.BINDING:
             self.pulling.on_binding(sender, frames.Binding.decode(body), now)
         elif frame.kind == frames.SINCE:
-            self.bindings.on_since(sender, frames.Since.decode(body), now)
+            since = frames.Since.decode(body)
+            self.bindings.on_since(sender, since, now)
+            self.streams.on_since(sender, since, now)
         elif frame.kind == frames.END:
             self.pulling.on_end(sender, frames.End.decode(body).link)
         elif frame.kind == frames.INQUIRY:
@@ -681,7 +729,7 @@ class Node:
         topics = [[topic.name, topic.head] for topic in self.open_topics]
         # Whatever is taken or settled changes one of these, and the age of the oldest is told anew with it.
         held = [(outbox.queue, outbox.held, outbox.taken) for outbox in self.pushing]
-        return [topics, held, [row[:2] for row in self.spooled(now)], self._standing]
+        return [topics, held, [row[:2] for row in self.spooled(now)], self._standing, self.streams.rows()]
 
     def spooled(self, now: float) -> list[list[object]]:
         """Queues that are on a disk here, as the entry tells of them."""
@@ -711,11 +759,12 @@ class Node:
             list(self._unbinds),
             *self._standing,
             self.pulling.spools(),
+            self.streams.rows(),
+            self.durables.rows(),
         )
         self.topics.on_entry(self.card.id, entry, now)
         self.topics.on_fence(self.card.id, self.receptions.nonce, now)
-        for holder in self._holders:
-            holder.on_entry(self.card.id, entry, now)
+        self._tell_holders(self.card.id, entry, now)
         self.bindings.on_entry(self.card.id, entry, now)
         self.requesting.on_entry(self.card.id, entry, now)
         self.meeting.publish_entry(entry, now)
@@ -744,12 +793,18 @@ class Node:
     def on_entry(self, remote: Remote, entry: Entry, now: float) -> None:
         remote.entry_at = now
         self.topics.on_entry(remote.id, entry, now)
-        for holder in self._holders:
-            holder.on_entry(remote.id, entry, now)
+        self._tell_holders(remote.id, entry, now)
         self.bindings.on_entry(remote.id, entry, now)
         self.pulling.on_entry(remote.id, entry, now)
         self.hearing.on_entry(remote, entry, now)
         self.requesting.on_entry(remote.id, entry, now)
+
+    def _tell_holders(self, peer: bytes, entry: Entry, now: float) -> None:
+        """Who pulls and reads there, and what its spools have."""
+        for holder in (self.pushing, self.relaying, self.forwarding):
+            holder.on_entry(peer, entry, now)
+        self.streams.on_entry(peer, entry, now)
+        self.durables.on_entry(peer, entry, now)
 
     def on_session(self, remote: Remote, now: float) -> None:
         for holder in self._holders:
@@ -775,6 +830,8 @@ class Node:
         self.receptions.on_gone(remote.id, goodbye=remote.goodbye)
         for holder in self._holders:
             holder.on_gone(remote.id, now, crashed=not remote.goodbye)
+        self.streams.on_gone(remote.id, now, crashed=not remote.goodbye)
+        self.durables.on_gone(remote.id)
         self.bindings.on_gone(remote.id, now)
         self.pulling.on_gone(remote.id)
         self.requesting.on_gone(remote.id, now)
@@ -803,6 +860,7 @@ class Node:
                 *self.bindings.ledger(self.pushing.ledger()),
                 *self.spooling.ledger(self.relaying),
                 *self.spooling.ledger(self.forwarding),
+                *self.streams.ledger(),
             ),
             pulled=self.pulling.ledger(),
             published=self.topics.ledger(),

@@ -33,6 +33,7 @@ from zq.record import dataclass, field
 from zq.wire.batch import ATTEMPT_MOST, REDELIVERED, Batch, BatchHeader
 from zq.wire.data import Malformed
 from zq.wire.frames import ACKED, NACKED, REJECTED, RETURNED, STORED, Binding, Entry, Probe, Since, State
+from zq.wire.kept import queue_of
 from zq.wire.names import Filter
 from zq.wire.plan import HIGH, NORMAL
 
@@ -64,6 +65,7 @@ class ReceivingLink:
     session: int
     puller: Puller
     lane: int = NORMAL
+    queue: str = ""  # as its pusher calls it
     max_attempts: int = ATTEMPT_MOST  # of its pusher
     expected: int = 1
     held: dict[int, Batch] = field(default_factory=dict)
@@ -195,6 +197,7 @@ class Puller:
     stream: bytes | None = None  # it is the way into a spool's stream
     full: bool = False  # of a spool: it takes nothing more
     hidden: bool = False  # of a spool: nobody is to begin to use it
+    cursor: str | None = None  # it is a durable subscription's: the name of its position at spools
     filters: tuple[Filter, ...] = ()  # of topics that the queue is bound to
     created: float = 0.0  # this peer's clock
     links: dict[bytes, ReceivingLink] = field(default_factory=dict)
@@ -215,6 +218,10 @@ class Puller:
     @property
     def queued(self) -> int:
         return self.inbox.queued + self.delayed
+
+    def is_of(self, queue: str) -> bool:
+        """Whether a pusher of that queue is one of its own."""
+        return queue == self.queue or (self.cursor is not None and queue.startswith(self.queue))
 
     def row(self) -> PulledQueue:
         settled = self.acked + self.nacked + self.rejected + self.given_back
@@ -287,7 +294,7 @@ class Pulling:
         return [
             [puller.queue, puller.id]
             for puller in self._pullers.values()
-            if not puller.closing and puller.stream is None
+            if not puller.closing and puller.stream is None and puller.cursor is None
         ]
 
     def spools(self) -> list[list[object]]:
@@ -333,7 +340,7 @@ class Pulling:
     def on_binding(self, peer: bytes, question: Binding, now: float) -> None:
         """A publisher asks when the puller came into being, by its clock. Of one that is closing the entry tells."""
         puller = self._pullers.get(question.puller)
-        if puller is not None and not puller.closing and puller.queue == question.queue:
+        if puller is not None and not puller.closing and puller.is_of(question.queue):
             began = question.clock - (now - puller.created)
             self._send(peer, Since(question.queue, question.puller, began))
 
@@ -345,7 +352,7 @@ class Pulling:
         link = self._links.get(probe.link)
         if link is None:
             puller = self._pullers.get(probe.puller)
-            if puller is None or puller.closing or puller.queue != probe.queue:
+            if puller is None or puller.closing or not puller.is_of(probe.queue):
                 self._send(peer, State(probe.link, probe.lane, 1, [], [], 0, 0, 0, 0, True, 0))
                 return
             if probe.lane not in WEIGHTS:
@@ -356,6 +363,7 @@ class Pulling:
                 session=probe.session,
                 puller=puller,
                 lane=probe.lane,
+                queue=probe.queue,
                 max_attempts=probe.max_attempts,
             )
             if link.lane != NORMAL and puller.turns is None:
@@ -391,7 +399,7 @@ class Pulling:
             return True
         if batch.last + header.returned > link.limit or header.lane != link.lane:
             return False
-        batch.link, batch.queue = link, link.puller.queue
+        batch.link, batch.queue = link, link.puller.queue if link.puller.cursor is None else None
         link.forget_below(min(header.floor, link.expected))
         self._demand(link, batch.last, header.returned, header.wanted)
         link.news = True
@@ -638,8 +646,9 @@ class Pulling:
     def on_entry(self, peer: bytes, entry: Entry, now: float) -> None:
         """Links of queues that it pushes to no more are over; if it has not told us, that was lost."""
         pushed = self._pushed[peer] = {row[0] for row in entry.pushes}
+        pushed |= {queue_of(row[0], stream) for _, stream, _, rows in entry.streams for row in rows}
         for link in self._links_of(peer):
-            link.doubted = link.puller.queue not in pushed
+            link.doubted = link.queue not in pushed
             self._ask_whether_over(link, now)
 
     def _ask_whether_over(self, link: ReceivingLink, now: float) -> None:

@@ -133,10 +133,14 @@ class Pushing:
     # --- links
 
     def on_entry(self, peer: bytes, entry: Entry, now: float) -> None:
-        self._pullers[peer] = entry.pulls
         if not self.relays:
             self._note_spools(peer, entry.spools)
             self._turn_all(now)
+        self.on_pullers(peer, entry.pulls, now)
+
+    def on_pullers(self, peer: bytes, rows: list[list[object]], now: float) -> None:
+        """Its pullers are these: queue and id."""
+        self._pullers[peer] = rows
         self._open_links(peer, now)
 
     def _open_links(self, peer: bytes, now: float) -> None:

@@ -16,7 +16,8 @@ taken, which no one has promised to keep for it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from zq.core.inbox import SubscriptionInbox
@@ -37,6 +38,7 @@ REPORT_MESSAGES, REPORT_BYTES = WINDOW // 4, WINDOW_BYTES // 4  # taken since th
 REPORT_AFTER = 0.25  # s until anything taken is reported
 EVERYTHING = (1 << 62) - 1  # "up to the newest" in a Repair
 SEEN_ROWS = 500  # topics in one report
+NOWHERE: Mapping[tuple[bytes, str], int] = MappingProxyType({})
 
 
 @dataclass(eq=False, slots=True)
@@ -103,6 +105,11 @@ class Cursor:
         """Numbers up to here were taken by the program, dropped by its policy, or are gone."""
         return (self.next or 1) - 1 - self.queued
 
+    @property
+    def arrived(self) -> int:
+        """Numbers up to here have come; at a spool they are stored as well."""
+        return self.taken if self.subscription.inbox.keeps else (self.next or 1) - 1
+
     def row(self, head: int) -> SubscribedTopic:
         expected = max(head, (self.next or 1) - 1) - self.start + 1 if self.next is not None else 0
         return SubscribedTopic(
@@ -133,7 +140,7 @@ class TopicIn:
 
     @property
     def arrived(self) -> int:
-        return min((0 if cursor.next is None else cursor.next - 1 for cursor in self.cursors), default=self.head)
+        return min((cursor.arrived for cursor in self.cursors), default=self.head)
 
     @property
     def taken(self) -> int:
@@ -196,11 +203,26 @@ class Receptions:
     # --- this peer's own subscriptions
 
     def open(
-        self, filters: Iterable[Filter], inbox: SubscriptionInbox, patience: float, nonce: bytes, now: float
+        self,
+        filters: Iterable[Filter],
+        inbox: SubscriptionInbox,
+        patience: float,
+        nonce: bytes,
+        now: float,
+        *,
+        created: float | None = None,
+        left: Mapping[tuple[bytes, str], int] = NOWHERE,
     ) -> Subscription:
+        """A subscription of somebody who had one before counts from when that was `created`, and goes on where it has
+        `left` each publisher's topic: the next number."""
         self._numbers += 1
         subscription = Subscription(
-            number=self._numbers, filters=tuple(filters), inbox=inbox, patience=patience, created=now
+            number=self._numbers,
+            filters=tuple(filters),
+            inbox=inbox,
+            patience=patience,
+            created=now if created is None else created,
+            left=dict(left),
         )
         self._subscriptions[subscription.number] = subscription
         for reception in self._receptions.values():
@@ -575,9 +597,7 @@ class Receptions:
         else:
             cursor.gaps.append(gap)
             del cursor.gaps[:-SPANS]
-        inbox = cursor.subscription.inbox
-        inbox.arrived.append(gap)
-        inbox.wake()
+        cursor.subscription.inbox.tell(gap)
 
     # --- what the program takes
 
@@ -601,6 +621,8 @@ class Receptions:
                 reception.to_report[topic.name] = topic
             else:
                 self._report_later(reception, topic, now)
+            if subscription.inbox.keeps and topic.report_wanted and topic.arrived >= topic.head:
+                reception.to_report[topic.name] = topic
         if subscription.inbox.has_room():
             subscription.inbox.refused = False
             for cursor in list(subscription.cursors.values()):

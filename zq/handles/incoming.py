@@ -16,13 +16,14 @@ from types import TracebackType
 from typing import Any
 
 from zq.core.backoff import backoff
+from zq.core.durable import Durable
 from zq.core.inbox import Handing, Inbox
 from zq.core.node import Stream
 from zq.core.pulling import Puller, Settled
 from zq.core.reception import Subscription
 from zq.engine.engine import Engine
 from zq.engine.wake import Waiters
-from zq.errors import Closed, Refused, Timeout
+from zq.errors import Closed, NoPeer, Refused, Timeout
 from zq.handles.steps import Steps, Wait, deadline_after, until, waiting
 from zq.info import Gap
 from zq.logs import Logger
@@ -31,6 +32,7 @@ from zq.wire.batch import Batch
 from zq.wire.data import Malformed, unpack
 from zq.wire.dead import REASON_MOST
 from zq.wire.frames import NACKED, REJECTED, RETURNED
+from zq.wire.kept import GAP, gaps_in
 
 log = Logger("zq.handles")
 
@@ -170,7 +172,7 @@ class Receiver:
     def _refill(self) -> bool:
         """Makes the next batch the one that is handed out; False when there is none."""
         inbox = self._inbox
-        gap = None
+        gaps: list[Gap] = []
         with self._lock:
             if inbox.handing.ready:
                 return True  # another thread was faster
@@ -185,19 +187,28 @@ class Receiver:
                 inbox.handing = Handing(claimed, self._messages(claimed))
                 self._unreported += claimed.live
                 self._unreported_bytes += claimed.size
+                if claimed.flags & GAP:
+                    gaps = self._gaps_in(claimed)
             else:
                 inbox.handing = Handing(claimed, ())
-                gap = claimed
+                gaps = [] if claimed is None else [claimed]
         self._engine.taken.add(self._core)
         noteworthy = self._unreported >= NOTE_AFTER or self._unreported_bytes >= NOTE_BYTES
         if noteworthy or (inbox.refused and not inbox.arrived):
             self._unreported = self._unreported_bytes = 0
             self._engine.mark(self._core)
-        if gap is not None and self._on_gap is not None:
+        for gap in gaps if self._on_gap is not None else ():
+            assert self._on_gap is not None
             self._on_gap(gap)
         return True
 
+    def _gaps_in(self, batch: Batch) -> list[Gap]:
+        """Of a batch that has no messages."""
+        return []
+
     def _messages(self, batch: Batch) -> list[Message]:
+        if batch.flags & GAP:
+            return []
         try:
             rows = unpack(batch.body, batch.count, batch.parts, batch.skip, extended=batch.extended)
         except Malformed as error:
@@ -264,27 +275,8 @@ class Receiver:
         return f"<{type(self).__name__} {self.name}: {self._state()}>"
 
 
-class SubscriberCore(Receiver):
-    """A subscriber without its waiting."""
-
-    _core: Subscription
-
-    def _shut(self) -> None:
-        super()._shut()
-        self._inbox.handing.ready.clear()
-
-    def attach(self, core: Subscription) -> None:
-        self._core = core
-
-
-class PullerCore(Receiver):
-    """A puller without its waiting."""
-
-    _message = WorkMessage
-    _core: Puller
-
-    def attach(self, core: Puller) -> None:
-        self._core = core
+class Settling(Receiver):
+    """What those have in common whose messages somebody holds until they are settled."""
 
     def _note(self) -> None:
         """A message was settled."""
@@ -293,15 +285,15 @@ class PullerCore(Receiver):
         if engine.idle:
             engine.wake()
 
-    def _drop(self, batch: Batch) -> None:
+    def _reject(self, batch: Batch) -> None:
         for index in range(batch.skip, batch.stop):
             batch.link.others.append(Settled(batch.first + index, REJECTED, 0.0, "it does not decode", batch, index))
         self._note()
 
-    def _close_steps(self, timeout: float | None) -> Steps[None]:
+    def _stop_steps(self, puller: Puller, timeout: float | None) -> Steps[None]:
         """Gives back what is not settled, and waits for the pushers to know."""
         deadline = deadline_after(timeout)
-        engine, puller = self._engine, self._core
+        engine = self._engine
         if self._closed or engine.closed or engine.forked or engine.failed:
             self._closed = True
             return
@@ -309,6 +301,107 @@ class PullerCore(Receiver):
         engine.call(lambda: engine.node.stop_pulling(puller, engine.node.now))
         yield from until(engine, lambda: engine.node.pulling.is_closed(puller), deadline)
         engine.call(lambda: engine.node.pulling.forget(puller))
+
+
+class PullerCore(Settling):
+    """A puller without its waiting."""
+
+    _message = WorkMessage
+    _core: Puller
+
+    def attach(self, core: Puller) -> None:
+        self._core = core
+
+    def _drop(self, batch: Batch) -> None:
+        self._reject(batch)
+
+    def _close_steps(self, timeout: float | None) -> Steps[None]:
+        yield from self._stop_steps(self._core, timeout)
+
+
+class SubscriberCore(Settling):
+    """A subscriber without its waiting. A durable one is a puller whose messages come from the cursor of a spool; of
+    one that only reads `since` somewhere they settle themselves when they are handed out."""
+
+    _core: Subscription | Puller
+    _durable: Durable | None = None
+
+    def attach(self, core: Subscription) -> None:
+        self._core = core
+
+    def attach_durable(self, durable: Durable) -> None:
+        self._core, self._durable = durable.puller, durable
+        if durable.lasting:
+            self._message = WorkMessage
+
+    def _close_steps(self, timeout: float | None) -> Steps[None]:
+        engine, core = self._engine, self._core
+        if isinstance(core, Puller):
+            yield from self._stop_steps(core, timeout)
+        elif not self._closed:
+            self._shut()
+            if not (engine.closed or engine.forked or engine.failed):
+                engine.call(lambda: engine.node.unsubscribe(core, engine.node.now))
+
+    def _check_open(self) -> None:
+        super()._check_open()
+        durable = self._durable
+        if durable is not None and durable.problem:
+            raise NoPeer(durable.problem) if durable.no_spool else Refused(durable.problem)
+
+    def _has_something(self) -> bool:
+        return super()._has_something() or (self._durable is not None and bool(self._durable.problem))
+
+    def _messages(self, batch: Batch) -> list[Message]:
+        messages = super()._messages(batch)
+        if self._durable is not None and (batch.flags & GAP or not self._durable.lasting):
+            batch.link.acks.extend(range(batch.first + batch.skip, batch.first + batch.stop))
+            self._note()
+        return messages
+
+    def _gaps_in(self, batch: Batch) -> list[Gap]:
+        try:
+            return gaps_in(batch)
+        except Malformed as error:
+            log.warning("a gap of %s does not decode: %.200r", self.name, str(error))
+            return []
+
+    def _drop(self, batch: Batch) -> None:
+        if self._durable is not None and self._durable.lasting:
+            self._reject(batch)
+
+    def _shut(self) -> None:
+        super()._shut()
+        if self._durable is None:
+            self._inbox.handing.ready.clear()
+
+
+class DurableInbox(Inbox):
+    """What comes for a durable subscription, a batch each publisher, as its messages say who sent them."""
+
+    __slots__ = ()
+
+    def put(self, batch: Batch) -> None:
+        for part in _by_publisher(batch):
+            super().put(part)
+
+
+def _by_publisher(batch: Batch) -> list[Batch]:
+    parts: list[Batch] = []
+    at = 0
+    for run in batch.runs:
+        low, high = max(batch.skip, at), min(batch.stop, at + run.length)
+        at += run.length
+        if low >= high:
+            continue
+        if parts and parts[-1].sender == run.origin:
+            parts[-1].stop = high
+        else:
+            part = batch.view(low, high)
+            part.sender = run.origin
+            part.size = batch.size if not parts else 0
+            parts.append(part)
+    return parts
 
 
 def pause_after(message: Message) -> float:

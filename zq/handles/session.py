@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from zq.core.account import add_up
+from zq.core.cursors import PASSING
 from zq.core.departures import last_words
 from zq.core.inbox import Inbox, Slow, SubscriptionInbox
 from zq.core.intake import Intake
 from zq.core.meeting import ANSWER
-from zq.core.reception import INHERIT_PATIENCE, patience_on_wire
+from zq.core.pulling import Puller
+from zq.core.reception import INHERIT_PATIENCE, Subscription, patience_on_wire
 from zq.core.replying import RequestInbox
 from zq.core.roster import Remote
 from zq.core.standing import PACES, QUEUE, TOPIC, Lag, from_entry, merged
@@ -25,10 +27,11 @@ from zq.engine.wake import Waiters
 from zq.errors import Closed, Error, Refused, Timeout, Undelivered
 from zq.handles.bound import Rest
 from zq.handles.deposits import Deposits
-from zq.handles.incoming import PullerCore, Receiver, SubscriberCore
+from zq.handles.incoming import DurableInbox, PullerCore, Receiver, SubscriberCore
 from zq.handles.outbox import OutboxDirectory
 from zq.handles.outgoing import _SHUT, Arrival, PublisherCore, PusherCore, Sender, Stream, receipt_of
 from zq.handles.replying import ReplierCore
+from zq.handles.since import Since, check_cursor, position_of
 from zq.handles.spool import SpoolCore
 from zq.handles.steps import Steps, Wait, deadline_after, until, waiting
 from zq.info import Consumer, Departed, Gap, Ledger, PeerEvent, PeerInfo, QueueInfo, SpoolAnswer, TopicInfo
@@ -39,6 +42,7 @@ from zq.wire.names import Filter, check_name, check_not_dead, check_queue
 
 SpoolT = TypeVar("SpoolT", bound=SpoolCore)
 POLICIES = ("wait", "drop-oldest", "latest")
+READ_BYTES = 64 << 20  # bytes that a durable subscription may have here unsettled; a puller's default
 SYNC = 0.5  # s that a spool has at least to end in order
 LEAVING = 1.0  # s that leaving with an exception under way may take
 
@@ -105,16 +109,16 @@ class PeerCore:
         with self._lock:
             receivers, self._receivers = self._receivers, []
             streams = [*self._topics.values(), *self._queues.values()]
-        pullers = [receiver for receiver in receivers if isinstance(receiver, PullerCore)]
+        pullers = [receiver._core for receiver in receivers if isinstance(receiver._core, Puller)]
         for receiver in receivers:
             receiver._shut()
         node = engine.node
 
         def leave_queues() -> None:
             for receiver in receivers:
-                if isinstance(receiver, PullerCore):
+                if isinstance(receiver._core, Puller):
                     node.stop_pulling(receiver._core, node.now)
-                elif isinstance(receiver, SubscriberCore):
+                elif isinstance(receiver._core, Subscription):
                     node.unsubscribe(receiver._core, node.now)
                 elif isinstance(receiver, ReplierCore):
                     node.stop_replying(receiver._core, node.now)
@@ -131,7 +135,7 @@ class PeerCore:
         def all_done() -> bool:
             done = [arrival.everywhere() for arrival in arrivals]
             done += [receipt.complete() for receipt in receipts]
-            done += [node.pulling.is_closed(puller._core) for puller in pullers]
+            done += [node.pulling.is_closed(puller) for puller in pullers]
             complete = all(done) and node.replying.is_flushed()
             return complete and rest.complete()  # last: what was piled up is with the queues only then
 
@@ -322,6 +326,8 @@ class PeerCore:
         slow: Slow,
         patience: float | Inherit | None,
         on_gap: Callable[[Gap], None] | None,
+        durable: str | None,
+        since: Since | None,
     ) -> None:
         engine = self._running()
         checked = [Filter(text) for text in filters]
@@ -337,12 +343,38 @@ class PeerCore:
             waits = patience_on_wire(patience)
         else:
             raise Refused(f"patience is seconds >= 0, None for ever or zq.INHERIT; not {patience!r}")
-        inbox = SubscriptionInbox(slow, handle._waiters.wake)
-        handle._inbox, handle._on_gap = inbox, on_gap
-        node = engine.node
-        handle.attach(engine.call(lambda: node.subscribe(checked, inbox, waits, node.now)))
+        handle._on_gap = on_gap
+        if durable is not None or since is not None:
+            if slow != "wait":
+                which = "durable" if durable is not None else "since"
+                raise Refused(
+                    f"slow={slow!r} is not for a subscription with {which}=: its spool keeps what it has not taken"
+                )
+            self._read(handle, checked, durable, since)
+        else:
+            inbox = SubscriptionInbox(slow, handle._waiters.wake)
+            handle._inbox = inbox
+            node = engine.node
+            handle.attach(engine.call(lambda: node.subscribe(checked, inbox, waits, node.now)))
         with self._lock:
             self._receivers.append(handle)
+
+    def _read(
+        self, handle: SubscriberCore, filters: Sequence[Filter], durable: str | None, since: Since | None
+    ) -> None:
+        """From a spool, by a cursor; without `durable` by one that nobody else knows."""
+        name = PASSING + os.urandom(8).hex() if durable is None else check_cursor(durable)
+        begin = None if since is None else position_of(since)
+        inbox = DurableInbox(handle._waiters.wake)
+        inbox.note = handle._note
+        handle._inbox = inbox
+        engine = self._running()
+        node, lasting = engine.node, durable is not None
+        handle.attach_durable(
+            engine.call(
+                lambda: node.read(name, filters, begin, inbox, lasting=lasting, prefetch_bytes=READ_BYTES, now=node.now)
+            )
+        )
 
     def _open_puller(
         self,
@@ -402,13 +434,8 @@ class PeerCore:
         with self._lock:
             if receiver in self._receivers:
                 self._receivers.remove(receiver)
-        if isinstance(receiver, PullerCore | ReplierCore):
+        if isinstance(receiver, PullerCore | SubscriberCore | ReplierCore):
             yield from receiver._close_steps(timeout)
-        elif isinstance(receiver, SubscriberCore) and not receiver.closed:
-            receiver._shut()
-            engine = receiver._engine
-            if not (engine.closed or engine.forked or engine.failed):
-                engine.call(lambda: engine.node.unsubscribe(receiver._core, engine.node.now))
 
     def _unbind_steps(self, puller: PullerCore, timeout: float | None) -> Steps[None]:
         """Closes it; then everybody is told that the queue need not be bound any more."""

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 from zq.core.dead import dead_queue_of
 from zq.core.pulling import Puller
-from zq.core.spooling import Disk, Item, Limits, Room, Spooled
+from zq.core.spooling import Disk, Item, Limits, Room, Spooled, Spooling
+from zq.core.streams import Streams
 from zq.engine.engine import Engine
 from zq.errors import Closed, Refused, Timeout
 from zq.handles.steps import Steps, deadline_after, until
-from zq.info import SpooledQueue
+from zq.info import SpooledQueue, SpooledTopic
 from zq.logs import Logger
 from zq.options import SpoolOptions
-from zq.wire.names import check_queue
+from zq.wire.names import check_filter, check_not_dead, check_queue
 
 if TYPE_CHECKING:
     from zq.handles.shelf import SpoolDirectory
@@ -32,22 +33,30 @@ class ToEngine:
         self.disk: Disk | None = None  # whose answers these are
         self._engine = engine
         self._spooling = engine.node.spooling
+        self._streams = engine.node.streams
 
     def _tell(self, what: Callable[[float], None]) -> None:
         engine = self._engine
         engine.later(lambda: what(engine.node.now))
 
+    def _owner(self, stream: bytes) -> Spooling | Streams:
+        return self._streams if stream in self._streams else self._spooling
+
     def stored(self, stream: bytes, firsts: Sequence[int], room: Room) -> None:
-        self._tell(lambda now: self._spooling.on_stored(stream, firsts, room, now))
+        self._tell(lambda now: self._owner(stream).on_stored(stream, firsts, room, now))
 
     def failed(self, stream: bytes, count: int, reason: str, full: bool, room: Room) -> None:
-        self._tell(lambda now: self._spooling.on_failed(stream, count, reason, full=full, room=room, now=now))
+        self._tell(lambda now: self._owner(stream).on_failed(stream, count, reason, full=full, room=room, now=now))
 
     def records(self, stream: bytes, items: Sequence[Item]) -> None:
         self._tell(lambda now: self._spooling.on_records(stream, items, now))
 
     def room(self, stream: bytes, room: Room) -> None:
-        self._tell(lambda now: self._spooling.on_room(stream, room))
+        def tell(now: float) -> None:
+            self._streams.on_trimmed(stream, room)
+            self._spooling.on_room(stream, room)
+
+        self._tell(tell)
 
     def ended(self) -> None:
         """Whoever waits for it looks again; whom it has left alone is told."""
@@ -67,15 +76,28 @@ def _row(spooled: Spooled) -> SpooledQueue:
     )
 
 
+def check_filters(topics: Sequence[str]) -> list[str]:
+    """Each once."""
+    if isinstance(topics, str):
+        raise Refused(f"topics are a sequence of filters, as in topics=[{topics!r}]")
+    filters = list(dict.fromkeys(check_filter(text) for text in topics))
+    for text in filters:
+        check_not_dead(text, "filter")
+    return filters
+
+
 class SpoolCore:
     """An open spool. Thread-safe but for closing."""
 
-    def __init__(self, engine: Engine, directory: Path, queues: Sequence[str], options: SpoolOptions) -> None:
+    def __init__(
+        self, engine: Engine, directory: Path, queues: Sequence[str], topics: Sequence[str], options: SpoolOptions
+    ) -> None:
         if isinstance(queues, str):
             raise Refused(f"queues are a sequence of names, as in queues=[{queues!r}]")
         names = list(dict.fromkeys(check_queue(name) for name in queues))
-        if not names:
-            raise Refused("a spool needs at least one queue")
+        filters = check_filters(topics)
+        if not (names or filters):
+            raise Refused("a spool needs at least one queue, or one filter of topics")
         self.directory = Path(directory)
         self._place = self.directory.absolute()  # wherever the program goes
         self.closed = False
@@ -87,11 +109,13 @@ class SpoolCore:
         if len({dead_queue_of(name) for name in names}) < len(names):
             raise Refused("two of these long names would have one queue of dead letters; shorten one of them")
         answers = ToEngine(engine)
+        from zq.handles.topics import TopicStreams
         from zq.spool.keeper import Keeper  # with its thread and its futures: few programs need it
 
         self._keeper = answers.disk = Keeper(self.directory, answers, options.max_bytes)
         try:
             found = [(self._keeper.open(name), self._keeper.open(dead_queue_of(name))) for name in names]
+            self._topics = TopicStreams(engine, self._keeper, filters, options)
         except BaseException:
             self._keeper.close()
             raise
@@ -100,6 +124,8 @@ class SpoolCore:
         self._queues: list[Spooled] = engine.call(
             lambda: [node.spooling.open(*streams, limits, self._keeper, node.now) for streams in found]
         )
+        wall = time.time()
+        engine.call(lambda: self._topics.start(wall))
         from zq.handles.look import SpoolLook  # the same
 
         self._look = SpoolLook(engine, self._place, self._begin_purge, self._forget_here)
@@ -112,6 +138,17 @@ class SpoolCore:
             return [_row(spooled) for spooled in sorted(self._queues, key=lambda spooled: spooled.name)]
 
         return self._engine.call(look)
+
+    def topics(self) -> list[SpooledTopic]:
+        """How its topics stand, a row each filter, with the cursors of durable subscriptions."""
+        return self._engine.call(self._topics.rows)
+
+    def forget(self, topics: str, cursor: str) -> None:
+        """Forgets a cursor of one filter's topics for good. Refused if there is none, or if somebody reads by it."""
+        if not self._engine.call(lambda: self._topics.forget(topics, cursor)):
+            raise Refused(
+                f"this spool keeps no topics {topics!r}; it keeps {', '.join(self._topics.filters) or 'none'}"
+            )
 
     # --- what is on the disk
 
@@ -145,7 +182,7 @@ class SpoolCore:
 
     def _forget_here(self, stream: str, cursor: str) -> bool:
         """Engine's thread; False: it is not here."""
-        return False
+        return self._topics.forget(stream, cursor)
 
     def _close_steps(self, timeout: float | None) -> Steps[None]:
         """Takes no more, syncs what has come, leaves the queues to their pushers, and lets go of the directory."""
@@ -168,6 +205,7 @@ class SpoolCore:
         node, queues, spooling = engine.node, self._queues, engine.node.spooling
         engine.call(lambda: list(map(spooling.close, queues)))
         try:
+            yield from self._topics.close_steps(deadline)
             yield from until(engine, lambda: all(map(spooling.is_stored, queues)), deadline)
             engine.call(self._stop_pulling)
             yield from until(engine, lambda: all(map(node.pulling.is_closed, self._pullers())), deadline)
@@ -191,6 +229,7 @@ class SpoolCore:
         node = self._engine.node
         for puller in self._pullers():
             node.pulling.forget(puller)
+        self._topics.forget_streams()
         for spooled in self._queues:
             if spooled.sent is None:
                 node.spooling.stop(spooled)
@@ -200,5 +239,5 @@ class SpoolCore:
                     self._keeper.end(stream, sent)
 
     def __repr__(self) -> str:
-        names = ", ".join(spooled.name for spooled in self._queues)
+        names = ", ".join([*[spooled.name for spooled in self._queues], *self._topics.filters])
         return f"<{type(self).__name__} of {names} in {self.directory}{', closed' if self.closed else ''}>"

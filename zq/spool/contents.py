@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from zq.info import SpooledMessage
 from zq.message import DELAY, HEADERS, ID, KEY, PRIORITY, TTL
 from zq.spool.record import Record
-from zq.spool.store import StreamName
+from zq.spool.store import TOPIC, StreamName
+from zq.wire import kept as kept_wire
 from zq.wire.batch import EXTRA, REDELIVERED, Buffer
 from zq.wire.body import is_bytes, is_flag, is_id, is_name, is_number, is_seconds, is_text
 from zq.wire.data import Malformed, unpack
@@ -39,10 +40,14 @@ class Row(NamedTuple):
     topic: str | None
     stream: str
     size: int
+    queue: str | None  # None: it is of a topic stream
 
 
 def rows_in(record: Record, stream: StreamName, start: int, attempts: Mapping[int, int], now: Stamp) -> Iterator[Row]:
     """Those from number `start` on. `attempts` are those that failed since they came. Malformed."""
+    if stream.kind == TOPIC:
+        yield from _published_in(record, stream, start, now)
+        return
     if record.flags & TRIMMED:
         return
     stored = decode(record.body, record.length, record.flags, record.runs)
@@ -67,6 +72,7 @@ def rows_in(record: Record, stream: StreamName, start: int, attempts: Mapping[in
             topic=stored.topic,
             stream=stream.name,
             size=len(item) + size,
+            queue=stream.name,
         )
 
 
@@ -91,7 +97,7 @@ def message_of(row: Row) -> SpooledMessage:
         data=data,
         id=f"{row.origin.hex()}-{row.origin_number}" if extra[ID] is None else extra[ID],
         headers=MappingProxyType(dict(zip(flat[::2], flat[1::2], strict=True))),
-        queue=row.stream,
+        queue=row.queue,
         topic=row.topic,
         key=extra[KEY],
         lane=_LANES.get(extra[PRIORITY], "normal"),
@@ -115,7 +121,11 @@ def to_wire(row: Row, most: int) -> dict[str, Any]:
     return told._asdict() | {"parts": list(told.parts)}
 
 
-_CHECKS = {
+def _is_queue(value: Any) -> bool:
+    return value is None or is_name(value)
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
     "number": is_number,
     "item": lambda value: value is None or is_bytes(value),
     "parts": lambda value: type(value) is list and all(map(is_bytes, value)),
@@ -130,6 +140,7 @@ _CHECKS = {
     "topic": lambda value: value is None or is_name(value),
     "stream": is_text,
     "size": is_number,
+    "queue": _is_queue,
 }
 
 
@@ -138,6 +149,33 @@ def from_wire(told: dict[str, Any]) -> Row:
     if not all(name in told and check(told[name]) for name, check in _CHECKS.items()):
         raise Malformed("a message of a spool that lacks something")
     return Row(**{name: told[name] for name in _CHECKS} | {"parts": tuple(told["parts"])})
+
+
+def _published_in(record: Record, stream: StreamName, start: int, now: Stamp) -> Iterator[Row]:
+    """Those of a record of a topic stream; none of one that tells of a gap."""
+    kept = kept_wire.decode(record.body, record.length, record.flags, record.runs)
+    if not isinstance(kept, kept_wire.Kept):
+        return
+    items = kept.items()
+    size = sum(memoryview(part).nbytes for part in kept.parts)
+    for place in range(max(start - record.first, 0), record.length):
+        yield Row(
+            number=record.first + place,
+            item=bytes(items[place]),
+            parts=tuple(kept.parts),
+            extended=bool(kept.flags & EXTRA),
+            origin=kept.run.origin,
+            origin_number=kept.run.first + place,
+            sent=kept.run.time,
+            came=kept.came,
+            age=max(now.wall - kept.came, 0.0),
+            attempt=1,
+            redelivered=False,
+            topic=kept.topic,
+            stream=stream.name,
+            size=len(items[place]) + size,
+            queue=None,
+        )
 
 
 def moment(seconds: float) -> datetime:

@@ -6,6 +6,9 @@
         C  cursor    number of the next message it wants 8, name
         F  forgotten name of a cursor
         B  begin     stream 16
+        M  moved     as S, for one cursor: first 8, last 8, name
+        X  charged   as A, for one cursor: number 8, attempts so far 2, name
+        T  told      highest number that may have been delivered by a cursor 8, its name; all bits: not known
 
 It is appended to without a sync, except before segments are removed: what a power cut takes from its end costs messages
 that are delivered again, never one that is lost. Damage ends it where it is: what follows could say that something is
@@ -22,11 +25,14 @@ from collections.abc import Iterator
 from zlib import crc32
 
 from zq.core.ranges import Ranges
+from zq.record import dataclass, field
 from zq.spool.disk import Disk, File
 
 JOURNAL, ASIDE = "journal", "journal.new"
 COMPACT_FROM = 1 << 20  # bytes; a smaller journal is left as it is
 _BEGIN, _SETTLED, _ATTEMPT, _CURSOR, _FORGOTTEN = b"B", b"S", b"A", b"C", b"F"
+_MOVED, _CHARGED, _TOLD = b"M", b"X", b"T"
+_UNKNOWN = (1 << 64) - 1
 _RANGE = struct.Struct(">QQ")
 _CHARGE = struct.Struct(">QH")
 _NUMBER = struct.Struct(">Q")
@@ -49,6 +55,15 @@ def _entries(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         at = end
 
 
+@dataclass(slots=True)
+class Place:
+    """A cursor, beside where it began."""
+
+    settled: Ranges = field(default_factory=Ranges)
+    attempts: dict[int, int] = field(default_factory=dict)
+    sent: int | None = None  # nothing above it was ever delivered; None: not known
+
+
 class Journal:
     """What became of the messages of one stream. Not thread-safe. `open` before anything else."""
 
@@ -62,6 +77,7 @@ class Journal:
         self.settled = Ranges()
         self.attempts: dict[int, int] = {}
         self.cursors: dict[str, int] = {}
+        self.places: dict[str, Place] = {}  # of cursors that move by ranges: those of topics
         self.damaged = False  # something at its end, or all of it, could not be read
 
     def open(self) -> None:
@@ -108,6 +124,19 @@ class Journal:
             self.cursors[fields[8:].decode()] = _NUMBER.unpack_from(fields)[0]
         elif kind == _FORGOTTEN:
             self.cursors.pop(fields.decode(), None)
+            self.places.pop(fields.decode(), None)
+        elif kind == _MOVED:
+            self._place(fields[16:].decode()).settled.add(*_RANGE.unpack_from(fields))
+        elif kind == _CHARGED:
+            number, attempts = _CHARGE.unpack_from(fields)
+            self._place(fields[10:].decode()).attempts[number] = attempts
+        elif kind == _TOLD:
+            sent = _NUMBER.unpack_from(fields)[0]
+            self._place(fields[8:].decode()).sent = None if sent == _UNKNOWN else sent
+
+    def _place(self, cursor: str) -> Place:
+        self.cursors.setdefault(cursor, 1)
+        return self.places.setdefault(cursor, Place())
 
     # --- changes; on the disk after the next `write`
 
@@ -126,7 +155,36 @@ class Journal:
         self.cursors[cursor] = number
         self._unwritten.append(_entry(_CURSOR, _NUMBER.pack(number) + cursor.encode()))
 
+    def position_of(self, cursor: str) -> int:
+        """The oldest message that a cursor has not settled."""
+        place = self.places.get(cursor)
+        at = self.cursors[cursor]
+        return at if place is None else place.settled.first_missing(at)
+
+    def begin(self, cursor: str, number: int) -> None:
+        """A cursor that moves by ranges wants `number` first."""
+        self.move(cursor, number)
+        self.end(cursor, None)
+
+    def settle_at(self, cursor: str, first: int, last: int) -> None:
+        place = self._place(cursor)
+        place.settled.add(first, last)
+        self._unwritten.append(_entry(_MOVED, _RANGE.pack(first, last) + cursor.encode()))
+        for number in [number for number in place.attempts if first <= number <= last]:
+            del place.attempts[number]
+
+    def charge_at(self, cursor: str, number: int, attempts: int) -> None:
+        self._place(cursor).attempts[number] = attempts
+        self._unwritten.append(_entry(_CHARGED, _CHARGE.pack(number, min(attempts, 0xFFFF)) + cursor.encode()))
+
+    def end(self, cursor: str, sent: int | None) -> None:
+        """By that cursor nothing above `sent` was ever delivered; None: from now on nobody knows."""
+        self._place(cursor).sent = sent
+        packed = _NUMBER.pack(_UNKNOWN if sent is None else sent)
+        self._unwritten.append(_entry(_TOLD, packed + cursor.encode()))
+
     def forget(self, cursor: str) -> None:
+        self.places.pop(cursor, None)
         del self.cursors[cursor]
         self._unwritten.append(_entry(_FORGOTTEN, cursor.encode()))
 
@@ -157,6 +215,9 @@ class Journal:
         self.settled.forget_below(first)
         for number in [number for number in self.attempts if number < first]:
             del self.attempts[number]
+        for cursor, place in self.places.items():
+            self.cursors[cursor] = place.settled.first_missing(max(self.cursors[cursor], first))
+            place.settled.forget_below(self.cursors[cursor])
         size = sum(map(len, self._snapshot()))
         if self._file.size > 2 * size:
             self._write_anew()
@@ -168,7 +229,16 @@ class Journal:
             *[_entry(_SETTLED, _RANGE.pack(first, last)) for first, last in self.settled],
             *[_entry(_ATTEMPT, _CHARGE.pack(number, min(most, 0xFFFF))) for number, most in self.attempts.items()],
             *[_entry(_CURSOR, _NUMBER.pack(at) + name.encode()) for name, at in self.cursors.items()],
+            *[entry for name, place in self.places.items() for entry in self._entries_of(name.encode(), place)],
         ]
+
+    @staticmethod
+    def _entries_of(name: bytes, place: Place) -> Iterator[bytes]:
+        for first, last in place.settled:
+            yield _entry(_MOVED, _RANGE.pack(first, last) + name)
+        for number, most in place.attempts.items():
+            yield _entry(_CHARGED, _CHARGE.pack(number, min(most, 0xFFFF)) + name)
+        yield _entry(_TOLD, _NUMBER.pack(_UNKNOWN if place.sent is None else place.sent) + name)
 
     def _write_anew(self) -> None:
         self._spoiled = True  # unless all goes well

@@ -20,7 +20,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -35,7 +35,7 @@ from zq.spool.disk import FULL, DirectoryDisk
 from zq.spool.journal import Journal
 from zq.spool.log import SEGMENT, Log, Missing
 from zq.spool.record import Record
-from zq.spool.store import OUTBOX, QUEUE, WHAT, Store, open_store
+from zq.spool.store import OUTBOX, QUEUE, STREAM, WHAT, Store, open_store
 from zq.wire.batch import PARTS, Run
 from zq.wire.data import Malformed
 from zq.wire.stored import Stamp, Stored, decode, encode, part_of
@@ -81,7 +81,7 @@ class _Look(NamedTuple):
 
 class _Close(NamedTuple):
     stream: bytes
-    sent: int
+    sent: int | None
 
 
 class _Open(NamedTuple):
@@ -90,7 +90,12 @@ class _Open(NamedTuple):
     found: Future[Recovered]
 
 
-Request = _Append | _Read | _Settle | _Charge | _Look | _Close | _Open
+class _Call(NamedTuple):
+    stream: bytes
+    act: Callable[[_Stream], bool]
+
+
+Request = _Append | _Read | _Settle | _Charge | _Look | _Close | _Open | _Call
 
 
 class Answers(Protocol):
@@ -121,6 +126,12 @@ class _Stream:
     tidied_at: float = 0.0
     untidied: bool = False  # something was settled since
     complained: set[str] = field(default_factory=set)
+    made: float = 0.0  # wall clock
+    strict: bool = False  # what comes behind something that could not be stored is not stored either
+    refusing: str = ""  # why, until somebody has looked
+
+
+OpenStream = _Stream  # as `Keeper.call` gives it
 
 
 def _part(record: Record, start: int, stop: int) -> tuple[Sequence[Run], bytes] | None:
@@ -201,12 +212,39 @@ class Keeper:
             doubtful=doubtful,
             settled=settled,
             attempts=attempts,
-            room=self._room(self._streams[stream.uuid]),
+            room=self.room_of(self._streams[stream.uuid]),
             known=opened.known,
         )
 
     def _label(self, name: str) -> str:
         return f"the {'outbox' if self._kind == OUTBOX else 'spool'} of {name}"
+
+    def open_stream(self, kind: str, name: str, *, segment_bytes: int) -> tuple[bytes, OpenStream]:
+        """Opens a stream whose owner asks by `call`; before `start`. What cannot be stored is followed by nothing
+        until he sets `refusing` to nothing. SpoolDamaged."""
+        try:
+            stream, disk = self.store.stream(kind, name)
+            opened = Log(disk, stream.uuid, wall=time.time, segment_bytes=segment_bytes)
+            opened.open()
+            journal = Journal(disk, stream.uuid)
+            journal.open()
+            made = (disk.directory / STREAM).stat().st_mtime
+        except OSError as error:
+            raise SpoolDamaged(f"the spool of {name} in {self.store.directory} cannot be opened: {error}") from error
+        for found in opened.found:
+            log.warning("the spool of %s: %s from %d to %d: %s", name, found.file, found.offset, found.end, found.what)
+        for lost in opened.lost:
+            log.error("the spool of %s has lost messages %d to %d", name, lost.first, lost.last)
+        settled = Ranges()
+        for first, last in journal.settled:
+            if first <= opened.safe:
+                settled.add(first, min(last, opened.safe))
+        row = self._streams[stream.uuid] = _Stream(name, opened, journal, disk, settled, made=made, strict=True)
+        return stream.uuid, row
+
+    def call(self, stream: bytes, act: Callable[[OpenStream], bool]) -> None:
+        """Does it in the thread, in order; True: the journal has something new. OSError is logged."""
+        self._requests.put(_Call(stream, act))
 
     def start(self) -> None:
         self.store.reserve.take()
@@ -240,8 +278,8 @@ class Keeper:
 
     # --- the end
 
-    def end(self, stream: bytes, sent: int) -> None:
-        """Everything of it was asked for; no message above `sent` was ever delivered."""
+    def end(self, stream: bytes, sent: int | None) -> None:
+        """Everything of it was asked for; no message above `sent` was ever delivered; None: somebody else knows."""
         self._requests.put(_Close(stream, sent))
 
     def finish(self) -> None:
@@ -317,6 +355,8 @@ class Keeper:
             elif isinstance(request, _Charge):
                 stream.journal.charge(request.number, request.attempts)
                 settled.add(request.stream)
+            elif isinstance(request, _Call) and self._act(stream, request.act):
+                settled.add(request.stream)
         for id in settled:
             self._write_journal(id, self._streams[id])
         for request in requests:
@@ -324,9 +364,9 @@ class Keeper:
             if stream is None:
                 continue
             if isinstance(request, _Read):
-                self._answers.records(request.stream, self._read(stream, request.first))
+                self._answers.records(request.stream, self.items_of(stream, request.first))
             elif isinstance(request, _Look):
-                self._answers.room(request.stream, self._room(stream))
+                self._answers.room(request.stream, self.room_of(stream))
             elif isinstance(request, _Close):
                 self._close(self._streams.pop(request.stream), request.sent)
         self._write_marks()
@@ -339,13 +379,24 @@ class Keeper:
         except (Error, OSError) as error:
             request.found.set_exception(error)
 
+    def _act(self, stream: _Stream, act: Callable[[OpenStream], bool]) -> bool:
+        try:
+            return act(stream)
+        except OSError as error:
+            self._complain(stream, f"its disk fails: {error}")
+            return False
+
     def _append_all(self, appends: list[_Append]) -> None:
         touched: dict[bytes, _Stream] = {}
         if appends and not self.store.reserve.take():
             self._refuse(appends)
             return
         for stream_id, length, runs, body, flags in appends:
-            stream = touched[stream_id] = self._streams[stream_id]
+            stream = self._streams[stream_id]
+            if stream.refusing:
+                self._answers.failed(stream_id, 1, stream.refusing, True, self.room_of(stream))
+                continue
+            touched[stream_id] = stream
             stream.firsts.append(stream.log.append(length, runs, body, flags))
         for stream_id, stream in touched.items():
             firsts, stream.firsts = stream.firsts, []
@@ -356,29 +407,33 @@ class Keeper:
                 # A segment may have been full on the way: what went into it is safe, and was taken.
                 done = [first for first in firsts if first <= stream.log.safe and first > before]
                 if done:
-                    self._answers.stored(stream_id, done, self._room(stream))
+                    self._answers.stored(stream_id, done, self.room_of(stream))
                 reason = f"{self.store.directory}: {error.strerror or error}"
                 full = error.errno in FULL
-                self._answers.failed(stream_id, len(firsts) - len(done), reason, full, self._room(stream))
+                stream.refusing = reason if stream.strict else ""
+                self._answers.failed(stream_id, len(firsts) - len(done), reason, full, self.room_of(stream))
             else:
-                self._answers.stored(stream_id, firsts, self._room(stream))
+                self._answers.stored(stream_id, firsts, self.room_of(stream))
             stream.unmarked = True
 
     def _refuse(self, appends: list[_Append]) -> None:
         """What is left of the disk is for what frees it."""
         reason = f"{self.store.directory}: {os.strerror(errno.ENOSPC)}"
         for stream_id in dict.fromkeys(append.stream for append in appends):
+            stream = self._streams[stream_id]
+            stream.refusing = reason if stream.strict else ""
             count = sum(append.stream == stream_id for append in appends)
-            self._answers.failed(stream_id, count, reason, True, self._room(self._streams[stream_id]))
+            self._answers.failed(stream_id, count, reason, True, self.room_of(stream))
 
-    def _room(self, stream: _Stream) -> Room:
+    def room_of(self, stream: _Stream) -> Room:
         try:
             free = self.store.free()
         except OSError:
             free = 0
         return Room(stream.log.size, free)
 
-    def _read(self, stream: _Stream, first: int) -> list[Item]:
+    def items_of(self, stream: _Stream, first: int) -> list[Item]:
+        """A piece of it, from there on; none if it cannot be read."""
         try:
             items = stream.log.read(first, PIECE)
         except OSError as error:
@@ -412,13 +467,14 @@ class Keeper:
             stream.journal.sync()
             stream.log.drop_below(below)
             stream.settled.forget_below(stream.log.first)
-            self._answers.room(id, self._room(stream))
+            self._answers.room(id, self.room_of(stream))
         stream.journal.compact(stream.log.first)
 
     def _tidy(self) -> None:
         """Writes anew, one at a time, the segments that are kept for stragglers alone."""
         now = time.monotonic()
         for id, stream in self._streams.items():
+            stream.untidied &= not stream.strict  # of topics nothing is settled but the oldest
             if not stream.untidied or now - stream.tidied_at < TIDY_EVERY:
                 continue
             stream.tidied_at, stream.untidied = now, False
@@ -426,7 +482,7 @@ class Keeper:
                 if stream.log.is_worth_shrinking(stream.settled):
                     stream.journal.sync()
                     stream.untidied = stream.log.shrink(stream.settled, _part)
-                    self._answers.room(id, self._room(stream))
+                    self._answers.room(id, self.room_of(stream))
             except OSError as error:
                 self._complain(stream, f"what is settled there keeps its room: {error}")
 

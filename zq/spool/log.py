@@ -577,6 +577,14 @@ class Log:
 
     # --- trimming
 
+    def below_to_fit(self, most: int) -> int:
+        """The number below which all has to go so that at most so many bytes are left, but for the last segment."""
+        size, at = self.size, 0
+        while size > most and at < len(self._segments) - 1:
+            size -= self._segments[at].end
+            at += 1
+        return self._segments[at].header.first if at else 0
+
     def holds_nothing_from(self, number: int) -> bool:
         """Whether the oldest segment would go with `drop_below(number)`."""
         return len(self._segments) > 1 and self._segments[0].last < number

@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from zq.core.cursors import PASSING
 from zq.core.ranges import Ranges
 from zq.errors import AccessDenied, Error, SpoolDamaged
 from zq.info import SpoolCursor, SpooledStream, SpoolProblem
@@ -144,16 +145,13 @@ class View:
 
     def _first_open(self, start: int) -> int:
         """The first message from there on that somebody is to have."""
-        start = max(start, self._log.first)
-        return self._settled.first_missing(start) if self.stream.kind != TOPIC else start
+        return self._settled.first_missing(max(start, self._log.first))  # of a topic what is trimmed is settled
 
     @property
     def depth(self) -> int:
         first, last = self._log.first, self._log.safe
-        held = last - first + 1
-        if self.stream.kind != TOPIC:
-            held -= sum(max(min(high, last) - max(low, first) + 1, 0) for low, high in self._settled)
-        return max(held, 0)
+        gone = sum(max(min(high, last) - max(low, first) + 1, 0) for low, high in self._settled)
+        return max(last - first + 1 - gone, 0)
 
     def info(self) -> SpooledStream:
         first = self._first_open(1)
@@ -178,10 +176,12 @@ class View:
 
     def cursors(self) -> list[SpoolCursor]:
         found = []
-        for name, number in sorted(self._journal.cursors.items()):
-            if not name:
-                continue  # how far a queue had got that was closed
-            at = max(number, self._log.first)
+        first = self._first_open(1)
+        for name in sorted(self._journal.cursors):
+            if not name or name.startswith(PASSING):
+                continue  # how far a queue had got that was closed; somebody who only looks back
+            number = self._journal.position_of(name)
+            at = max(number, first)
             found.append(
                 SpoolCursor(
                     kind=KINDS[self.stream.kind],
@@ -189,7 +189,7 @@ class View:
                     cursor=name,
                     position=number,
                     lag=max(self._log.safe - at + 1, 0),
-                    missed=max(self._log.first - number, 0),
+                    missed=max(first - number, 0),
                 )
             )
         return found

@@ -112,6 +112,8 @@ class Entry(Body):
         list_of(is_number, is_name, is_id, is_id, is_number, is_number),
         list_of(is_number, is_name, is_text, is_number),
         list_of(is_name, is_id, is_id, is_number),
+        list_of(is_filter, is_id, is_flag, list_of(is_text, is_number, list_of(is_filter))),
+        list_of(is_id, is_text, is_id, list_of(is_filter), is_number, is_seconds),
     )
     version: int
     fence: bytes  # nonce of the fence that closes the filters below
@@ -125,6 +127,8 @@ class Entry(Body):
     lags: list[list[Any]] = []  # 0 topic or 1 queue, name, consumer, puller id or zeros, messages behind, pace  # noqa: RUF012
     drops: list[list[Any]] = []  # 0 topic or 1 queue, its name, reason, messages  # noqa: RUF012
     spools: list[list[Any]] = []  # queue, id of the puller that stores it, stream, 1 if it takes no more  # noqa: RUF012
+    streams: list[list[Any]] = []  # filter, its stream, stored now; cursors: name, lag, filters of readers  # noqa: RUF012
+    cursors: list[list[Any]] = []  # stream, cursor, puller id, filters; where it begins: kind, value  # noqa: RUF012
 
 
 class Noted(Body):

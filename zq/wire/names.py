@@ -71,6 +71,20 @@ class Filter:
             return topic == self.text
         return self._pattern.match(topic + "/") is not None
 
+    def covers(self, other: Filter) -> bool:
+        """Whether it selects every topic that `other` does. Time is the product of their segments."""
+        mine, theirs = self.text.split("/"), other.text.split("/")
+        # covered[j]: those of mine that have been looked at, from the last one on, cover theirs from j on
+        covered = [*[False] * len(theirs), True]
+        for segment in reversed(mine):
+            before, covered = covered, [False] * (len(theirs) + 1)
+            for at in range(len(theirs), -1, -1):
+                if segment == "**":
+                    covered[at] = before[at] or (at < len(theirs) and covered[at + 1])
+                elif at < len(theirs) and theirs[at] != "**":
+                    covered[at] = before[at + 1] and segment in ("*", theirs[at])
+        return covered[0]
+
     def prefixes(self) -> tuple[bytes, ...]:
         """The fewest and longest byte strings such that `topic + b"\\0"` of every match begins with one of them.
 

@@ -1,0 +1,67 @@
+"""The table of last numbers: how far a topic stream has each publisher's topic, in a file of its own.
+
+    magic 8 | stream 16 | number of the stream up to which it holds 8 | rows of: publisher 16, last number 8, topic 0 |
+        CRC 4
+
+It is written aside, synced and renamed: every 16 MiB that are stored, and when the stream is closed. What is behind it
+is read from the log when the stream is opened; where it is missing or damaged, all of the log is.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import NamedTuple
+from zlib import crc32
+
+from zq.spool.disk import Disk
+
+HEADS, ASIDE = "heads", "heads.new"
+SIZE_MOST = 64 << 20  # bytes that are read; the table has at most 65,536 rows
+_MAGIC = b"zqhead\x00\x01"
+_HEAD = struct.Struct(">8s16sQ")
+_ROW = struct.Struct(">16sQ")
+
+
+class Heads(NamedTuple):
+    number: int
+    rows: dict[tuple[bytes, str], int]  # publisher and topic: the last number stored
+
+
+def write_heads(disk: Disk, stream: bytes, number: int, rows: Mapping[tuple[bytes, str], int]) -> None:
+    packed = b"".join(
+        (
+            _HEAD.pack(_MAGIC, stream, number),
+            *[_ROW.pack(publisher, last) + topic.encode() + b"\0" for (publisher, topic), last in rows.items()],
+        )
+    )
+    if ASIDE in disk.names():
+        disk.remove(ASIDE)
+    file = disk.open(ASIDE)
+    try:
+        file.write(packed + crc32(packed).to_bytes(4, "big"))
+        file.sync()
+    finally:
+        file.close()
+    disk.rename(ASIDE, HEADS)
+    disk.sync()
+
+
+def read_heads(disk: Disk, stream: bytes) -> Heads | None:
+    """None if there is none, or one that is damaged or of another stream."""
+    if HEADS not in disk.names():
+        return None
+    data = disk.read(HEADS, 0, SIZE_MOST)
+    if len(data) < _HEAD.size + 4 or crc32(data[:-4]).to_bytes(4, "big") != data[-4:]:
+        return None
+    magic, of, number = _HEAD.unpack_from(data)
+    if magic != _MAGIC or of != stream:
+        return None
+    rows: dict[tuple[bytes, str], int] = {}
+    at, end = _HEAD.size, len(data) - 4
+    while at < end:
+        publisher, last = _ROW.unpack_from(data, at)
+        stop = data.index(b"\0", at + _ROW.size)
+        rows[publisher, data[at + _ROW.size : stop].decode()] = last
+        at = stop + 1
+    return Heads(number, rows)
