@@ -34,6 +34,7 @@ from zq.core.outbox import MAX_ATTEMPTS, Outbox
 from zq.core.port import Kind, Port
 from zq.core.pulling import Puller, Pulling
 from zq.core.pushing import Pushing
+from zq.core.rebinding import Rebinding
 from zq.core.reception import Receptions, Subscription
 from zq.core.replying import Replier, Replying, RequestInbox
 from zq.core.requesting import Requesting
@@ -128,6 +129,7 @@ class Node:
         )
         self.durables = Durables(self.timers, self.pulling, draw, self._offer_again, on_trouble)
         self.bindings = Bindings(self.timers, self._send, self.topics, self.pushing, self._offer_again, on_trouble)
+        self.rebinding = Rebinding(self.timers, draw, self._offer_again)
         self._unbinds: dict[str, None] = {}
         self.inquiries = Inquiries(self.timers, self._send)
         self.answers = SpoolAnswers(Answers(self.pushing, self._reopen), self.spooling, self._send)
@@ -556,7 +558,12 @@ class Node:
         elif frame.kind == frames.PEERS:
             self.gossip.on_peers(sender, frames.Peers.decode(body), now)
         elif frame.kind == frames.BINDING:
-            self.pulling.on_binding(sender, frames.Binding.decode(body), now)
+            question = frames.Binding.decode(body)
+            since_ours = self.rebinding.on_binding(question, now)
+            if since_ours is None:
+                self.pulling.on_binding(sender, question, now)
+            else:
+                self._send(sender, since_ours)
         elif frame.kind == frames.SINCE:
             since = frames.Since.decode(body)
             self.bindings.on_since(sender, since, now)
@@ -755,8 +762,8 @@ class Node:
             self.held(now),
             self.pulling.rows(),
             self.replying.rows(),
-            self.pulling.binds(),
-            list(self._unbinds),
+            [*self.pulling.binds(), *self.rebinding.binds()],
+            [*self._unbinds, *self.rebinding.unbinds()],
             *self._standing,
             self.pulling.spools(),
             self.streams.rows(),
@@ -804,6 +811,7 @@ class Node:
         for holder in (self.pushing, self.relaying, self.forwarding):
             holder.on_entry(peer, entry, now)
         self.streams.on_entry(peer, entry, now)
+        self.rebinding.on_entry(peer, entry, now)
         self.durables.on_entry(peer, entry, now)
 
     def on_session(self, remote: Remote, now: float) -> None:
@@ -832,6 +840,7 @@ class Node:
             holder.on_gone(remote.id, now, crashed=not remote.goodbye)
         self.streams.on_gone(remote.id, now, crashed=not remote.goodbye)
         self.durables.on_gone(remote.id)
+        self.rebinding.on_gone(remote.id, now)
         self.bindings.on_gone(remote.id, now)
         self.pulling.on_gone(remote.id)
         self.requesting.on_gone(remote.id, now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,6 +117,7 @@ class SpoolCore:
         try:
             found = [(self._keeper.open(name), self._keeper.open(dead_queue_of(name))) for name in names]
             self._topics = TopicStreams(engine, self._keeper, filters, options)
+            bound = [self._keeper.bound_to(queue.stream) for queue, _ in found]
         except BaseException:
             self._keeper.close()
             raise
@@ -124,12 +126,19 @@ class SpoolCore:
         self._queues: list[Spooled] = engine.call(
             lambda: [node.spooling.open(*streams, limits, self._keeper, node.now) for streams in found]
         )
+        engine.call(lambda: self._bind(bound))
         wall = time.time()
         engine.call(lambda: self._topics.start(wall))
         from zq.handles.look import SpoolLook  # the same
 
         self._look = SpoolLook(engine, self._place, self._begin_purge, self._forget_here)
         engine.call(lambda: node.inspected.add(self._look))
+
+    def _bind(self, bound: Sequence[tuple[str, ...]]) -> None:
+        """Engine's thread."""
+        node, keeper = self._engine.node, self._keeper
+        for spooled, filters in zip(self._queues, bound, strict=True):
+            node.rebinding.open(spooled.name, filters, partial(keeper.bind, spooled.stream), node.now)
 
     def queues(self) -> list[SpooledQueue]:
         """How each of its queues stands, by name."""
@@ -230,6 +239,8 @@ class SpoolCore:
         for puller in self._pullers():
             node.pulling.forget(puller)
         self._topics.forget_streams()
+        for spooled in self._queues:
+            node.rebinding.close(spooled.name)
         for spooled in self._queues:
             if spooled.sent is None:
                 node.spooling.stop(spooled)

@@ -31,6 +31,7 @@ from zq.errors import Error, Refused, SpoolDamaged
 from zq.logs import Logger
 from zq.record import dataclass, field
 from zq.spool import clock
+from zq.spool.bound import read_bound, write_bound
 from zq.spool.disk import FULL, DirectoryDisk
 from zq.spool.journal import Journal
 from zq.spool.log import SEGMENT, Log, Missing
@@ -241,6 +242,19 @@ class Keeper:
                 settled.add(first, min(last, opened.safe))
         row = self._streams[stream.uuid] = _Stream(name, opened, journal, disk, settled, made=made, strict=True)
         return stream.uuid, row
+
+    def bound_to(self, stream: bytes) -> tuple[str, ...]:
+        """The topics that a queue was bound to; before `start`."""
+        return read_bound(self._streams[stream].disk, stream)
+
+    def bind(self, stream: bytes, filters: Sequence[str]) -> None:
+        """It is bound to these from now on."""
+
+        def act(opened: OpenStream) -> bool:
+            write_bound(opened.disk, stream, filters)
+            return False
+
+        self.call(stream, act)
 
     def call(self, stream: bytes, act: Callable[[OpenStream], bool]) -> None:
         """Does it in the thread, in order; True: the journal has something new. OSError is logged."""
