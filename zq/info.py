@@ -44,7 +44,8 @@ class PeerEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consumer:
-    """A puller of a queue, or a peer that subscribes to a topic, as those who send to it see it.
+    """A puller of a queue, or a peer that subscribes to a topic, as those who send to it see it; or a cursor of a
+    spool, `<cursor>@<filter>`, with all that it has not settled of what the filter selects.
 
     `pace` is "up" (it keeps up), "suspended" (a puller whose credit is used up), "waited for" (a subscriber that holds
     a topic back) or "behind" (a subscriber that was left behind).
@@ -64,7 +65,7 @@ class TopicInfo:
     publishers: int
     subscribers: int  # peers with a matching filter, and queues that are bound to it
     published: int  # messages, of all publishers now here
-    lag: int  # messages the slowest subscriber has not taken yet
+    lag: int  # messages the slowest subscriber has not taken yet, or the slowest cursor of a spool that keeps it
     slow: tuple[str, ...]  # names of peers that are waited for or left behind
     consumers: tuple[Consumer, ...] = ()  # those that lag, the slowest first
     dropped: Mapping[str, int] = field(default_factory=dict)  # at subscriptions now here, by reason; with "gap"

@@ -273,6 +273,23 @@ def test_the_ledger_of_a_spool_balances_with_topics(face: Face, directory: Path)
     assert not [missing for missing in whole.missing if missing.count]
 
 
+def test_the_listing_of_topics_shows_the_spool_and_cursors_that_lag(face: Face, directory: Path) -> None:
+    spool = face.peer("keeper").spool(directory, topics=["sensors/**"])
+    publisher = publisher_of(face.peer("publisher"))
+    reader = face.peer("reader")
+    subscriber = reader.subscriber("sensors/**", durable="dashboard", since="beginning")
+    eventually(lambda: spool.topics()[0].cursors)
+    subscriber.close()
+    publisher.send_many(range(50))
+    publisher.flush(timeout=PATIENCE)
+
+    def listed() -> list[tuple[object, ...]]:
+        rows = [row for row in reader.topics() if row.name == "sensors/a"]
+        return [(row.subscribers, row.lag, [(c.name, c.lag) for c in row.consumers]) for row in rows]
+
+    eventually(lambda: listed() == [(1, 50, [("dashboard@sensors/**", 50)])])
+
+
 def test_topics_are_trimmed_by_count_and_a_cursor_that_fell_behind_is_told(face: Face, directory: Path) -> None:
     keeper = face.peer("keeper")
     spool = keeper.spool(directory, topics=["sensors/**"], options=zq.SpoolOptions(max_messages=100))

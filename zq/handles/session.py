@@ -664,6 +664,22 @@ class Standings:
         return self._drops.get((kind, name), {})
 
 
+def _cursors_of(engine: Engine, topic: str) -> list[Consumer]:
+    """Those of spools that keep the topic, if they lag, those that lag most first."""
+    node = engine.node
+    rows = [(engine.id, node.streams.rows())]
+    rows += [(remote.id, remote.entry.streams) for remote in node.meeting.roster.up() if remote.entry]
+    found = [
+        Consumer(peer=peer, name=f"{cursor}@{text}", lag=lag, pace="up")
+        for peer, streams in rows
+        for text, _, _, cursors in streams
+        if Filter(str(text)).matches(topic)
+        for cursor, lag, _ in cursors  # type: ignore[attr-defined]
+        if lag and not cursor.startswith(PASSING)
+    ]
+    return sorted(found, key=lambda consumer: (-consumer.lag, consumer.name))
+
+
 def list_topics(engine: Engine) -> list[TopicInfo]:
     """Engine's thread."""
     node = engine.node
@@ -684,7 +700,7 @@ def list_topics(engine: Engine) -> list[TopicInfo]:
     standings = Standings(engine)
     infos: list[TopicInfo] = []
     for name, heads in sorted(published.items()):
-        consumers = standings.consumers(TOPIC, name)
+        consumers = (*standings.consumers(TOPIC, name), *_cursors_of(engine, name))
         infos.append(
             TopicInfo(
                 name=name,
