@@ -69,6 +69,7 @@ proof-spool-kill: setup
 # Bugs planted into zq, one after another: the simulator or a test has to find each
 proof-planted: setup
 	@$(BIN)/python -m tests.planted.bugs
+	@$(BIN)/python -m tests.planted.spool_bugs
 
 # Crash images of the life of a spool's stream on a simulated disk: make proof-spool-crash N=1000000
 proof-spool-crash: setup

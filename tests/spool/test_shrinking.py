@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from tests.spool.life import PowerCut, cut_at
 from tests.spool.simulated_disk import SimulatedDisk
-from tests.spool.test_log_crashes import PowerCut, cut_at
 from zq.core.ranges import Ranges
 from zq.spool.log import Log, Missing
 from zq.spool.record import Record

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.spool.answered import PATIENCE, Answered
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 CYCLES = 200  # of filling and draining 2 MB; a hundredth of a second each
 DEADLINE = 100.0  # s
@@ -36,3 +38,11 @@ def test_a_small_disk(scenario: str, cycles: int, tmp_path: Path) -> None:
         timeout=DEADLINE,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_nothing_is_confirmed_once_its_files_are_removed_underneath(tmp_path: Path) -> None:
+    spool = Answered(tmp_path / "spool")
+    assert spool.append(1, [b"\x01"])[0] == "stored"
+    shutil.rmtree(tmp_path / "spool")
+    assert spool.append(2, [b"\x02"])[0] == "failed"
+    spool.keeper.close(PATIENCE)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import threading
 from pathlib import Path
 
 import pytest
 
+from tests.spool.life import PowerCut, cut_at
+from tests.spool.simulated_disk import SimulatedDisk
 from zq.errors import AccessDenied, Refused, SpoolDamaged, SpoolLocked
+from zq.spool import store
 from zq.spool.shelf import holder_of
 from zq.spool.store import QUEUE, TOPIC, open_store
 
@@ -145,3 +149,21 @@ def test_what_is_no_stream_is_said_and_left_alone(tmp_path: Path) -> None:
     assert ["left alone" in note for note in store.notes] == [True]
     assert foreign.is_dir()
     store.close()
+
+
+def test_no_power_cut_lets_an_epoch_be_used_twice() -> None:
+    """Nor leaves an identity that does not verify."""
+    for seed in range(200):
+        made, disk = random.Random(seed), SimulatedDisk(seed)
+        used: list[tuple[bytes, int]] = []
+        for _ in range(6):
+            disk.fails = cut_at(made.randint(1, 12))
+            try:
+                identity = store._read_identity(disk, Path("spool"), (1, 2), None, [], made.randbytes)
+                store._write_whole(disk, store.SPOOL, store.encode_identity(identity, (1, 2)))
+                used.append((identity.uuid, identity.epoch))
+            except PowerCut:
+                pass
+            disk = disk.after_a_power_cut()
+        assert len(set(used)) == len(used), f"seed {seed}"
+        assert len({uuid for uuid, _ in used}) <= 1, "it has one name for ever"
