@@ -26,6 +26,7 @@ from zq.security.lock import Lock
 from zq.wire import frames
 from zq.wire.batch import BatchHeader, Run, encode_batch, encode_topic, topic_prefix
 from zq.wire.body import address, decode_addressed
+from zq.wire.data import pack
 from zq.wire.frames import (
     Binding,
     End,
@@ -42,6 +43,7 @@ from zq.wire.frames import (
     State,
     Welcome,
 )
+from zq.wire.reader import CHUNK
 
 TCP: dict[str, Any] = {"insecure": True, "interfaces": ["127.0.0.1"], "discovery": ["host"]}
 
@@ -533,3 +535,34 @@ def test_a_ledger_that_does_not_decode_is_refused(victim: zq.Peer, stranger: Str
     assert (ledger.others, ledger.unknown) == ((), ("stranger",))
     assert victim.ledger().refused_frames == 4
     still_works(victim)
+
+
+@pytest.mark.parametrize("place", [0, 40])
+def test_messages_that_do_not_decode_are_dropped_with_those_behind_them_in_their_frame(
+    clean_environment: None, place: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    bodies = [pack(number) for number in range(50)]
+    bodies[place] = b"\xa2\xff\xff"  # a str that is no UTF-8
+    ready = place // CHUNK * CHUNK  # those decoded together with it are dropped too
+    with zq.Peer("victim", discovery=["none"]) as peer:
+        subscriber, one = peer.subscriber("a"), peer.publisher("a")
+        puller, two = peer.puller("b", prefetch=100), peer.pusher("b")
+        one.wait_for_subscribers()
+        two.wait_for_pullers()
+        for sender in (one, two):
+            sender._outgoing.items.extend(bodies)
+            peer._engine.mark(sender._core)  # type: ignore[union-attr]
+            eventually(lambda outgoing=sender._outgoing: not outgoing.items)
+            sender.send("after")
+        assert [message.data for message in itertools.islice(subscriber, ready + 1)] == [*range(ready), "after"]
+        got = []
+        while "after" not in got:
+            with puller.receive(timeout=PATIENCE) as message:
+                got.append(message.data)
+        eventually(lambda: peer.ledger().pulled[0].rejected)
+        two.flush()
+        ledger = peer.ledger()
+        assert ledger.balanced
+        assert ledger.pulled[0].rejected == ledger.held[0].dropped["rejected"] == 51 - len(got)
+        assert place == 0 or 0 in got
+    assert len([record for record in caplog.records if "do not decode" in record.message]) == 2

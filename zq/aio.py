@@ -604,6 +604,8 @@ class _AsyncReceiver(Receiver):
                 while True:
                     yield ready.popleft()
             except IndexError:
+                if self._more():
+                    continue
                 await asyncio.sleep(0)  # this batch is handed out; lets other tasks run, nothing is waited for
             try:
                 message = await self.receive()

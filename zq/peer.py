@@ -505,7 +505,8 @@ class _BlockingReceiver(Receiver):
                 while True:
                     yield ready.popleft()
             except IndexError:
-                pass  # this batch is handed out
+                if self._more():
+                    continue
             try:
                 message = self.receive()
             except Closed:

@@ -23,6 +23,7 @@ import pytest
 
 import zq
 from tests.waiting import PATIENCE, eventually
+from zq.handles import incoming
 
 # Messages that an interrupt takes out of the program's hands are given back, and say so.
 pytestmark = pytest.mark.filterwarnings("ignore:.*without being settled:ResourceWarning")
@@ -176,9 +177,15 @@ class Source:
             self._thread.join()
 
 
-@pytest.mark.parametrize("late", [False, True], ids=["here", "late"])
-@pytest.mark.parametrize("most", [1, 3])
-def test_an_interrupted_receive_of_a_queue_loses_nothing(peer: zq.Peer, most: int, late: bool) -> None:
+@pytest.mark.parametrize(
+    ("most", "late", "chunk"),
+    [(1, False, 32), (3, False, 32), (3, False, 1), (1, True, 32), (3, True, 32)],
+    ids=["one", "both", "both, decoded one by one", "one, late", "both, late"],
+)
+def test_an_interrupted_receive_of_a_queue_loses_nothing(
+    peer: zq.Peer, most: int, late: bool, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(incoming, "CHUNK", chunk)
     pusher, puller = peer.pusher("a"), peer.puller("a")
     source = Source(pusher, puller, late=late)
     got: set[int] = set()

@@ -29,19 +29,32 @@ def _nobody() -> None:
 
 
 class Handing:
-    """The batch that callers are handing out, and its messages still to be handed out. Replaced as a whole."""
+    """The batch that callers are handing out: its messages that are ready for them, and how many behind those are not
+    decoded yet. Replaced as a whole, so that who looks at it finds a state that was."""
 
-    __slots__ = ("batch", "ready")
+    __slots__ = ("batch", "left", "ready", "source")
 
-    def __init__(self, batch: Batch | Gap | None, ready: Iterable[Any]) -> None:
+    def __init__(self, batch: Batch | Gap | None, ready: Iterable[Any], left: int = 0, source: Any = None) -> None:
         self.batch = batch
         self.ready: deque[Any] = deque(ready)
+        self.left = left
+        self.source = source  # of those left, the callers' own; None if somebody has to begin anew
+
+    @property
+    def waiting(self) -> int:
+        """Messages still to be handed out."""
+        return self.left + len(self.ready)
 
     @property
     def handed(self) -> int:
         """The number handed out last."""
         assert isinstance(self.batch, Batch)
-        return self.batch.first + self.batch.stop - 1 - len(self.ready)
+        return self.batch.first + self.batch.stop - 1 - self.waiting
+
+    def drop(self) -> None:
+        """Nothing more of it is handed out."""
+        self.left = 0
+        self.ready.clear()
 
 
 class Inbox:
@@ -63,7 +76,7 @@ class Inbox:
     @property
     def queued(self) -> int:
         """Messages that the program has not been handed yet, as of the last `settle_taken`."""
-        return self.messages + len(self.handing.ready)
+        return self.messages + self.handing.waiting
 
     def put(self, batch: Batch) -> None:
         self.messages += batch.live

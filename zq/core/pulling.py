@@ -148,7 +148,7 @@ class ReceivingLink:
         """The numbers of a link made here that are not handed out: those with a delay are overtaken by others."""
         inbox = self.puller.inbox
         waiting = [batch for batch in list(inbox.arrived) if isinstance(batch, Batch)]
-        if isinstance(inbox.handing.batch, Batch) and inbox.handing.ready:
+        if isinstance(inbox.handing.batch, Batch) and inbox.handing.waiting:
             waiting.append(inbox.handing.batch)
         return self.delayed | {batch.first + batch.skip for batch in waiting if batch.link is self}
 
@@ -496,7 +496,7 @@ class Pulling:
             inbox.messages -= batch.live
             inbox.bytes -= batch.size
         if isinstance(inbox.handing.batch, Batch) and inbox.handing.batch.link is link:
-            inbox.handing.ready.clear()
+            inbox.handing.drop()
 
     # --- from the program
 
@@ -695,7 +695,7 @@ class Pulling:
             if link.orphan:
                 self._remove(link)
         puller.inbox.arrived.clear()
-        puller.inbox.handing.ready.clear()
+        puller.inbox.handing.drop()
         puller.inbox.messages = puller.inbox.bytes = 0
         self._repeat_closing(puller, now)
 

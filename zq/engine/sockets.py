@@ -58,6 +58,8 @@ CONTROL_FRAME = 64 << 10  # bytes; where no messages come in, only subscriptions
 SEAL = 33  # bytes that CURVE adds to a frame, and that libzmq counts: name, nonce, flags and authenticator; RFC 26
 HIGH_WATER_MARK = 10_000  # frames; bounds a stalled pipe, back-pressure is credit and windows
 MOST_FRAMES = 64  # received of one socket before the others get their turn
+LARGE = 16 << 10  # bytes of a frame with so much in it that its receiver may as well wait for those behind it
+FRAMES_AT_ONCE = 8  # of these that it waits for; beginning to read costs as much as three of them
 BACKLOG = 512  # connections waiting to be accepted
 MAX_SOCKETS = 16_384  # three and two monitors a remote peer
 ZERO_COPY = 128 << 10  # bytes; below it copying a frame costs less than tracking it
@@ -380,6 +382,7 @@ class Sockets:
 
     def _read(self, socket: zmq.Socket[bytes], kind: Kind, connection: int | None) -> bool:
         received, token = self._events.received, self._token
+        large = 0
         for _ in range(MOST_FRAMES):
             try:
                 frame = socket.recv(_NOBLOCK, copy=False)
@@ -391,7 +394,9 @@ class Sockets:
             else:
                 received(kind, (frame.bytes,), connection)
             if token is not None and token.woken and kind is not Kind.MAILBOX:
-                return True
+                large = large + 1 if len(frame) > LARGE else FRAMES_AT_ONCE
+                if large >= FRAMES_AT_ONCE:
+                    return True
             if socket.closed or not _is_readable(socket):
                 return False
         return True

@@ -2,7 +2,8 @@
 
 Handing out survives an interrupt between any two steps: a batch is moved to `taken` in one step and made the one
 that is handed out in another; a caller that finds one at the end of `taken` which is not being handed out goes on
-with it.
+with it. A batch is decoded a few messages at a time (see zq.wire.reader). Whoever decodes takes the reader out first
+and puts it back together with what it has read, in one step; who finds it gone begins anew behind what was handed out.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count, repeat
 from types import TracebackType
 from typing import Any
@@ -33,6 +34,7 @@ from zq.wire.data import Malformed, unpack
 from zq.wire.dead import REASON_MOST
 from zq.wire.frames import NACKED, REJECTED, RETURNED
 from zq.wire.kept import GAP, gaps_in
+from zq.wire.reader import CHUNK, Reader
 
 log = Logger("zq.handles")
 
@@ -156,7 +158,7 @@ class Receiver:
 
     def _has_something(self) -> bool:
         inbox = self._inbox
-        return bool(inbox.handing.ready or inbox.arrived or self._closed or self._draining or self._engine.closed)
+        return bool(inbox.handing.waiting or inbox.arrived or self._closed or self._draining or self._engine.closed)
 
     def _next(self) -> Message | None:
         """The next message that is here."""
@@ -170,12 +172,12 @@ class Receiver:
                 return message
 
     def _refill(self) -> bool:
-        """Makes the next batch the one that is handed out; False when there is none."""
+        """Decodes the next messages, of the batch at hand or the next one; False when there are none."""
         inbox = self._inbox
         gaps: list[Gap] = []
         with self._lock:
-            if inbox.handing.ready:
-                return True  # another thread was faster
+            if inbox.handing.ready or self._decode():
+                return True  # another thread was faster, or there is more in this batch
             claimed = inbox.taken[-1] if inbox.taken else None
             if claimed is None or claimed is inbox.handing.batch:
                 try:
@@ -184,11 +186,15 @@ class Receiver:
                     return False
                 claimed = inbox.taken[-1]
             if isinstance(claimed, Batch):
-                inbox.handing = Handing(claimed, self._messages(claimed))
-                self._unreported += claimed.live
-                self._unreported_bytes += claimed.size
                 if claimed.flags & GAP:
                     gaps = self._gaps_in(claimed)
+                    self._handing_out(claimed, claimed.skip, claimed.stop)
+                    inbox.handing = Handing(claimed, ())
+                else:
+                    inbox.handing = Handing(claimed, (), claimed.live)
+                    self._decode()
+                self._unreported += claimed.live
+                self._unreported_bytes += claimed.size
             else:
                 inbox.handing = Handing(claimed, ())
                 gaps = [] if claimed is None else [claimed]
@@ -206,21 +212,50 @@ class Receiver:
         """Of a batch that has no messages."""
         return []
 
-    def _messages(self, batch: Batch) -> list[Message]:
-        if batch.flags & GAP:
-            return []
+    def _handing_out(self, batch: Batch, first: int, stop: int) -> None:
+        """Messages first..stop of the batch are about to be; of one that is a gap all of them."""
+
+    def _more(self) -> bool:
+        """Decodes more of the batch at hand; False when there is none of it, or nothing more is to be handed out."""
+        if self._closed or self._draining:
+            return False
+        with self._lock:
+            return bool(self._inbox.handing.ready) or self._decode()
+
+    def _decode(self) -> bool:
+        """The next messages of the batch at hand, under the lock. False when there are none, or none that decode: what
+        comes behind those is dropped with them."""
+        inbox = self._inbox
+        handing = inbox.handing
+        batch, left = handing.batch, handing.left
+        if not left:
+            return False
+        assert isinstance(batch, Batch)
+        at = batch.stop - left
+        reader, handing.source = handing.source, None
         try:
-            rows = unpack(batch.body, batch.count, batch.parts, batch.skip, extended=batch.extended)
+            if reader is None and left > CHUNK:
+                reader = Reader(batch.body, batch.count, at, extended=batch.extended)
+            if reader is not None:
+                rows = reader.take(min(left, CHUNK))
+            else:
+                rows = unpack(batch.body, batch.count, batch.parts, at, extended=batch.extended)[:left]
         except Malformed as error:
-            log.warning("dropped %d messages of %s that do not decode: %.200r", batch.live, self.name, str(error))
-            self._drop(batch)
-            return []
-        if batch.stop != batch.count:
-            del rows[batch.live :]
+            log.warning("dropped %d messages of %s that do not decode: %.200r", left, self.name, str(error))
+            self._drop(batch.view(at, batch.stop))
+            inbox.handing = Handing(batch, ())
+            return False
+        messages = self._messages(rows, batch, at)
+        self._handing_out(batch, at, at + len(rows))  # before they are: an interrupt between may let it happen twice
+        if handing.left:  # else it was taken back meanwhile
+            inbox.handing = Handing(batch, messages, left - len(rows), reader)
+        return True
+
+    def _messages(self, rows: list[Any], batch: Batch, at: int) -> Iterable[Message]:
         make = self._message
         if not batch.extended:
-            return list(map(make, rows, repeat(batch), count(batch.skip)))
-        messages = [make(data, batch, index) for index, (data, _) in enumerate(rows, batch.skip)]
+            return map(make, rows, repeat(batch), count(at))
+        messages = [make(data, batch, index) for index, (data, _) in enumerate(rows, at)]
         for message, (_, extra) in zip(messages, rows, strict=True):
             message._extra = extra
         return messages
@@ -236,7 +271,7 @@ class Receiver:
                 raise Closed(f"{self.name} is being drained")
             message = self._next()
             if message is not None:
-                if self._inbox.handing.ready or self._inbox.arrived:
+                if self._inbox.handing.waiting or self._inbox.arrived:
                     self._waiters.wake()  # there is more: the next waiter's turn
                 return message
             if self._inbox.stalled:
@@ -352,12 +387,10 @@ class SubscriberCore(Settling):
     def _has_something(self) -> bool:
         return super()._has_something() or (self._durable is not None and bool(self._durable.problem))
 
-    def _messages(self, batch: Batch) -> list[Message]:
-        messages = super()._messages(batch)
+    def _handing_out(self, batch: Batch, first: int, stop: int) -> None:
         if self._durable is not None and (batch.flags & GAP or not self._durable.lasting):
-            batch.link.acks.extend(range(batch.first + batch.skip, batch.first + batch.stop))
+            batch.link.acks.extend(range(batch.first + first, batch.first + stop))
             self._note()
-        return messages
 
     def _gaps_in(self, batch: Batch) -> list[Gap]:
         try:
@@ -373,7 +406,7 @@ class SubscriberCore(Settling):
     def _shut(self) -> None:
         super()._shut()
         if self._durable is None:
-            self._inbox.handing.ready.clear()
+            self._inbox.handing.drop()
 
 
 class DurableInbox(Inbox):

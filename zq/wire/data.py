@@ -194,7 +194,7 @@ def _unpack(body: Buffer, count: int, parts: Sequence[Any], skip: int, extended:
         joined = b"".join((array_header(count), body))
         messages = msgpack.unpackb(joined, timestamp=3, strict_map_key=True, ext_hook=hook)
     for message in messages if extended else ():
-        _check_message(message)
+        check_message(message)
     if incoming is not None:
         incoming.check_all_used()
     if not EXACT:
@@ -212,7 +212,8 @@ def _length_of(body: Buffer, count: int) -> int:
     return int(unpacker.tell()) - len(header)
 
 
-def _check_message(message: Any) -> None:
+def check_message(message: Any) -> None:
+    """Malformed if it is no message with extra fields."""
     if type(message) is not list or len(message) != 2:
         raise Malformed("a message with extra fields is an array of data and fields")
     if problem := extra_problem(message[1]):

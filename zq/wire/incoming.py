@@ -59,6 +59,24 @@ def check_depth(body: Buffer, count: int, levels: int) -> None:
         raise Malformed(f"more than {DEPTH} containers inside each other") from None
 
 
+def check_whole(body: Buffer, count: int, levels: int) -> None:
+    """Malformed if `body` is not exactly `count` values, or if anything in it is deeper than `levels`. Needs EXACT."""
+    wrapped = _WRAPPING[levels:] + array_header(count)
+    unpacker = msgpack.Unpacker(max_buffer_size=len(wrapped) + len(body))
+    unpacker.feed(wrapped)
+    unpacker.feed(body)
+    try:
+        unpacker.skip()
+    except msgpack.StackError:
+        raise Malformed(f"more than {DEPTH} containers inside each other") from None
+    except (ValueError, msgpack.UnpackException) as error:
+        raise Malformed(
+            f"a body of {len(body)} bytes is not {count} messages: {error or type(error).__name__}"
+        ) from error
+    if unpacker.tell() != len(wrapped) + len(body):
+        raise Malformed(f"a body of {len(body)} bytes is more than {count} messages")
+
+
 def check_levels(values: list[Any], levels: int) -> None:
     """Malformed if lists and maps in `values` are deeper than `levels`."""
     level = [item for item in values if type(item) is list or type(item) is dict]
