@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zq.core.credit import KEEP_MOST, MEASURED, PREFETCH_LEAST, PREFETCH_MOST, Prefetch, share_out
+from zq.core.credit import MEASURED, PREFETCH_LEAST, PREFETCH_MOST, Prefetch, share_out
 
 
 @dataclass
@@ -78,13 +78,13 @@ def test_everyone_who_waits_gets_a_turn(size: int, count: int) -> None:
     assert max(done) - min(done) <= 2 * size
 
 
-def test_idle_links_keep_a_little_between_them() -> None:
+def test_idle_links_keep_a_quarter_between_them_and_one_alone_keeps_the_rest() -> None:
     links = [Link() for _ in range(3)]
     share_out(64, links, 0)
     assert [link.limit for link in links] == [5, 5, 5]
     alone = [Link()]
     share_out(4096, alone, 0)
-    assert alone[0].limit == KEEP_MOST
+    assert alone[0].limit == 3072
     job = [Link()]
     share_out(1, job, 0)
     assert job[0].limit == 0, "one job at a time is for the one who asks"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zq.core.link import SendingLink
+from zq.core.link import STRIDE, SendingLink
 from zq.core.outbox import Outbox
 from zq.core.topics import Origin
 
@@ -92,3 +92,14 @@ def test_the_puller_has_heard_when_it_knows_what_was_sent_and_returned() -> None
     assert not link.is_heard
     link.heard = 5
     assert link.is_heard
+
+
+def test_runs_are_as_long_as_a_puller_is_fast_not_as_it_settles_at_once() -> None:
+    link = link_with([])
+    assert link.stride == 1
+    link.paced(300, now=10.0)  # after ten seconds, all of a sudden
+    assert link.stride == STRIDE
+    link.paced(300, now=10.003)
+    assert 499 <= link.stride <= 500, "what it settles in 5 ms"
+    link.paced(10, now=10.004)
+    assert link.stride == 20

@@ -35,3 +35,13 @@ def test_what_is_pushed_after_the_engine_has_looked_goes_out_at_once(peer: zq.Pe
             with puller.receive(timeout=SOON) as message:
                 assert message.data == number
             eventually(lambda: not pusher._outgoing.marked, timeout=SOON)
+
+
+def test_what_is_settled_after_the_engine_has_looked_is_told_at_once(peer: zq.Peer) -> None:
+    with peer.puller("jobs") as puller, peer.pusher("jobs") as pusher:
+        pusher.wait_for_pullers()
+        for number in range(5):
+            pusher.send_many([number] * 3)
+            for _ in range(3):
+                puller.receive(timeout=SOON).ack()
+            pusher.flush(timeout=SOON)

@@ -13,8 +13,7 @@ from typing import Protocol
 
 PREFETCH_LEAST, PREFETCH_MOST = 64, 4_096  # messages: a frame or less to begin with, eight frames at full speed
 MEASURED = 0.1  # s over which settled messages are counted; the prefetch is what that time settles
-KEEP_SHARE = 4  # idle links keep at most a quarter of the prefetch between them
-KEEP_MOST = 16  # messages one idle link may keep
+KEEP_SHARE = 4  # idle links keep a quarter of the prefetch between them; one that is alone leaves that to newcomers
 
 
 class Debtor(Protocol):
@@ -87,7 +86,7 @@ def grant_evenly(free: int, links: Sequence[Debtor], turn: int, raised: list[Deb
 
 def keep_some(size: int, links: Sequence[Debtor], free: int, raised: list[Debtor]) -> None:
     """Says how much each link may keep while it is idle, and gives them that much as far as `free` allows."""
-    keep = min(size // (KEEP_SHARE * len(links)), KEEP_MOST) if links else 0
+    keep = size - -(-size // KEEP_SHARE) if len(links) == 1 else size // (KEEP_SHARE * max(len(links), 1))
     for link in links:
         link.keep = keep
         unused = link.limit - link.sent - link.returned

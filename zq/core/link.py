@@ -22,7 +22,8 @@ from zq.core.ranges import Ranges
 from zq.record import dataclass, field
 from zq.wire.plan import NORMAL
 
-STRIDE_MOST = 64  # messages: from here on the frame costs less than what is in it
+STRIDE = 64  # messages: from here on the frame costs less than what is in it
+STRIDE_TIME = 0.005  # s; what a puller settles in that time goes in one frame all the same, and costs less still
 
 
 class Flight:
@@ -81,6 +82,8 @@ class SendingLink:
     firsts: list[int] = field(default_factory=list)  # keys of flights, ascending
     patience: float = 0.0  # s until the next probe
     pace: int = 0  # messages that its puller settled between the last two states
+    paced_at: float = 0.0  # when the last one came that said so
+    rate: float = 0.0  # messages a second, the same
     offered: int = 0  # the credit by which it can be found among those with free credit; 0 if it cannot
 
     @property
@@ -107,7 +110,13 @@ class SendingLink:
     def stride(self) -> int:
         """Messages that may go in one frame although others wait for work: its puller has settled half as many at
         once. A frame for each message would cost the pusher thirty times as much."""
-        return min(2 * self.pace, STRIDE_MOST) if self.pace > 1 else 1
+        return min(2 * self.pace, max(STRIDE, int(self.rate * STRIDE_TIME))) if self.pace > 1 else 1
+
+    def paced(self, settled: int, now: float) -> None:
+        """A state said that so many messages were settled since the one before."""
+        self.pace = settled
+        self.rate = settled / max(now - self.paced_at, 1e-6)
+        self.paced_at = now
 
     def may_send(self, size: int) -> bool:
         return self.free > 0 and (self.sent_bytes + size <= self.limit_bytes or not self.flights)

@@ -58,7 +58,8 @@ class Settled(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class ReceivingLink:
-    """The receiving end of a link. Callers append to `acks` and `others`; everything else is the engine's."""
+    """The receiving end of a link. Callers append to `acks` and `others`, then look at `noted`; everything else is the
+    engine's."""
 
     id: bytes
     peer: bytes
@@ -69,8 +70,9 @@ class ReceivingLink:
     max_attempts: int = ATTEMPT_MOST  # of its pusher
     expected: int = 1
     held: dict[int, Batch] = field(default_factory=dict)
-    acks: deque[int] = field(default_factory=deque)
+    acks: list[int] = field(default_factory=list)
     others: deque[Settled] = field(default_factory=deque)
+    noted: bool = False  # the engine knows that there is something in them, and has not looked yet
     settled: Ranges = field(default_factory=Ranges)
     acked: Ranges = field(default_factory=Ranges)
     given_back: Ranges = field(default_factory=Ranges)
@@ -512,6 +514,7 @@ class Pulling:
                 puller.handing = batch
         self._note_handed(puller)
         for link in list(puller.links.values()):
+            link.noted = False  # before looking: who appends from here on says so again
             if link.acks or link.others:
                 self._drain(link, now)
         if puller.hung and not puller.inbox.stalled:
@@ -549,9 +552,10 @@ class Pulling:
             self._timers.set((puller, "sample"), now + puller.sample, lambda when: self._sample(puller, when))
 
     def _drain(self, link: ReceivingLink, now: float) -> None:
-        puller, count = link.puller, len(link.acks)
-        acked = 0
-        for first, last in runs_of([link.acks.popleft() for _ in range(count)]):
+        puller, acks = link.puller, link.acks[:]
+        del link.acks[: len(acks)]
+        count, acked = len(acks), 0
+        for first, last in runs_of(acks):
             acked += link.settle(first, last, link.acked)
         puller.acked += acked
         others = 0

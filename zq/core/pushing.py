@@ -565,7 +565,7 @@ class Pushing:
                         outbox.retry([again], due=now + float(delay) if delay > 0 else None)
         if news:
             link.patience = 0.0
-            link.pace = before - outbox.in_flight
+            link.paced(before - outbox.in_flight, now)
 
     # --- failures
 

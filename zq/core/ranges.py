@@ -102,11 +102,13 @@ def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return joined
 
 
-def runs_of(numbers: Iterable[int]) -> list[tuple[int, int]]:
+def runs_of(numbers: list[int]) -> list[tuple[int, int]]:
     """The ranges that `numbers` (any order) make up; one step for the usual unbroken run. Repeats do no harm."""
-    ordered = sorted(set(numbers))
-    if not ordered:
+    if not numbers:
         return []
+    if numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+        return [(numbers[0], numbers[-1])]
+    ordered = sorted(set(numbers))
     if ordered[-1] - ordered[0] + 1 == len(ordered):
         return [(ordered[0], ordered[-1])]
     runs: list[tuple[int, int]] = []

@@ -316,6 +316,8 @@ class Engine(Events):
         self.idle = _AWAKE
 
     def rest(self) -> bool:
+        if time.monotonic() < self._pace.piling_until:  # callers need not ring: the thread looks after a while
+            return not (self._calls or self.is_over() or self._somebody_waits())
         self.idle = [True]
         return not (self.dirty or self._calls or self.is_over() or self._somebody_waits())
 

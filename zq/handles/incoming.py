@@ -20,7 +20,7 @@ from zq.core.backoff import backoff
 from zq.core.durable import Durable
 from zq.core.inbox import Handing, Inbox
 from zq.core.node import Stream
-from zq.core.pulling import Puller, Settled
+from zq.core.pulling import Puller, ReceivingLink, Settled
 from zq.core.reception import Subscription
 from zq.engine.engine import Engine
 from zq.engine.wake import Waiters
@@ -45,6 +45,16 @@ ERROR_MOST = 200  # characters of a handler's exception that its message's holde
 _popleft = deque.popleft
 
 
+def _note(link: ReceivingLink) -> None:
+    """Something was settled on it, and the engine does not know."""
+    link.noted = True
+    try:
+        link.puller.inbox.note()
+    except BaseException:
+        link.noted = False  # interrupted: who settles the next one tells it
+        raise
+
+
 class WorkMessage(Message):
     """A message of a queue: somebody holds it until it is settled."""
 
@@ -62,7 +72,8 @@ class WorkMessage(Message):
             batch = self._source
             link = batch.link  # type: ignore[attr-defined]
             link.acks.append(batch.first + self._index)  # type: ignore[attr-defined]
-            link.puller.inbox.note()
+            if not link.noted:
+                _note(link)
         else:
             self._say_settled("ack")
 
@@ -96,7 +107,8 @@ class WorkMessage(Message):
             batch = self._source
             link = batch.link  # type: ignore[attr-defined]
             link.acks.append(batch.first + self._index)  # type: ignore[attr-defined]
-            link.puller.inbox.note()
+            if not link.noted:
+                _note(link)
         elif error is not None and isinstance(error, Exception):
             self._fail(error, 0.0)
         else:
@@ -114,7 +126,8 @@ class WorkMessage(Message):
             others = batch.link.others
             self._settled = True  # an interrupt comes before this or after the next line, never between
             others.append(item)
-            batch.link.puller.inbox.note()
+            if not batch.link.noted:
+                _note(batch.link)
 
     def __del__(self) -> None:
         if self._settled:
@@ -314,11 +327,8 @@ class Settling(Receiver):
     """What those have in common whose messages somebody holds until they are settled."""
 
     def _note(self) -> None:
-        """A message was settled."""
-        engine = self._engine
-        engine.dirty.add(self._core)
-        if engine.idle:
-            engine.wake()
+        """Messages were settled."""
+        self._engine.mark(self._core)
 
     def _reject(self, batch: Batch) -> None:
         for index in range(batch.skip, batch.stop):
