@@ -47,10 +47,10 @@ test: setup
 bench: setup
 	@$(BIN)/python -m benchmarks $(if $(WORKLOAD),--workload $(WORKLOAD)) $(if $(PEERS),--peers $(PEERS))
 
-# The libraries and servers that `make bench` puts zq beside, from PyPI and Debian; as root. None of them is started here
+# The libraries and servers that `make bench` puts zq beside, from PyPI and Debian; as root. None of them is started, now or at boot
 bench-servers: setup
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	apt-get install --yes --no-install-recommends mosquitto nats-server rabbitmq-server redis-server
+	@sh benchmarks/install_servers.sh
 
 # The simulator over many more schedules than `make test` takes: make proof-sim SEEDS=1000000
 proof-sim: setup

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,11 +18,12 @@ from benchmarks.idle import IDLE
 from benchmarks.latency import LATENCY
 from benchmarks.one_way import ONE_WAY
 from benchmarks.one_way_curve import ONE_WAY_CURVE
+from benchmarks.progress import Progress
 from benchmarks.round_trip import ROUND_TRIP
 from benchmarks.sharing import FOUR_TO_FOUR, ONE_TO_FOUR
 from benchmarks.start_up import IMPORT, START_UP
 from benchmarks.work_queue import WORK_QUEUE
-from benchmarks.workload import FULL, QUICK, measure
+from benchmarks.workload import FULL, QUICK, measure, steps
 
 RATES = (ONE_WAY, ONE_WAY_CURVE, FAN_OUT, FAN_IN, WORK_QUEUE, ONE_TO_FOUR, FOUR_TO_FOUR, ARRAYS, ARRAYS_TO_FOUR)
 DURABILITY = (DURABLE,)
@@ -42,6 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--peers", "-p", metavar="NAMES", help="only contenders that have one of these in their name: zq,zenoh"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
+    parser.add_argument(
+        "--merge",
+        "-m",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="add what an earlier run wrote with --json, on this machine with these versions; repeatable. Without "
+        "--workload nothing is measured",
+    )
     parser.add_argument("--write", type=Path, metavar="DIRECTORY", help="write benchmarks.md and its plots there")
     options = parser.parse_args(arguments)
     if options.repeat is not None and options.repeat < 1:
@@ -57,9 +66,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def wanted(contender: str) -> bool:
         return not names or any(name in contender.lower() for name in names)
 
+    earlier = [json.loads(path.read_text(encoding="utf-8")) for path in options.merge or ()]
+    if earlier and not options.workload:
+        chosen = []
+    progress = Progress(sum(steps(workload, scale, wanted) for workload in chosen))
     with servers.stopped_at_the_end():
-        results = [measure(workload, scale, _progress, wanted) for workload in chosen]
-    _progress("")
+        results = [measure(workload, scale, progress, wanted) for workload in chosen]
+    progress("")
+    try:
+        measured = [report.document(where, results)] if chosen else []
+        where, results = report.merged([*earlier, *measured], WORKLOADS)
+    except report.Different as difference:
+        parser.error(str(difference))
     print(report.text(where, results))
     if options.quick:
         print("This was --quick: it shows that everything runs, not how fast it is.")
@@ -68,10 +86,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.write is not None:
         print(f"written: {page.write(options.write, where, results)}")
     return 1 if any(result.failures for result in results) else 0
-
-
-def _progress(what: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{what}", end="", file=sys.stderr, flush=True)
-    elif what:
-        print(what, file=sys.stderr)

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.report import BUSY, asked, figure, reached
+from benchmarks.report import BUSY, asked, figure, judged, reached
 from benchmarks.workload import Result
 
 HEAD = """# Benchmarks: zq and what one could use instead
@@ -44,7 +44,7 @@ def _machine(where: dict[str, Any]) -> str:
     busy = " **It was busy with other things.**" if where["load"] > BUSY * (where["cores"] or 1) else ""
     libraries = ", ".join(f"{name} {version}" for name, version in where["libraries"].items())
     return (
-        f"{where['processor']}, {where['cores']} cores, load {where['load']:.2f} at the start, {where['system']}; "
+        f"{where['processor']}, {where['cores']} cores, {where['system']}, load at most {where['load']:.2f}; "
         f"Python {where['python']}; {libraries}.{busy}"
     )
 
@@ -53,18 +53,18 @@ def _table(result: Result) -> Iterable[str]:
     yield "| | median | spread | asked | reached |"
     yield "|---|---|---|---|---|"
     for contender in result.workload.contenders:
-        targets = {target.metric: target for target in result.workload.targets if target.contender == contender.name}
+        targets = [target for target in judged(result) if target.contender == contender.name]
         for metric in result.metrics(contender.name):
             series = result.series(contender.name, metric)
-            target = targets.get(metric)
-            verdict = (asked(target), reached(result, target)) if target else ("", "")
+            own = [target for target in targets if target.metric == metric]
+            verdict = (", ".join(map(asked, own)), ", ".join(reached(result, target) for target in own))
             spread = f"{figure(min(series))} to {figure(max(series))}"
             yield f"| {contender.name} | {figure(median(series))} {metric} | {spread} | {verdict[0]} | {verdict[1]} |"
 
 
 def _behind(result: Result) -> Iterable[str]:
     """Where somebody else does better than zq, and where a target is missed."""
-    for target in result.workload.targets:
+    for target in judged(result):
         if not result.met(target):
             yield f"{target.contender}, {target.metric}: {reached(result, target)}, asked {asked(target)}"
     for metric in result.metrics("zq"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from statistics import median, quantiles
@@ -14,7 +14,7 @@ import msgpack
 import zmq
 
 from benchmarks import servers
-from benchmarks.workload import Compare, Result, Target
+from benchmarks.workload import Compare, Result, Target, Workload
 
 NOISY = 0.2  # width of the middle half of the rounds, over the median, above which a figure is called noisy
 BUSY = 0.5  # load per core at the start above which the machine is called busy
@@ -87,6 +87,29 @@ def document(where: dict[str, Any], results: Sequence[Result]) -> dict[str, Any]
     }
 
 
+class Different(Exception):
+    """Two runs cannot be shown as one."""
+
+
+def merged(
+    documents: Sequence[dict[str, Any]], workloads: Mapping[str, Workload]
+) -> tuple[dict[str, Any], list[Result]]:
+    """Several runs of one machine with the same versions as one, in the order of `workloads`; rounds of the same
+    workload follow each other. Raises `Different`."""
+    where = dict(documents[-1]["machine"])
+    results: dict[str, Result] = {}
+    for document in documents:
+        if changed := [key for key, value in document["machine"].items() if key != "load" and where[key] != value]:
+            raise Different(f"other {', '.join(changed)}: figures of different machines or versions are not one run's")
+        where["load"] = max(where["load"], document["machine"]["load"])
+        for found in document["workloads"]:
+            result = results.setdefault(found["name"], Result(workload=workloads[found["name"]]))
+            result.rounds += found["rounds"]
+            result.failures.update(found["failures"])
+            result.absent.update(found["absent"])
+    return where, [results[name] for name in workloads if name in results]
+
+
 def _rows(result: Result) -> Iterable[tuple[str, ...]]:
     workload = result.workload
     for contender in workload.contenders:
@@ -104,6 +127,16 @@ def _rows(result: Result) -> Iterable[tuple[str, ...]]:
             yield (workload.name, contender.name, "absent", "", "", "", "", "")
         if contender.name in result.failures:
             yield (workload.name, contender.name, "failed", "", "", "", "", "FAILED")
+
+
+def judged(result: Result) -> list[Target]:
+    """The targets that can be looked at: those who are compared were asked for and could take part."""
+    return [
+        target
+        for target in result.workload.targets
+        if result.reached(target) is not None
+        or not (result.missing(target.baseline) or result.missing(target.contender))
+    ]
 
 
 def _verdict(result: Result, target: Target) -> tuple[str, str, str]:

@@ -70,7 +70,8 @@ ROUND_TRIP = Workload(
         Contender(name="zq, two topics", run=over_two_topics),
         *alternatives.ROUND_TRIP,
     ),
-    targets=(
-        Target(contender="zq, two topics", metric="p50 us", compare=Compare.RATIO, baseline="pyzmq REQ/REP", limit=2.5),
+    targets=tuple(
+        Target(contender="zq, two topics", metric="p50 us", compare=Compare.RATIO, baseline=baseline, limit=limit)
+        for baseline, limit in {"pyzmq REQ/REP": 1.7, "Zenoh": 1.0}.items()
     ),
 )

@@ -18,8 +18,8 @@ import zmq
 from benchmarks import alternatives, peers
 from benchmarks.process import Running, Say
 from benchmarks.raw import LOOPBACK
-from benchmarks.work_queue import QUEUE
-from benchmarks.workload import READING, Compare, Contender, Scale, Target, Values, Workload
+from benchmarks.work_queue import ACKNOWLEDGING, QUEUE
+from benchmarks.workload import READING, Contender, Scale, Values, Workload, rates
 
 STOP = {"stop": True}
 WORKERS = 4
@@ -134,16 +134,7 @@ def _workload(name: str, pushers: int, title: str) -> Workload:
             Contender(name="zq", run=lambda scale: shared(scale, pushers, pull, push, stop=stop)),
             *alternatives.SHARING[pushers],
         ),
-        targets=(
-            Target(
-                contender="zq",
-                metric="msg/s",
-                compare=Compare.RATIO,
-                baseline="pyzmq PUSH/PULL, no acks",
-                at_least=True,
-                limit=0.6,
-            ),
-        ),
+        targets=rates("zq", {"pyzmq PUSH/PULL, no acks": 0.6, **ACKNOWLEDGING}),
     )
 
 

@@ -123,7 +123,7 @@ START_UP = Workload(
         Contender(name="zq pub", run=command_line),
     ),
     targets=(
-        Target(contender="zq script", metric="ms", compare=Compare.VALUE, limit=150.0),
+        Target(contender="zq script", metric="ms", compare=Compare.VALUE, limit=100.0),
         Target(contender="zq pub", metric="ms", compare=Compare.VALUE, limit=350.0),
     ),
 )

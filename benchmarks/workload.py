@@ -99,6 +99,16 @@ class Target:
     baseline: str = ""  # the contender compared with; unused with VALUE
 
 
+def rates(contender: str, limits: Mapping[str, float]) -> tuple[Target, ...]:
+    """It passes so many times the messages a second of each of these."""
+    return tuple(
+        Target(
+            contender=contender, metric="msg/s", compare=Compare.RATIO, baseline=baseline, at_least=True, limit=limit
+        )
+        for baseline, limit in limits.items()
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     name: str
@@ -148,6 +158,12 @@ class Result:
         if reached is None:
             return False
         return reached >= target.limit if target.at_least else reached <= target.limit
+
+
+def steps(workload: Workload, scale: Scale, wanted: Callable[[str], bool] = lambda name: True) -> int:
+    """How often `measure` runs a contender."""
+    chosen = [contender for contender in workload.contenders if wanted(contender.name) and not contender.absent()]
+    return len(chosen) * (scale.rounds or workload.rounds)
 
 
 def measure(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
 import os
@@ -17,7 +18,8 @@ import zmq
 
 from benchmarks import alternatives, command, idle, raw, report, servers
 from benchmarks.process import Failed, Running, finish, isolated
-from benchmarks.workload import QUICK, Compare, Contender, Result, Scale, Target, Values, Workload, measure
+from benchmarks.progress import Progress
+from benchmarks.workload import QUICK, Compare, Contender, Result, Scale, Target, Values, Workload, measure, rates
 from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -253,3 +255,74 @@ def test_a_backlog_takes_at_most_twice_its_bytes() -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "200,000 messages" in ended.stdout
     assert "flushed in" in ended.stdout
+
+
+def test_runs_of_one_machine_are_shown_as_one_and_of_two_are_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = {**report.machine(), "load": 0.5}
+    contenders = tuple(Contender(name=name, run=lambda scale: {}) for name in ("pyzmq", "zq"))
+    workloads = {
+        name: Workload(name=name, title=name, rounds=1, contenders=contenders, targets=rates("zq", {"pyzmq": 1.5}))
+        for name in ("first", "second")
+    }
+
+    def run(name: str, load: float, **values: float) -> dict[str, Any]:
+        result = Result(workload=workloads[name], rounds=[{who: {"msg/s": value} for who, value in values.items()}])
+        return report.document({**where, "load": load}, [result])
+
+    runs = [run("second", 0.5, pyzmq=1.0, zq=1.0), run("first", 0.9, zq=4.0), run("second", 0.1, pyzmq=2.0, zq=6.0)]
+    together, results = report.merged(runs, workloads)
+    assert together == {**where, "load": 0.9}
+    assert [result.workload.name for result in results] == ["first", "second"]
+    assert [result.reached(result.workload.targets[0]) for result in results] == [None, 2.0]
+    assert [report.judged(result) != [] for result in results] == [False, True], "pyzmq was not asked for in the first"
+    runs[0]["machine"]["python"] = "2.7"
+    with pytest.raises(report.Different, match="python"):
+        report.merged(runs, workloads)
+    for number, document in enumerate(runs):
+        (tmp_path / f"{number}.json").write_text(json.dumps(document))
+    with pytest.raises(SystemExit):
+        command.main([f"--merge={tmp_path / '0.json'}", f"--merge={tmp_path / '1.json'}"])
+    assert "other python" in capsys.readouterr().err
+
+
+def test_a_terminal_sees_a_bar_and_a_file_sees_lines() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal, file = Terminal(), io.StringIO()
+    for to in (terminal, file):
+        progress = Progress(2, to)
+        for step in ("first", "second", ""):
+            progress(step)
+    assert file.getvalue() == "first\nsecond\n"
+    assert "[........................] 0/2 first" in terminal.getvalue()
+    assert "[############............] 1/2, 0 s left second" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("before", [None, "#!/bin/sh\nexit 0\n"])
+def test_servers_are_installed_and_not_started(tmp_path: Path, before: str | None) -> None:
+    """With commands that only tell what they are asked, and what Debian's packages would have been told."""
+    policy, said = tmp_path / "policy-rc.d", tmp_path / "said"
+    if before is not None:
+        policy.write_text(before)
+        policy.chmod(0o755)
+    for name, does in {
+        "dpkg-query": '[ "$3" = redis-server ] && printf installed || exit 1',
+        "apt-get": f'{policy}; echo "apt-get $? $*" >>{said}',
+        "update-rc.d": f'echo "update-rc.d $*" >>{said}',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    script = (ROOT / "benchmarks" / "install_servers.sh").read_text().replace("/usr/sbin/policy-rc.d", str(policy))
+    subprocess.run(
+        ["sh", "-c", script], env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=True, timeout=20, stderr=-1
+    )
+    missing = ["mosquitto", "nats-server", "rabbitmq-server"]
+    assert said.read_text().splitlines() == [
+        f"apt-get 101 install --yes --no-install-recommends {' '.join(missing)}",
+        *(f"update-rc.d {name} disable" for name in missing),
+    ]
+    assert (policy.read_text() if policy.exists() else None) == before

@@ -51,6 +51,8 @@ WORK_QUEUE = (
 LATENCY = (
     contender("Zenoh", "zenoh_peers", "latency", package="zenoh"),
     contender("NATS", "nats_client", "latency", package="nats", server="nats"),
+    contender("Redis pub/sub", "redis_client", "latency", package="redis", server="redis"),
+    contender("MQTT", "mqtt_client", "latency", package="paho", server="mosquitto"),
 )
 ROUND_TRIP = (
     contender("Zenoh", "zenoh_peers", "round_trip", package="zenoh"),

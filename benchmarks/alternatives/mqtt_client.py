@@ -11,8 +11,9 @@ import msgpack
 import paho.mqtt.client as mqtt
 
 from benchmarks import fan, servers
-from benchmarks.alternatives.figures import percentiles
+from benchmarks.alternatives.figures import ages, percentiles
 from benchmarks.process import Running, Say, finish
+from benchmarks.schedule import RATES, WARM_UP, on_schedule
 from benchmarks.workload import READING, Scale, Values
 
 THERE, BACK = "benchmark/there", "benchmark/back"
@@ -133,3 +134,44 @@ def fan_out(scale: Scale) -> Values:
 
 def fan_in(scale: Scale) -> Values:
     return fan.fan_in(_fewer(scale), receive, send, servers.port_of("mosquitto"))
+
+
+def receive_ages(say: Say, port: int, count: int) -> list[float]:
+    client = _connect(port)
+    found: list[float] = []
+    done: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def on_message(_client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        found.append(time.monotonic() - msgpack.unpackb(message.payload)["t"])
+        if len(found) == count:
+            done.put(None)
+
+    client.on_message = on_message
+    _subscribe(client, THERE)
+    say("open")
+    done.get(timeout=WAIT)
+    client.disconnect()
+    client.loop_stop()
+    return found
+
+
+def send_on_schedule(say: Say, port: int, count: int, rate: int) -> None:
+    client = _connect(port)
+    client.loop_start()
+    pack = msgpack.Packer(autoreset=True).pack
+    on_schedule(count, rate, lambda data: client.publish(THERE, pack(data)))
+    client.publish(BACK, b"", qos=1).wait_for_publish(WAIT)  # behind the last one
+    client.disconnect()
+    client.loop_stop()
+
+
+def latency(scale: Scale) -> Values:
+    port = servers.port_of("mosquitto")
+    values: dict[str, float] = {}
+    for name, rate in RATES.items():
+        count = int(rate * (scale.seconds + WARM_UP))
+        with Running(receive_ages, port, count) as receiver:
+            receiver.hear()
+            with Running(send_on_schedule, port, count, rate) as sender:
+                values.update(ages(name, finish(receiver, sender)[int(rate * WARM_UP) :]))
+    return values

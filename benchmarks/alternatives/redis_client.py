@@ -17,8 +17,9 @@ import msgpack
 import redis
 
 from benchmarks import fan, servers, sharing
-from benchmarks.alternatives.figures import percentiles
+from benchmarks.alternatives.figures import ages, percentiles
 from benchmarks.process import Running, Say, finish
+from benchmarks.schedule import RATES, WARM_UP, on_schedule
 from benchmarks.sharing import STOP, Share
 from benchmarks.workload import READING, Scale, Values
 
@@ -222,4 +223,32 @@ def durable(scale: Scale) -> Values:
         puller.hear()
         with Running(push, port, count + warm_up) as pusher:
             values["to a consumer msg/s"] = finish(puller, pusher)
+    return values
+
+
+def receive_ages(say: Say, port: int, count: int) -> list[float]:
+    with _connect(port) as client, client.pubsub(ignore_subscribe_messages=True) as subscription:
+        subscription.subscribe(THERE)
+        subscription.get_message(timeout=5)
+        say("open")
+        messages = subscription.listen()
+        return [time.monotonic() - msgpack.unpackb(next(messages)["data"])["t"] for _ in range(count)]
+
+
+def send_on_schedule(say: Say, port: int, count: int, rate: int) -> None:
+    """One by one: a pipeline would have to wait until it is full."""
+    pack = msgpack.Packer(autoreset=True).pack
+    with _connect(port) as client:
+        on_schedule(count, rate, lambda data: client.publish(THERE, pack(data)))
+
+
+def latency(scale: Scale) -> Values:
+    port = servers.port_of("redis")
+    values: dict[str, float] = {}
+    for name, rate in RATES.items():
+        count = int(rate * (scale.seconds + WARM_UP))
+        with Running(receive_ages, port, count) as receiver:
+            receiver.hear()
+            with Running(send_on_schedule, port, count, rate) as sender:
+                values.update(ages(name, finish(receiver, sender)[int(rate * WARM_UP) :]))
     return values
