@@ -37,3 +37,22 @@ def test_on_this_machine_only_a_few_peers_are_asked_every_second(
     assert intervals["elsewhere"] == [module.HEARTBEAT] * 4
     assert intervals["here"][0] == module.HEARTBEAT
     assert intervals["here"][-1] == module.HEARTBEAT_OF_MANY
+
+
+def test_where_many_start_at_once_not_even_the_first_are_asked_every_second(sockets: Sockets, tmp_path: Path) -> None:
+    intervals: list[int] = []
+    for crowd in (module.FEW - 1, module.FEW):
+        sockets.crowd = crowd
+        sockets.dial(crowd, Kind.MAILBOX, f"ipc://{tmp_path}/{crowd}")
+        intervals.append(int(sockets._connections[crowd].socket.get(zmq.HEARTBEAT_IVL)))
+    assert intervals == [module.HEARTBEAT, module.HEARTBEAT_OF_MANY]
+
+
+def test_a_file_has_longer_for_its_handshake_than_a_port(sockets: Sockets, tmp_path: Path) -> None:
+    for number, (endpoint, limit) in enumerate(
+        ((f"ipc://{tmp_path}/m", module.HANDSHAKE_HERE), ("tcp://127.0.0.1:1", module.HANDSHAKE))
+    ):
+        sockets.dial(number, Kind.MAILBOX, endpoint)
+        assert sockets._connections[number].socket.get(zmq.HANDSHAKE_IVL) == limit
+    sockets.bind(sockets.mailbox, f"ipc://{tmp_path}/m")
+    assert sockets.mailbox.get(zmq.HANDSHAKE_IVL) == module.HANDSHAKE_HERE

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import secrets
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import zq
 from tests.waiting import eventually
+from zq.discovery.host import Entry, HostDirectory
 from zq.discovery.mdns import Mdns
 from zq.engine import lookout
 from zq.engine.lookout import Lookout
@@ -52,3 +55,30 @@ def test_after_a_sleep_it_is_announced_anew(
     eventually(lambda: restarted)
     assert restarted == [["127.0.0.1"]]
     assert any("the machine has slept for" in message for message in caplog.messages)
+
+
+def test_entries_of_peers_that_are_being_met_are_not_read_again_and_again(
+    host_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds that read each other every second would have no time left for meeting."""
+    monkeypatch.setattr(lookout, "SCAN", 0.02)
+    there = HostDirectory([host_directory])
+    looked: list[Path] = []
+    look = HostDirectory._look
+    door = host_directory / "silent"
+    with socket.socket(socket.AF_UNIX) as listener, zq.Peer() as peer:
+        listener.bind(str(door))
+        listener.listen()
+        assert peer._engine is not None
+        engine = peer._engine
+        tag = lookout_of(peer)._tag
+        monkeypatch.setattr(HostDirectory, "_look", lambda self, path: looked.append(path) or look(self, path))
+        id = secrets.token_bytes(16)
+        there.announce(Entry(id=id, tag=tag, endpoints=(f"ipc://{door}",), version=1, name="slow"))
+        scans: list[int] = []
+        scan = HostDirectory.scan
+        monkeypatch.setattr(HostDirectory, "scan", lambda self, known: scans.append(len(known)) or scan(self, known))
+        eventually(lambda: scans.count(1) >= 3)
+        assert len(looked) == 1
+        assert engine.call(lambda: id in engine.node.meeting.roster)
+    there.close()

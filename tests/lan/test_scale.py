@@ -20,5 +20,5 @@ def test_many_hosts_meet_in_time_and_notice_who_is_killed() -> None:
     assert [str(figure) for figure in meeting(16, quiet=2.0) if not figure.holds] == []
 
 
-def test_many_peers_on_one_host_meet() -> None:
-    assert [str(figure) for figure in one_host(30) if not figure.holds] == []
+def test_many_peers_that_start_at_once_on_one_host_meet() -> None:
+    assert [str(figure) for figure in one_host(60) if not figure.holds] == []

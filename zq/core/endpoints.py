@@ -18,6 +18,11 @@ def is_local(endpoint: str) -> bool:
     return not endpoint.startswith(TCP) or endpoint.startswith(_LOOPBACK)
 
 
+def is_file(endpoint: str) -> bool:
+    """Whether it is a Unix socket, whose path has its peer's id: nobody else is ever there."""
+    return not endpoint.startswith(TCP)
+
+
 def is_link_local(endpoint: str) -> bool:
     return endpoint.lower().startswith(_LINK_LOCAL)
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from zq.core.endpoints import in_zones, is_local, tellable
+from zq.core.endpoints import in_zones, is_file, is_local, tellable
 from zq.core.liveness import REFUSALS, SUSPECT_FOR, Life, Sign
 from zq.core.port import Kind, Port
 from zq.core.roster import REMEMBERED, Dial, Remote, Roster
@@ -32,7 +32,9 @@ from zq.wire.frames import VERSION, Entry, Goodbye, Hello, Noted, Welcome
 
 HELLO_AGAIN, HELLO_MOST = 0.5, 2.0  # s until an unanswered hello is repeated, doubled up to
 DROPPED_AGAIN = 0.02  # s until an address that dropped a connection is dialled anew, doubled up to HELLO_AGAIN
+CROWD = 8  # peers; for each so many everything is repeated that much later: all of them have much to do
 FOUND_FOR = 10.0  # s a found peer is dialled without any sign of it until it is forgotten; if it is named again, again
+TAKEN_FOR = 60.0  # s at a file that is there; it is late when 200 start at once. Ports may be somebody else's by now
 SPARE_AFTER, SPARES = 1.0, 2  # s until an address that neither answers nor refuses is dialled once more at once, times
 ANSWER = 1.0  # s a found peer has to answer before nobody waits for it: short-lived programs end then
 REDIAL, REDIAL_MOST = 1.0, 10.0  # s until a peer that does not answer is dialled anew, doubled up to
@@ -152,6 +154,21 @@ class Meeting:
     def _tend_found(self, remote: Remote, now: float, patience: float) -> None:
         self._timers.set((remote, "found"), now + patience, lambda when: self._give_up(remote, when))
 
+    def _patience(self, remote: Remote) -> float:
+        """How long one that was found has to answer from its last sign of life on."""
+        if any(is_file(dial.endpoint) for dial in remote.dials.values()):
+            return TAKEN_FOR
+        taken = any(dial.established for dial in remote.dials.values())
+        return min(FOUND_FOR * self._crowd, TAKEN_FOR) if taken else FOUND_FOR
+
+    @property
+    def _crowd(self) -> int:
+        """How many times later than alone everybody answers."""
+        return 1 + len(self.roster) // CROWD
+
+    def _tend_suspect(self, remote: Remote, now: float, patience: float) -> None:
+        self._timers.set((remote, "silent"), now + patience, lambda when: self._step(remote, Sign.SILENT, when))
+
     def _give_up_waiting(self, remote: Remote) -> None:
         if remote.state is Life.FOUND or remote.entry is None:
             remote.failed = True
@@ -172,6 +189,8 @@ class Meeting:
             remote.mailboxes.append(endpoint)
             if remote.mailbox is None:
                 self._dial(remote, endpoint, now)
+                if remote.state is Life.FOUND and is_file(endpoint):
+                    self._tend_found(remote, now, self._patience(remote))
 
     def _dial(self, remote: Remote, endpoint: str, now: float, *, racing: bool = True) -> None:
         dial = Dial(self._connection(), endpoint, self._draw(8), now)
@@ -181,6 +200,8 @@ class Meeting:
         if racing and not is_local(endpoint):
             self._timers.set((dial, "spare"), now + SPARE_AFTER, lambda when: self._dial_spare(remote, dial, when))
         self._hello(remote, dial, now)
+        if remote.greeting:  # what it would prove to it was perhaps lost with another connection
+            self._say_welcome(remote, dial)
 
     def _dial_spare(self, remote: Remote, dial: Dial, now: float) -> None:
         """Where a third of all packets is lost, most first attempts are: several race."""
@@ -207,7 +228,7 @@ class Meeting:
         if dial.connection not in remote.dials or remote.mailbox is dial:
             return
         self._say_hello(remote, dial)
-        dial.patience = min(max(dial.patience * 2, HELLO_AGAIN), HELLO_MOST)
+        dial.patience = self._later(dial.patience, HELLO_AGAIN, HELLO_MOST)
         self._timers.set((dial, "hello"), now + dial.patience, lambda when: self._hello(remote, dial, when))
 
     def _say_hello(self, remote: Remote, dial: Dial) -> None:
@@ -215,6 +236,15 @@ class Meeting:
         rows = card.rows(dial.endpoint)
         hello = Hello(VERSION, VERSION, card.tag, dial.nonce, remote.session, card.name, card.host, card.pid, rows)
         self._port.send(dial.connection, (hello.encode(remote.id, card.id),))
+
+    def _say_welcome(self, remote: Remote, dial: Dial) -> None:
+        card = self.card
+        welcome = Welcome(remote.greeting, remote.session, card.name, card.host, card.pid, card.rows(dial.endpoint))
+        self._port.send(dial.connection, (welcome.encode(remote.id, card.id),))
+
+    def _later(self, patience: float, again: float, most: float) -> float:
+        """How long to wait for an answer next."""
+        return min(max(patience * 2, again * self._crowd), most * self._crowd)
 
     def _hang_up(self, remote: Remote, dial: Dial) -> None:
         self._port.hang_up(dial.connection)
@@ -238,8 +268,10 @@ class Meeting:
         remote = self._dials.get(connection)
         if remote is not None:
             remote.dials[connection].established = True
-            if remote.pursued:  # by now it may be somebody else who lives there
-                self._tend_found(remote, now, FOUND_FOR)
+            if remote.state is Life.FOUND:  # one that is pursued may by now be somebody else who lives there
+                self._tend_found(remote, now, FOUND_FOR if remote.pursued else self._patience(remote))
+            elif remote.state is Life.SUSPECT and is_file(remote.dials[connection].endpoint):
+                self._tend_suspect(remote, now, TAKEN_FOR)
 
     def on_broken(self, connection: int, now: float) -> None:
         """An established mailbox connection ended."""
@@ -301,7 +333,7 @@ class Meeting:
         self._introduce(remote, hello, now)
         if remote.mailbox is None:
             if remote.state is Life.FOUND:
-                self._tend_found(remote, now, PURSUED_FOR if remote.pursued else FOUND_FOR)
+                self._tend_found(remote, now, PURSUED_FOR if remote.pursued else self._patience(remote))
             if remote.pursued:
                 self._race(remote, now)
             if not remote.found_by:
@@ -309,10 +341,9 @@ class Meeting:
             if not remote.dials:
                 remote.mailboxes.clear()
         self._dial_new(remote, [row[0] for row in remote.endpoints], now)
+        remote.greeting = hello.nonce
         for dial in [remote.mailbox] if remote.mailbox else list(remote.dials.values()):
-            rows = card.rows(dial.endpoint)
-            welcome = Welcome(hello.nonce, remote.session, card.name, card.host, card.pid, rows)
-            self._port.send(dial.connection, (welcome.encode(sender, card.id),))
+            self._say_welcome(remote, dial)
 
     def _refuse_version(self, remote: Remote, hello: Hello, now: float) -> None:
         self.strangers += 1
@@ -360,7 +391,7 @@ class Meeting:
         if state is Life.UP:
             self._up(remote, before, now)
         elif state is Life.SUSPECT:
-            self._timers.set((remote, "silent"), now + SUSPECT_FOR, lambda when: self._step(remote, Sign.SILENT, when))
+            self._tend_suspect(remote, now, SUSPECT_FOR)
             self._neighbours.on_event("suspect", remote, now)
         elif state is Life.GONE:
             self._gone(remote, now)
@@ -398,11 +429,18 @@ class Meeting:
             remote.entry_patience = 0.0
             self._send_entry(remote, now)
 
+    def tell_again(self, remote: Remote, version: int, now: float) -> None:
+        """It has forgotten our entry, and gets it as a new version: what it noted of an old one may come late."""
+        if self._entry is not None:
+            self._entry = Entry(**(vars(self._entry) | {"version": version}))
+            remote.entry_patience = 0.0
+            self._send_entry(remote, now)
+
     def _send_entry(self, remote: Remote, now: float) -> None:
         if self._entry is None or remote.noted >= self._entry.version or remote.mailbox is None:
             return
         self._port.send(remote.mailbox.connection, (self._entry.encode(remote.id, self.card.id),))
-        remote.entry_patience = min(max(remote.entry_patience * 2, ENTRY_AGAIN), ENTRY_MOST)
+        remote.entry_patience = self._later(remote.entry_patience, ENTRY_AGAIN, ENTRY_MOST)
         self._timers.set((remote, "entry"), now + remote.entry_patience, lambda when: self._send_entry(remote, when))
 
     def on_noted(self, sender: bytes, noted: Noted) -> None:

@@ -820,7 +820,8 @@ class Node:
         self.pulling.on_session(remote.id)
         self.requesting.on_lost(remote.id, now)
         self.replying.on_lost(remote.id)
-        self._entry_dirty = True  # it has forgotten ours; a new version, as an old one may be noted late
+        self._entry_version += 1
+        self.meeting.tell_again(remote, self._entry_version, now)
 
     def on_gone(self, remote: Remote, now: float) -> None:
         for connection, table in ((remote.feed, self._feeds), (remote.work, self._works)):

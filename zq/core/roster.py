@@ -44,6 +44,7 @@ class Remote:
     mailboxes: list[str] = field(default_factory=list)  # dialled so far
     dials: dict[int, Dial] = field(default_factory=dict)
     mailbox: Dial | None = None  # the proven one
+    greeting: bytes = b""  # the nonce of its last hello
     dropped: int = 0  # connections that were taken there and ended unproven, since the last that was proven
     feed: int | None = None
     feed_at: str | None = None  # the endpoint that it was dialled at; empty: to be dialled anew
@@ -106,6 +107,9 @@ class Roster:
 
     def __iter__(self) -> Iterator[Remote]:
         return iter(list(self._remotes.values()))
+
+    def __len__(self) -> int:
+        return len(self._remotes)
 
     def __contains__(self, id: bytes) -> bool:
         return id in self._remotes

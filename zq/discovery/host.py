@@ -138,7 +138,7 @@ class HostDirectory:
         """The entries of living peers other than ours. Removes what dead ones left.
 
         Those in `known`, the first 16 hex digits of ids, are not looked at: hundreds of peers would otherwise read each
-        other all the time.
+        other all the time, above all while they meet and have more to do than time.
         """
         entries: list[Entry] = []
         seen: set[Path] = set()

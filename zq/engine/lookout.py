@@ -1,9 +1,10 @@
 """Discovery as the engine runs it: the rungs that the settings name, each telling the node whom it has found.
 
-The host directory is read by the engine's own thread, at once and then every second. mDNS, shared directories and the
-resolving of names have threads of their own, which report through the engine's mailbox of calls. Settled (what `NoPeer`
-and short-lived publishers wait for): the host directory has been read, a shared one has too or does not answer within
-a second, and with mDNS 0.3 s have passed since its first question; seeds and whoever was found are the node's affair.
+The host directory is read by the engine's own thread, at its first turn and then every second. mDNS, shared directories
+and the resolving of names have threads of their own, which report through the engine's mailbox of calls. Settled (what
+`NoPeer` and short-lived publishers wait for): the host directory has been read, a shared one has too or does not answer
+within a second, and with mDNS 0.3 s have passed since its first question; seeds and whoever was found are the node's
+affair.
 
 Every second the lookout also looks at itself: whether the addresses have changed, whether the machine has slept,
 whether the mDNS thread still lives. Then it announces again, under the new addresses, and dials again.
@@ -59,6 +60,7 @@ class Lookout:
         self._sleep = Sleep()
         self._node: Node | None = None
         self._doors: Doors | None = None
+        self._sockets: Sockets | None = None
         self._tag = ""
         self._unsettled: set[str] = set()  # rungs that have not had their first look yet
         self.directory: Path | None = None
@@ -68,11 +70,12 @@ class Lookout:
 
     def start(self, node: Node, doors: Doors, sockets: Sockets, now: float) -> None:
         """Makes this peer visible, then looks for others."""
-        self._node, self._doors = node, doors
+        self._node, self._doors, self._sockets = node, doors, sockets
         self._tag = node.card.tag.hex() if self._lock is None else self._lock.tag
         if self._host is not None and "host" in self._settings.discovery:
             self._host.announce(self._entry(node))
-            self._scan(now)
+            self._unsettled.add("host")
+            self._later(self._look_first)
         if doors.port is not None:
             self._addresses = Addresses(self._settings, doors, sockets)
             node.meeting.zones = self._addresses.zones
@@ -103,12 +106,21 @@ class Lookout:
     def _scan(self, now: float) -> None:
         assert self._node is not None
         assert self._host is not None
+        assert self._sockets is not None
         meeting = self._node.meeting
-        known = {remote.id.hex()[:16] for remote in meeting.roster.up() if "host" in remote.found_by}
-        for entry in self._host.scan(known):
+        known = {remote.id.hex()[:16] for remote in meeting.roster if "host" in remote.found_by and not remote.pursued}
+        entries = self._host.scan(known)
+        self._sockets.crowd = len(known) + len(entries)
+        for entry in entries:
             if self._is_ours(entry.id, entry.tag):
                 meeting.found(entry.id, entry.endpoints, "host", now)
         self._node.timers.set("scan", now + SCAN, self._scan_again)
+
+    def _look_first(self) -> None:
+        """Once our doors are said to be open: where hundreds start at once, calling them all takes seconds."""
+        assert self._node is not None
+        self._scan(self._node.now)
+        self._had_its_look("host")
 
     def _scan_again(self, now: float) -> None:
         assert self._host is not None

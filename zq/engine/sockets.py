@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from zq.core.endpoints import is_local
+from zq.core.endpoints import TCP, is_local
 from zq.core.port import Kind
 from zq.engine.leader import CallerToken
 from zq.engine.wake import Bell
@@ -44,8 +44,9 @@ HEARTBEAT_TIMEOUT = 1_900  # ms without an answer until the connection is cut: s
 # On this machine only so many mailboxes are asked like others. Each costs 60 us of processor a second: with 200 peers
 # they alone took more than two processors. What dies here the kernel tells us; who is stopped may be noticed later.
 FEW = 32
-HEARTBEAT_OF_MANY, HEARTBEAT_TIMEOUT_OF_MANY = 10_000, 5_000  # ms
+HEARTBEAT_OF_MANY, HEARTBEAT_TIMEOUT_OF_MANY = 10_000, 10_000  # ms
 HANDSHAKE = 3_000  # ms a connection may take to become one; libzmq's 30 s let strangers hold descriptors
+HANDSHAKE_HERE = 30_000  # ms; where only this user can come from. When 200 peers start at once, it may take seconds
 RECONNECT, RECONNECT_MOST = 20, 200  # ms between attempts to connect, doubled up to; one that leads nowhere takes 1 s
 CONNECT_TIMEOUT = 1_000  # ms; a SYN that is not answered is sent anew, rather than after TCP's longer and longer waits
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = (
@@ -149,6 +150,7 @@ class Sockets:
         self._again: set[int] = set()  # descriptors of sockets that may have something although nothing was signalled
         self._poll.register(bell.fd, select.POLLIN)
         self._monitors = 0
+        self.crowd = 0  # peers on this host, as far as somebody has counted them
         self._exhausted = False  # there were no descriptors for a connection once
         self._token: CallerToken | None = None  # of who reads
         self.guard = Guard(quiet=True)  # of the trial, where we are the strangers ourselves
@@ -181,17 +183,23 @@ class Sockets:
         socket.set(zmq.LINGER, 0)
         for option in (zmq.SNDHWM, zmq.RCVHWM):
             socket.set(option, HIGH_WATER_MARK)
+        return socket
+
+    @staticmethod
+    def _prepare_for_networks(socket: zmq.Socket[bytes]) -> None:
+        """What a Unix socket has no use for: each option takes microseconds, and hundreds of peers are dialled."""
         socket.set(zmq.HANDSHAKE_IVL, HANDSHAKE)
+        socket.set(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT)
         socket.set(zmq.TCP_KEEPALIVE, 1)
         socket.set(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE)
         socket.set(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_INTERVAL)
         socket.set(zmq.TCP_KEEPALIVE_CNT, KEEPALIVE_COUNT)
         socket.set(zmq.TCP_MAXRT, RETRANSMIT)
         socket.set(zmq.IPV6, 1)
-        return socket
 
     def _listener(self, kind: int) -> zmq.Socket[bytes]:
         socket = self._socket(kind)
+        self._prepare_for_networks(socket)
         socket.set(zmq.BACKLOG, BACKLOG)
         if self._lock is not None:
             self._lock.shut(socket)
@@ -217,6 +225,8 @@ class Sockets:
 
     def bind(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
         """Raises zmq.ZMQError when the endpoint cannot be had."""
+        if not endpoint.startswith(TCP):
+            socket.set(zmq.HANDSHAKE_IVL, HANDSHAKE_HERE)
         if self._lock is None or self._knocks:  # these hear of it
             socket.bind(endpoint)
         else:
@@ -273,10 +283,14 @@ class Sockets:
         try:
             socket.set(zmq.RECONNECT_IVL, RECONNECT)
             socket.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MOST)
-            socket.set(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT)
+            if endpoint.startswith(TCP):
+                self._prepare_for_networks(socket)
+            else:
+                socket.set(zmq.HANDSHAKE_IVL, HANDSHAKE_HERE)
             socket.set(zmq.MAXMSGSIZE, PAYLOAD + MAILBOX_FRAME if kind is Kind.FEED else CONTROL_FRAME)
             if kind is Kind.MAILBOX:
-                many = is_local(endpoint) and len(self._connections) >= 2 * FEW  # each with its feed
+                known = len(self._connections) // 2  # each with its feed
+                many = is_local(endpoint) and max(known, self.crowd) >= FEW
                 socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT_OF_MANY if many else HEARTBEAT)
                 socket.set(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_OF_MANY if many else HEARTBEAT_TIMEOUT)
             if kind is not Kind.FEED or self._has_two_keys():
