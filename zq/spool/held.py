@@ -8,7 +8,7 @@ from typing import NamedTuple
 from zq.core.origins import Origins
 from zq.record import dataclass, field
 from zq.spool.disk import File
-from zq.spool.record import Record, encode
+from zq.spool.record import Record, encoded
 from zq.spool.segment import Entry, Footer, Header, Index, name_of, seed_of
 from zq.wire.batch import Run
 
@@ -63,10 +63,11 @@ def write_batches(file: File, segment: Segment, batches: Sequence[Waiting | Reco
     end = segment.end
     for batch in batches:
         first, length, flags, runs = batch.first, batch.length, batch.flags, tuple(batch.runs)
-        data = encode(first, batches[0].first, length, flags, runs, batch.body, segment.seed)
-        records.append(Record(first, batches[0].first, length, flags, runs, b"", end, end + len(data)))
-        chunks.append(data)
-        end += len(data)
+        pieces = encoded(first, batches[0].first, length, flags, runs, batch.body, segment.seed)
+        size = sum(map(len, pieces))
+        records.append(Record(first, batches[0].first, length, flags, runs, b"", end, end + size))
+        chunks += pieces
+        end += size
     file.write(b"".join(chunks))
     file.sync()
     for record in records:

@@ -45,6 +45,7 @@ log = Logger("zq.spool")
 
 SENT = ""  # the cursor of a stream that was closed: all from there on was never delivered
 MARK_EVERY = 1.0  # s between marks while something new is stored
+MARK_BYTES = 16 << 20  # and sooner than that when so much is new: recovery writes it again
 TIDY_EVERY = 1.0  # s between looks at what stragglers hold, while something is settled
 SEGMENTS = 16  # that a limit, or a whole small disk, is to have room for: room comes back a segment at a time
 SEGMENT_LEAST = 64 << 10  # bytes
@@ -503,7 +504,7 @@ class Keeper:
     def _write_marks(self) -> None:
         now = time.monotonic()
         for stream in self._streams.values():
-            if stream.unmarked and now - stream.marked_at >= MARK_EVERY:
+            if stream.unmarked and (now - stream.marked_at >= MARK_EVERY or stream.log.unmarked >= MARK_BYTES):
                 stream.marked_at, stream.unmarked = now, False
                 try:
                     stream.log.write_mark(clean=False)

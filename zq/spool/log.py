@@ -249,16 +249,27 @@ class Log:
         if first <= last:
             self.lost.append(Missing(first, last))
 
-    def _scan(
-        self, segment: Segment, start: int, end: int | None, *, torn: bool = False, below: int | None = None
-    ) -> list[Record]:
-        """The records between two offsets, in order; what is damaged or missing between them is reported.
+    def _scan(self, segment: Segment, start: int, end: int | None, *, below: int | None = None) -> None:
+        """Notes the records between two offsets; what is damaged or missing between them is reported."""
+        data = self._disk.read(segment.name, 0, self._size(segment.name) if end is None else end)
+        for _ in self._records_in(segment, data, start, end, below=below):
+            pass
+
+    def _records_in(
+        self,
+        segment: Segment,
+        data: bytes,
+        start: int,
+        end: int | None,
+        *,
+        torn: bool = False,
+        below: int | None = None,
+    ) -> Iterator[Record]:
+        """The same, for whoever needs them.
 
         Those numbered `below` or higher are in a later segment, which has taken over.
         Where the end may be `torn`, a hole was never safe if what is behind it was to be synced with it: there it ends.
         """
-        data = self._disk.read(segment.name, 0, self._size(segment.name) if end is None else end)
-        records: list[Record] = []
         for item in scan(data, start, segment.seed):
             if isinstance(item, Damage):
                 if end is not None or item.end < len(data) or not self._is_footer(data, item, segment):
@@ -273,8 +284,7 @@ class Log:
             else:
                 self._lose(segment.last + 1, item.first - 1)
                 segment.note(item)
-                records.append(item)
-        return records
+                yield item
 
     @staticmethod
     def _is_footer(data: bytes, damage: Damage, segment: Segment) -> bool:
@@ -297,7 +307,8 @@ class Log:
         data = self._disk.read(unproven.name, 0, size)
         offset = decode_trailer(data, unproven.seed)
         footer = None if offset is None else decode_footer(data[offset:], unproven.seed)
-        records = self._scan(unproven, unproven.end, size if footer is None else footer.end, torn=footer is None)
+        counts = data if footer is None else data[: footer.end]
+        records = list(self._records_in(unproven, counts, unproven.end, len(counts), torn=footer is None))
         end = records[-1].end if records else unproven.end
         if footer is not None:
             self._lose(unproven.last + 1, footer.last)
@@ -473,6 +484,14 @@ class Log:
         if mark != self._marked:
             write_mark(self._disk, mark)
             self._marked = mark
+
+    @property
+    def unmarked(self) -> int:
+        """Bytes that recovery would write again after a crash now."""
+        last, mark = (self._segments[-1] if self._segments else None), self._marked
+        if last is None:
+            return 0
+        return last.end - mark.end if mark is not None and mark.segment == last.header.segment else last.end
 
     def close(self) -> None:
         """Commits, and notes that the log ends here. OSError: as `commit`; it is closed all the same."""

@@ -56,9 +56,17 @@ class Damage(NamedTuple):
 
 
 def encode(first: int, group: int, length: int, flags: int, runs: Sequence[Run], body: bytes, seed: int) -> bytes:
-    rest = b"".join((*[_RUN.pack(*run) for run in runs], body))
-    covered = _COVERED.pack(crc32(rest, seed), len(rest), first, group, length, flags, len(runs))
-    return b"".join((MARKER, crc32(covered, seed).to_bytes(4, "big"), covered, rest))
+    return b"".join(encoded(first, group, length, flags, runs, body, seed))
+
+
+def encoded(
+    first: int, group: int, length: int, flags: int, runs: Sequence[Run], body: bytes, seed: int
+) -> tuple[bytes, bytes]:
+    """In two pieces, the second of which is the body: it may be large, and is not copied."""
+    packed = b"".join([_RUN.pack(*run) for run in runs])
+    crc = crc32(body, crc32(packed, seed))
+    covered = _COVERED.pack(crc, len(packed) + len(body), first, group, length, flags, len(runs))
+    return b"".join((MARKER, crc32(covered, seed).to_bytes(4, "big"), covered, packed)), body
 
 
 class _Head(NamedTuple):
