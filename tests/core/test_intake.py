@@ -77,7 +77,9 @@ def test_a_ticket_is_safe_when_its_message_is_stored_and_never_before(seed: int)
         gone = {numbers_in(batch)[place] for place in intake.on_stored()}
         stored += [number for number in numbers_in(batch) if number not in gone]
         withdrawn |= gone
+        unwanted -= gone
         is_safe_only_what_is_stored()
+    assert unwanted == set(), "what its sender has withdrawn is not delivered"
     assert stored == [number for number in range(len(given)) if number not in withdrawn]
 
 

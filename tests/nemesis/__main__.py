@@ -55,7 +55,18 @@ def main() -> int:
         seed += 1
     print(f"\n{rounds} rounds, {faults.total()} faults in {time.monotonic() - began:.0f} s; {failed} rounds failed")
     print("faults: " + ", ".join(f"{count} {fault}" for fault, count in faults.most_common()))
-    told_of = ("sent", "confirmed", "lost", "out of order", "keyed", "rejected", "redelivered", "bound", "requests")
+    told_of = (
+        "sent",
+        "confirmed",
+        "lost",
+        "out of order",
+        "keyed",
+        "rejected",
+        "redelivered",
+        "bound",
+        "kept",
+        "requests",
+    )
     for what in (*told_of, "replied", "read", "gaps", "silent holes"):
         print(f"{what:<14} {counts[what]}")
     return 1 if failed else 0

@@ -47,11 +47,12 @@ class Verdict:
 def judge(lives: Iterable[Life]) -> Verdict:
     lives = list(lives)
     verdict = Verdict()
-    kinds = ("push", "pull", "publish", "subscribe", "serve", "ask", "reply")
+    kinds = ("push", "pull", "publish", "subscribe", "serve", "ask", "reply", "store", "fetch")
     roles = {role: [life for life in lives if life.role == role] for role in kinds}
     _judge_queue(roles["push"], roles["pull"], verdict)
     _judge_service(roles["publish"], roles["serve"], verdict)
     _judge_requests(roles["ask"], roles["reply"], verdict)
+    _judge_kept(roles["store"], roles["fetch"], verdict)
     for reader in roles["subscribe"]:
         rows = reader.rows("came", "gap")
         (since, *_), *_ = [*reader.rows("subscribed"), [float("inf")]]  # killed before it had subscribed
@@ -136,6 +137,21 @@ def _judge_service(publishers: Sequence[Life], replicas: Sequence[Life], verdict
             verdict.counts["lost"] += len(lost)
             verdict.blame(f"{life}: {len(lost)} of {len(owed)} were not processed by the bound service: {lost[:10]}")
     _judge_order(replicas, lambda number: "", lambda number: None, verdict)
+
+
+def _judge_kept(producers: Sequence[Life], fetchers: Sequence[Life], verdict: Verdict) -> None:
+    """What is in an outbox is owed, whoever is killed. Its order is not: with the path it may change."""
+    came = Counter((row[2], row[3]) for life in fetchers for row in life.rows("fetched"))
+    new = Counter((row[2], row[3]) for life in fetchers for row in life.rows("fetched") if not row[4])
+    for life in producers:
+        confirmed = max((row[2] for row in life.rows("confirmed")), default=0)
+        verdict.counts["kept"] += confirmed
+        if lost := [number for number in range(1, confirmed + 1) if not came[life.stream, number]]:
+            verdict.counts["lost"] += len(lost)
+            verdict.blame(f"{life}: {len(lost)} of {confirmed} in its outbox were not fetched: {lost[:10]}")
+    for (stream, number), times in new.items():
+        if times > 1:
+            verdict.blame(f"{stream}/{number}, which was kept, claims to be new {times} times")
 
 
 def _judge_requests(askers: Sequence[Life], repliers: Sequence[Life], verdict: Verdict) -> None:

@@ -14,12 +14,22 @@ ANSWER = 75.0  # s a player has for its last flush, which has 60
 
 
 class Player:
-    """One place in the cast. `options` are those of its peers, `command` stands before what runs on its host."""
+    """One place in the cast. `options` are those of its peers, `command` stands before what runs on its host; with a
+    `disk` it has a directory that all its lives share."""
 
     def __init__(
-        self, role: str, host: int, number: int, *, options: dict[str, Any], command: Sequence[str], directory: Path
+        self,
+        role: str,
+        host: int,
+        number: int,
+        *,
+        options: dict[str, Any],
+        command: Sequence[str],
+        directory: Path,
+        disk: bool = False,
     ) -> None:
         self.role, self.host, self._number = role, host, number
+        self._disk = [str(directory / f"disk-{number}")] if disk else []
         self._options, self._command, self._directory = options, command, directory
         self.lives: list[Life] = []
         self.process: Process | None = None
@@ -41,6 +51,7 @@ class Player:
             self._options,
             stream,
             str(journal),
+            *self._disk,
             module="tests.nemesis.roles",
             command=self._command,
             environment={"ZQ_HOST_DIR": str(private)},

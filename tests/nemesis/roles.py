@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Sequence
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import zq
@@ -68,7 +69,7 @@ class Ear:
     def _look(self) -> None:
         ledger = self._peer.ledger()
         held = [
-            [row.queue, row.taken, row.waiting, row.in_flight, row.acked, sum(row.dropped.values())]
+            [row.queue, row.taken, row.waiting, row.in_flight, row.acked + row.stored, sum(row.dropped.values())]
             for row in ledger.held
         ]
         others = [info.id.hex() for info in self._peer.peers() if info.state == "up"]
@@ -140,6 +141,53 @@ def _pull(options: dict[str, Any], stream: int, written: Journal, queue: str, to
             else:
                 written.add("done", *row)
                 message.ack()
+
+
+@role
+def store(options: dict[str, Any], stream: int, journal: str, directory: str) -> None:
+    """With an outbox, which whoever takes its place has as well: what `send` has returned for is confirmed."""
+    written, chance = Journal(journal), random.Random(stream)
+    number = 0
+    with zq.Peer(**options) as peer:
+        pusher, ear = peer.pusher("kept", outbox=directory), Ear(peer)
+        while not ear.leaving:
+            for _ in range(0 if ear.calm else chance.choice((1, 1, 5, 30))):
+                number += 1
+                pusher.send(stamped(stream, number, chance))
+                written.add("confirmed", number)
+            if ear.finishing:
+                (row,) = (row for row in peer.ledger().held if row.queue == "kept")
+                if not (row.waiting or row.in_flight):
+                    ear.finished(number)
+            ear.listen(chance.uniform(0.0, 0.1))
+
+
+@role
+def keep(options: dict[str, Any], stream: int, journal: str, directory: str) -> None:
+    """A spool, whose directory has whoever takes its place as well."""
+    with zq.Peer(**options) as peer, peer.spool(Path(directory), queues=["kept"]) as spool:
+        ear = Ear(peer)
+        while not ear.leaving:
+            ear.listen(0.05)
+            if ear.finishing and spool.queues()[0].depth == 0:
+                ear.finished()
+
+
+@role
+def fetch(options: dict[str, Any], stream: int, journal: str) -> None:
+    written, chance = Journal(journal), random.Random(stream)
+    with zq.Peer(**options) as peer:
+        puller, ear = peer.puller("kept", prefetch=chance.choice((None, 1, 8))), Ear(peer)
+        while not ear.leaving:
+            ear.listen()
+            try:
+                message = puller.receive(timeout=STILL if ear.finishing else 0.05)
+            except zq.Timeout:
+                if ear.finishing:
+                    ear.finished()
+                continue
+            written.add("fetched", *genuine(message.data), message.redelivered)
+            message.ack()
 
 
 @role

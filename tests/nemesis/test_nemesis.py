@@ -27,7 +27,7 @@ def test_a_nemesis_breaks_no_promise() -> None:
     assert result.faults.total() >= FAULTS
     assert result.verdict.counts["confirmed"] > 100, what
     assert result.verdict.counts["read"] > 100, what
-    for part in ("bound", "keyed", "rejected", "replied"):
+    for part in ("bound", "keyed", "rejected", "replied", "kept"):
         assert result.verdict.counts[part] > 0, f"{part}: {what}"
     assert result.verdict.violations == [], what
 
@@ -93,6 +93,18 @@ def test_what_a_bound_service_has_missed_is_found(tmp_path: Path) -> None:
     assert any("1 of 4 were not processed by the bound service: [3]" in each for each in judge(lives).violations)
     lives[0].alive = False  # and another one may have begun later
     assert judge(lives).violations == []
+
+
+def test_what_an_outbox_has_lost_is_found_and_what_claims_to_be_new_twice(tmp_path: Path) -> None:
+    store = life(tmp_path, "store", 5, ("confirmed", 1), ("confirmed", 2), alive=False)
+    came = life(tmp_path, "fetch", 6, ("fetched", 5, 1, False), ("fetched", 5, 2, False), ("fetched", 5, 2, True))
+    assert judge([store, came]).violations == []
+    some = life(tmp_path, "fetch", 7, ("fetched", 5, 1, False), ("fetched", 5, 1, False))
+    told = judge([store, some]).violations
+    assert ["1 of 2 in its outbox were not fetched: [2]" in told[0], "claims to be new 2 times" in told[1]] == [
+        True,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,16 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from tests.planting import REQUESTS, SIMULATION, Garden
+from tests.planting import REQUESTS, SIMULATION, SPOOLS, Garden
 from zq.core.binding import Binding, Bindings, Hold
 from zq.core.inbox import SubscriptionInbox
+from zq.core.intake import Intake
 from zq.core.keys import Keys
 from zq.core.lanes import Turns
 from zq.core.link import SendingLink
 from zq.core.meeting import Meeting
 from zq.core.node import Node
+from zq.core.origins import Origins
 from zq.core.outbox import Outbox
 from zq.core.piece import Piece
 from zq.core.pulling import Pulling, ReceivingLink
@@ -29,7 +31,9 @@ from zq.core.reception import Receptions
 from zq.core.replying import Replying, Seen
 from zq.core.requesting import Requesting
 from zq.core.ring import Track
+from zq.core.spooling import Spooling
 from zq.core.topics import Topics
+from zq.handles import outbox as outboxes
 from zq.wire.frames import ACKED
 from zq.wire.plan import HIGH, LOW, NORMAL
 
@@ -386,6 +390,82 @@ def a_repeated_unbind_drops_what_is_tried_again() -> None:
         return strict
 
     replace(Bindings, "on_entry", build)
+
+
+# --- spools and outboxes on disk
+
+
+@bug(SPOOLS)
+def an_outbox_confirms_what_the_disk_has_not_synced() -> None:
+    def build(settle: Any) -> Any:
+        def early(intake: Intake) -> None:
+            settle(intake)
+            intake.safe = intake._taken
+
+        return early
+
+    replace(Intake, "_settle", build)
+
+
+@bug(SPOOLS)
+def what_a_disk_had_no_room_for_is_given_up_in_silence() -> None:
+    def build(failed: Any) -> Any:
+        def forgetful(intake: Intake) -> None:
+            failed(intake)
+            intake._again.clear()
+            intake._settle()
+
+        return forgetful
+
+    replace(Intake, "on_failed", build)
+
+
+@bug(SPOOLS)
+def a_spool_takes_what_it_could_not_store_for_known() -> None:
+    replace(Origins, "remove", lambda remove: nothing)
+
+
+@bug(
+    "tests/core/test_spooling.py::test_what_was_stored_when_the_spool_was_killed_is_told_to_be_stored_and_not_stored_again"
+)
+def a_spool_has_forgotten_what_it_had_when_it_is_opened_again() -> None:
+    def build(open: Any) -> Any:
+        def forgetful(spooling: Spooling, found: Any, *rest: Any) -> Any:
+            object.__setattr__(found, "known", Origins())
+            return open(spooling, found, *rest)
+
+        return forgetful
+
+    replace(Spooling, "open", build)
+
+
+@bug("tests/core/test_origins.py::test_any_history_agrees_with_a_set")
+def the_numbers_between_two_that_came_are_known() -> None:
+    def build(add: Any) -> Any:
+        def greedy(origins: Origins, origin: bytes, first: int, last: int) -> None:
+            known = [low for of, low, _ in origins if of == origin]
+            add(origins, origin, min([first, *known]), last)
+
+        return greedy
+
+    replace(Origins, "add", build)
+
+
+@bug("tests/core/test_intake.py::test_a_ticket_is_safe_when_its_message_is_stored_and_never_before[1]")
+def what_its_sender_has_withdrawn_is_delivered() -> None:
+    def build(stored: Any) -> Any:
+        def deaf(intake: Intake) -> list[int]:
+            stored(intake)
+            return []
+
+        return deaf
+
+    replace(Intake, "on_stored", build)
+
+
+@bug("tests/contract/test_outbox.py::test_an_outbox_that_was_set_back_says_so_and_uses_no_number_again[blocking]")
+def an_outbox_uses_its_numbers_again() -> None:
+    outboxes.origin_of = lambda identity, stream, drawn: stream
 
 
 # --- requests
