@@ -1,118 +1,67 @@
-"""Many strangers at the doors of a peer that goes on talking: python -m tests.security.proof_door 10000
+"""Strangers of every kind at the doors of a peer that goes on talking: python -m tests.security.proof_door 10000
 
-Each has keys of his own; half of them know whom they connect to, which nobody does who has not seen the key. They come
-from another process, on a processor of its own where there are several, as if they had a machine: from an address where
-a friend is as well (nobody there is ever cut off) and from one where none is, in turns with nobody. Says how many got
-in, what was heard of them, and what became of the messages meanwhile.
+Two friends in processes of their own, one of whom sends the other 1,000 messages a second. Strangers come to the doors
+of the first, from a process with a processor of its own where there are several, as if they had a machine. What a
+message takes then is put beside what it takes in two kinds of peace, in turns with it, since other work comes and goes:
+
+    quiet    no strangers at all
+    beside   the same strangers, as busy, at the doors of a bystander, who is on their processor: what they take of the
+             machine that all share, they take then as well, as they would not if they had one of their own
+
+Of most kinds as many come as can in SECONDS; of those with random keys, as many as it is told, from an address where a
+friend is as well and from one where none is.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Self
+from typing import Any
 
-from tests.security.rogues import Friends, doors_of, percentile, sockets_of, try_random_keys, write_key
-from zq.security.keys import read_keys, today
-from zq.security.lock import Lock
+from tests.processes.process import Process
+from tests.security.rogues import percentile, write_key
+from tests.security.strangers import KINDS
 
-QUIET = 2.0  # s of talk without strangers, to compare with
-ROUNDS = 5  # of quiet and strangers, in turns, since other work on the machine comes and goes
-NOBODY = "no strangers"
-REALM = "proof"
+SECONDS = 2.0  # s of each phase
+ROUNDS = 3  # of all kinds, and of quiet, beside and strangers for each
+RATE = 1_000.0  # messages a second
+PATIENCE = 600.0  # s for as many strangers as anybody asks for
 STRANGER = "127.0.0.66"  # an address from which nobody of the realm comes
-PROCESSORS = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
+FLOOD = "random keys"
+PROCESSORS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+THEIRS = PROCESSORS[-1:] if len(PROCESSORS) > 1 else []  # the strangers' and the bystander's
+OURS = PROCESSORS[:-1]  # the friends'; nobody is told to stay anywhere when there is one
 
 
 @dataclass
-class Phase:
-    """What the friends' messages took, and what the strangers came to, in one part of the proof."""
+class Row:
+    """One kind of stranger, in all rounds: p99 in us of the three phases of each, and what came of the strangers."""
 
-    took: list[float] = field(default_factory=list)
-    got_in: list[str] = field(default_factory=list)
+    quiet: list[float] = field(default_factory=list)
+    beside: list[float] = field(default_factory=list)
+    strangers: list[float] = field(default_factory=list)
+    count: int = 0
     seconds: float = 0.0
+    wrong: list[str] = field(default_factory=list)
 
-    @property
-    def p99(self) -> float:
-        return percentile(self.took, 0.99)
+    def against(self, peace: Sequence[float]) -> float:
+        """How many times what it takes in that kind of peace: of all rounds together."""
+        return median(self.strangers) / median(peace)
 
-
-def attack(key_file: str, processor: int) -> int:
-    """The other process: a line in, how many strangers to which doors; a line out, who got in.
-
-    It yields to the friends, since its like would be on other machines.
-    """
-    os.nice(19)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {processor})
-    lock = Lock(read_keys(Path(key_file)), REALM, today())
-    print(flush=True)
-    for line in sys.stdin:
-        count, doors = json.loads(line)
-        print(json.dumps(try_random_keys(lock, doors, count)), flush=True)
-    return 0
+    def __str__(self) -> str:
+        each = " ".join(f"{war / 1e3:.2f}" for war in self.strangers)
+        figures = " ".join(f"{median(phase) / 1e3:7.2f}" for phase in (self.quiet, self.beside, self.strangers))
+        ratios = " ".join(f"{self.against(peace):5.1f} x" for peace in (self.quiet, self.beside))
+        return f"{figures}  {ratios}  {self.count / self.seconds:7.0f}/s  ({each})"
 
 
-class Strangers:
-    """The process they come from. It is there before the friends are looked at: starting one holds all threads up."""
-
-    def __init__(self, key_file: Path) -> None:
-        command = [sys.executable, "-m", __spec__.name, "attack", str(key_file), str(max(PROCESSORS))]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def __enter__(self) -> Self:
-        self._hear()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self._process:  # closes its standard input, waits
-            pass
-
-    def _hear(self) -> str:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, "the strangers have failed"
-        return line
-
-    def flood(self, friends: Friends, count: int, doors: list[str]) -> Phase:
-        """The phase in which `count` of them come to `doors`."""
-        had, began = len(friends.took), time.monotonic()
-        assert self._process.stdin is not None
-        print(json.dumps([count, doors]), file=self._process.stdin, flush=True)
-        got_in = json.loads(self._hear())
-        return Phase(friends.took[had:], got_in, time.monotonic() - began)
-
-
-@contextmanager
-def apart() -> Iterator[None]:
-    """Strangers have a processor of their own meanwhile, and threads that are started here the others."""
-    if len(PROCESSORS) > 1:
-        os.sched_setaffinity(0, PROCESSORS - {max(PROCESSORS)})
-    try:
-        yield
-    finally:
-        if len(PROCESSORS) > 1:
-            os.sched_setaffinity(0, PROCESSORS)
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names are enough
-
-
-def quiet(friends: Friends, seconds: float = QUIET) -> Phase:
-    had = len(friends.took)
-    threading.Event().wait(seconds)
-    return Phase(friends.took[had:], seconds=seconds)
+HEADER = f"{'p99 of a message, in ms':<44}   quiet  beside   then  / quiet / beside  strangers"
 
 
 def from_address(source: str, endpoint: str) -> str:
@@ -120,50 +69,126 @@ def from_address(source: str, endpoint: str) -> str:
     return endpoint.replace("tcp://", f"tcp://{source}:0;")
 
 
-def defend(count: int) -> int:
-    with tempfile.TemporaryDirectory(prefix="zq-", dir="/tmp") as directory:
+class Scene:
+    """The four processes. `look` is one round of one kind."""
+
+    def __init__(self, stack: ExitStack, directory: Path) -> None:
+        self._stack = stack
+        key_files = [write_key(directory / name) for name in ("friends.key", "bystander.key")]
+        self._access = [{"key_file": str(key_file), "realm": key_file.stem} for key_file in key_files]
+        options = [each | {"interfaces": ["127.0.0.1"], "discovery": ["host"]} for each in self._access]
+        self.talker = self._start("talk", options[0], RATE, OURS)
+        self.hearer = self._start("hear", options[0], OURS)
+        bystander = self._start("stand_by", options[1], THEIRS)
+        self._strangers = self._start("strangers", THEIRS)
+        self.doors = self.talker.hear()["doors"]
+        self._beside = bystander.hear()["doors"]
+        assert self.hearer.hear() == "open"
+        assert self._strangers.hear() == "ready"
+        self.talker.tell("talk")
+        assert self.talker.hear() == "talking"
+
+    def _start(self, *arguments: Any) -> Process:
+        process = Process(*arguments, module="tests.security.roles")
+        self._stack.callback(process.end)
+        return process
+
+    def took(self) -> list[float]:
+        """What the messages that have come since it was asked last have taken, in us."""
+        self.hearer.tell("took")
+        latest: list[float] = self.hearer.hear()
+        return latest
+
+    def state(self) -> dict[str, Any]:
+        self.talker.tell("state")
+        state: dict[str, Any] = self.talker.hear()
+        return state
+
+    def visit(
+        self,
+        kind: str,
+        *,
+        beside: bool = False,
+        source: str = "",
+        seconds: float | None = SECONDS,
+        most: int | None = None,
+    ) -> tuple[list[float], dict[str, Any]]:
+        """What messages took while strangers came, and what the strangers say of it."""
+        doors = self._beside if beside else self.doors
+        self.took()
+        access = self._access[beside]
+        doors = [from_address(source, each) for each in doors] if source else doors
+        self._strangers.tell({"kind": kind, "doors": doors, "seconds": seconds, "most": most} | access)
+        said: dict[str, Any] = self._strangers.hear(PATIENCE)
+        return self.took(), said
+
+    def quiet(self) -> list[float]:
+        """What messages take without anybody. The strangers do nothing meanwhile."""
+        self.took()
+        try:
+            self._strangers.hear(SECONDS)
+        except AssertionError:
+            pass  # it has nothing to say
+        return self.took()
+
+    def look(self, row: Row, kind: str, *, source: str = "", most: int | None = None) -> None:
+        row.quiet.append(p99(self.quiet()))
+        took, _ = self.visit(kind, beside=True, source=source)
+        row.beside.append(p99(took))
+        took, said = self.visit(kind, source=source, seconds=None if most else SECONDS, most=most)
+        row.strangers.append(p99(took))
+        row.count += said["count"]
+        row.seconds += said["seconds"]
+        row.wrong += said["wrong"]
+
+    def rest(self) -> int:
+        """Says no more, and returns how many messages have not come."""
+        self.talker.tell("rest")
+        sent: int = self.talker.hear()["sent"]
+        self.hearer.tell("rest")
+        came: int = self.hearer.hear()
+        return sent - came
+
+
+def p99(took: Sequence[float]) -> float:
+    return percentile(took, 0.99)
+
+
+@contextmanager
+def scene() -> Iterator[Scene]:
+    """Leaving ends everybody."""
+    with tempfile.TemporaryDirectory(prefix="zq-", dir="/tmp") as directory, ExitStack() as stack:
         os.environ["ZQ_HOST_DIR"] = directory
-        key_file = write_key(Path(directory) / "realm.key")
-        options = {
-            "realm": REALM, "key_file": key_file, "interfaces": ["127.0.0.1"], "discovery": ["host"],
-        }  # fmt: skip
-        with apart(), Strangers(key_file) as strangers, Friends(options) as friends:
-            doors = doors_of(friends.sender)
-            sources = {
-                NOBODY: [],
-                "strangers from a friend's address": doors,
-                "strangers from another": [from_address(STRANGER, each) for each in doors],
-            }
-            phases: dict[str, list[Phase]] = {name: [] for name in sources}
-            quiet(friends)
-            had = descriptors()
-            for _ in range(ROUNDS):
-                for name, endpoints in sources.items():
-                    phase = strangers.flood(friends, count // ROUNDS, endpoints) if endpoints else quiet(friends)
-                    phases[name].append(phase)
-            friends.rest()
-            threading.Event().wait(QUIET)  # the last strangers' connections are being closed
-            guard, refused = sockets_of(friends.sender).guard, friends.sender.ledger().refused_frames
-            got_in = [each for several in phases.values() for phase in several for each in phase.got_in]
-            lost = friends.sent - len(friends.took)
-            print(f"2 x {count:,} random keys: {len(got_in)} got in, {guard.failures:,} failures counted, ", end="")
-            print(f"{guard.cut_off:,} cut off at once, {sockets_of(friends.sender).porch.held:,} had to wait")
-            print(f"frames of strangers that were heard: {refused}; descriptors left behind: {descriptors() - had}")
-            print(f"messages between friends: {friends.sent:,} sent, {lost} lost")
-            peace = median(phase.p99 for phase in phases[NOBODY])
-            for name, several in phases.items():
-                print(line(name, several, peace))
-            return 1 if got_in or refused or lost or guard.failures < count else 0
+        yield Scene(stack, Path(directory))
 
 
-def line(name: str, phases: list[Phase], peace: float) -> str:
-    """Of the table: medians of the rounds, and the p99 of each."""
-    p50, p99 = (median(percentile(phase.took, share) for phase in phases) for share in (0.5, 0.99))
-    each = " ".join(f"{phase.p99 * 1_000:.1f}" for phase in phases)
-    return f"  {name:<34} p50 {p50 * 1e3:5.2f} ms   p99 {p99 * 1e3:5.2f} ms, {p99 / peace:4.1f} x   ({each})"
+def main(count: int, kinds: Sequence[str]) -> int:
+    rows = {kind: Row() for kind in kinds or KINDS}
+    if FLOOD in rows:
+        rows[f"{FLOOD}, from another address"] = Row()
+    with scene() as friends:
+        friends.quiet()
+        before = friends.state()
+        for _ in range(ROUNDS):
+            for name, row in rows.items():
+                kind, _, another = name.partition(", from ")
+                source = STRANGER if another else ""
+                friends.look(row, kind, source=source, most=count // ROUNDS if kind == FLOOD and count else None)
+                print(f"  {name:<40} {row}", flush=True)
+        friends.quiet()  # the last strangers' connections are being closed
+        after = friends.state()
+        lost = friends.rest()
+    print(f"\n{HEADER}")
+    for name, row in rows.items():
+        print(f"  {name:<40} {row}")
+    wrong = [each for row in rows.values() for each in row.wrong]
+    print(f"strangers: {sum(row.count for row in rows.values()):,}, of whom {len(wrong)} got in or heard something")
+    print(f"at the doors: {after['failures']:,} failures, {after['cut_off']:,} cut off, {after['held']:,} had to wait")
+    print(f"messages between friends: {lost} lost; descriptors left: {after['descriptors'] - before['descriptors']}")
+    for each in wrong[:10]:
+        print(f"  {each}")
+    return 1 if wrong or lost else 0
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "attack":
-        sys.exit(attack(sys.argv[2], int(sys.argv[3])))
-    sys.exit(defend(int(sys.argv[1])))
+    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))

@@ -67,3 +67,30 @@ def log_calls(tree: ast.AST) -> Iterator[ast.Call]:
 def test_log_lines_are_constants_with_places_never_built_from_what_came(path: Path) -> None:
     for call in log_calls(ast.parse(path.read_text())):
         assert isinstance(call.args[0], ast.Constant), f"{path.name}:{call.lineno}"
+
+
+FACTORY = "engine/sockets.py"
+INSIDE = {"security/knocks.py", "security/zap.py"}  # inproc: monitors, and the endpoint that RFC 27 names
+TRIAL = "security/trial.py"  # comes to our own doors as strangers do, in a context of its own
+
+
+def zmq_sockets(tree: ast.AST) -> Iterator[str]:
+    """Calls that make a context or a socket of ZeroMQ."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            owner = ast.unparse(node.func.value)
+            if node.func.attr == "Context" and owner.startswith("zmq"):
+                yield "context"
+            elif node.func.attr == "socket" and owner.endswith("context"):
+                yield ast.unparse(node.args[0])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_there_is_one_place_where_sockets_that_reach_others_are_made(path: Path) -> None:
+    name, made = str(path.relative_to(SOURCE)), list(zmq_sockets(ast.parse(path.read_text())))
+    if name in (FACTORY, TRIAL):
+        assert sorted(made) == ["context", "kind", "zmq.PAIR"]
+    elif name in INSIDE:
+        assert set(made) <= {"zmq.PAIR", "zmq.ROUTER"}
+    else:
+        assert made == []

@@ -28,7 +28,7 @@ from zq.engine.wake import Bell
 from zq.logs import Logger
 from zq.security.guard import Guard
 from zq.security.overfill import EVERY, Overfill
-from zq.security.porch import Porch
+from zq.security.porch import PACE, Porch
 from zq.wire.batch import Parts
 from zq.wire.limits import MAILBOX_FRAME, PAYLOAD
 
@@ -61,7 +61,8 @@ HIGH_WATER_MARK = 10_000  # frames; bounds a stalled pipe, back-pressure is cred
 MOST_FRAMES = 64  # received of one socket before the others get their turn
 LARGE = 16 << 10  # bytes of a frame with so much in it that its receiver may as well wait for those behind it
 FRAMES_AT_ONCE = 8  # of these that it waits for; beginning to read costs as much as three of them
-BACKLOG = 512  # connections waiting to be accepted
+BACKLOG = 512  # connections waiting to be accepted, on this machine or from everybody
+BACKLOG_LOCKED = 128  # where strangers may come: what waits there comes in although the valve is closed by then
 MAX_SOCKETS = 16_384  # three and two monitors a remote peer
 ZERO_COPY = 128 << 10  # bytes; below it copying a frame costs less than tracking it
 REFUSED_WITHIN = 0.5  # s; a failed attempt sooner than this was refused, later it timed out
@@ -161,6 +162,9 @@ class Sockets:
 
             self._zap = Zap(self._context, lock, self.guard)  # before any door is bound
         self._knocks: list[Knocks] = []
+        self._knock_fds: list[int] = []
+        self._crowded = False  # somebody waits at the doors, and who comes there is looked at once in a while
+        self._next_knocks = 0.0
         self.overfill = Overfill()
         self.porch = Porch()
         self._fitting: OrderedDict[str, int] = OrderedDict()  # endpoint: which key to dial it with
@@ -200,7 +204,7 @@ class Sockets:
     def _listener(self, kind: int) -> zmq.Socket[bytes]:
         socket = self._socket(kind)
         self._prepare_for_networks(socket)
-        socket.set(zmq.BACKLOG, BACKLOG)
+        socket.set(zmq.BACKLOG, BACKLOG if self._lock is None else BACKLOG_LOCKED)
         if self._lock is not None:
             self._lock.shut(socket)
         return socket
@@ -217,11 +221,13 @@ class Sockets:
 
         stand_trial([door for row in rows for door in zip(row, _CALLERS, strict=True)], self._lock, self._zap)
         self.guard = self._zap.guard = Guard()
+        self._zap.porch = self.porch
         self._watch(self._zap.socket, self._zap.answer)
         for socket in (self.mailbox, self.feed, self.work):
             knocks = Knocks(self._context, socket, self.guard, self.overfill, self.porch)
             self._knocks.append(knocks)
-            self._watch(knocks.socket, knocks.read)
+            self._knock_fds.append(self._watch(knocks.socket, knocks.read))
+        self.porch.shut(self.guard)
 
     def bind(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
         """Raises zmq.ZMQError when the endpoint cannot be had."""
@@ -357,9 +363,8 @@ class Sockets:
         if self.overfill:
             self.overfill.look(time.monotonic())
             timeout = EVERY if timeout is None else min(timeout, EVERY)
-        if self.porch.waiting:
-            turn = self.porch.look(time.monotonic())
-            timeout = turn if timeout is None else min(timeout, turn)
+        if self.porch or self._crowded:
+            timeout = self._attend(timeout)
         ready: list[tuple[int, int]] = []
         if awake and (timeout is None or timeout > AWAKE):
             until = time.monotonic() + AWAKE
@@ -373,6 +378,24 @@ class Sockets:
                 self._bell.silence()
                 rang = True
         return rang
+
+    def _attend(self, timeout: float | None) -> float | None:
+        """To those who wait at the doors. Returns how long to sleep, if `timeout` were the limit otherwise.
+
+        While some wait, nobody is woken by whoever comes, but all who have come are looked at PACE seconds later:
+        being woken for each of them costs several times what they do themselves.
+        """
+        now = time.monotonic()
+        turn = self.porch.look(now)
+        if bool(self.porch) is not self._crowded:
+            self._crowded = not self._crowded
+            for fd in self._knock_fds:
+                self._poll.modify(fd, 0 if self._crowded else select.POLLIN)
+        elif now < self._next_knocks:
+            return turn if timeout is None else min(timeout, turn)
+        self._next_knocks = now + PACE
+        self._again.update(self._knock_fds)
+        return 0.0
 
     def has_more(self) -> bool:
         """Whether a socket has something although nothing is signalled: using it may have eaten the signal."""

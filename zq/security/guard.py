@@ -1,10 +1,9 @@
 """Who failed at the doors, how often, and whose connections are cut off at once.
 
 A failed handshake is counted for the address it came from. An address with too many of them in a while is cut off:
-its connections are closed as soon as they are taken, before any cryptography, until the while is over. One that
-somebody with the key has come from is never cut off, so that a stranger cannot lock out his neighbours on that host,
-nor the ones behind the same gateway; they are counted, and after a few failures have to wait for their turn (see
-`porch`). Addresses are forgotten, the oldest first.
+its connections are closed when their turn comes (see `porch`), before any cryptography, until the while is over. One
+that somebody with the key has come from is never cut off, so that a stranger cannot lock out his neighbours on that
+host, nor the ones behind the same gateway. Addresses are forgotten, the oldest first.
 """
 
 from __future__ import annotations
@@ -13,14 +12,13 @@ from collections import OrderedDict
 
 from zq.logs import Logger
 from zq.record import dataclass
+from zq.security.taken import UNKNOWN
 
 log = Logger("zq.security")
 
 WHILE = 10.0  # s over which failures are counted; a peer that is dialled in vain is left alone after as long
 MOST_FAILURES = 100  # of one address in a while: a host of another realm that dials by mistake fails some 40 times
-SUSPICIOUS = 30  # failures in a while after which the next to come from there wait for their turn
 ADDRESSES = 4_096  # remembered, of those that failed and of those let in
-UNKNOWN = "an unknown address"  # the connection was gone before it could be asked
 
 
 @dataclass(slots=True)
@@ -42,7 +40,6 @@ class Guard:
         self.cut_off = 0
         self.let_in = 0
         self.unseen = 0  # connections that were gone before they could be asked for their address
-        self._alarm_until = 0.0
         self._records: OrderedDict[str, Record] = OrderedDict()
         self._friends: OrderedDict[str, None] = OrderedDict()
 
@@ -75,8 +72,6 @@ class Guard:
             record.since, record.recent = now, 0
         record.recent += 1
         record.total += 1
-        if record.recent >= SUSPICIOUS:
-            self._alarm_until = now + WHILE
         if record.recent == 1 and not self._quiet:
             log.warning("%.64r does not have the key: failed handshake %d", address, record.total)
 
@@ -89,7 +84,7 @@ class Guard:
             self._friends.popitem(last=False)
 
     def cuts_off(self, address: str, now: float) -> bool:
-        """Whether a new connection from there is to be closed at once; counts it if so."""
+        """Whether a connection from there is to be closed without a handshake; counts it if so."""
         record = self._records.get(address)
         if record is None or address in self._friends or address == UNKNOWN:
             return False
@@ -97,15 +92,6 @@ class Guard:
             return False
         self.cut_off += 1
         return True
-
-    def suspects(self, address: str, now: float) -> bool:
-        """Whether a new connection from there is likely to be a stranger's, though friends may be there as well."""
-        record = self._records.get(address)
-        return record is not None and record.recent >= SUSPICIOUS and now - record.since < WHILE
-
-    def is_alarmed(self, now: float) -> bool:
-        """Whether there was somebody to suspect a short while ago."""
-        return now < self._alarm_until
 
     def by_address(self) -> dict[str, int]:
         """Failed handshakes of each address, those that came last last."""

@@ -8,7 +8,6 @@ then; that one is of an unknown address.
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 import time
@@ -16,11 +15,12 @@ from itertools import count
 
 import zmq
 
-from zq.security.guard import UNKNOWN, Guard
+from zq.security.guard import Guard
 from zq.security.overfill import Overfill
 from zq.security.porch import Porch
+from zq.security.taken import UNKNOWN, address_of, duplicate
 
-MOST = 4  # events read before the other sockets get their turn: one takes some 0.05 ms
+MOST = 2  # events read before the other sockets get their turn: one takes some 0.03 ms
 OPEN = 65_536  # descriptors whose address is remembered; as many as a process has
 
 _listenings = count()
@@ -51,6 +51,7 @@ class Knocks:
         door.monitor(address, _EVENTS)
         self.socket = context.socket(zmq.PAIR)
         self.socket.set(zmq.LINGER, 0)
+        self.socket.set(zmq.RCVHWM, 0)  # without a limit: at one, libzmq's I/O thread would wait for us
         self.socket.connect(address)
 
     def read(self) -> bool:
@@ -79,27 +80,24 @@ class Knocks:
             self._porch.opened(value, endpoint.decode())
 
     def _on_accepted(self, descriptor: int, endpoint: bytes) -> None:
-        connection = _duplicate(descriptor)
+        now = time.monotonic()
+        connection = duplicate(descriptor)
         if connection is None:
-            self._guard.unseen += 1
+            self._miss(now)
             return
         with connection:
             if not _is_at(connection, endpoint):
-                self._guard.unseen += 1  # the descriptor is another's by now, perhaps the program's own
+                self._miss(now)  # the descriptor is another's by now, perhaps the program's own
                 return
-            address = _address(connection)
+            address = address_of(connection)
             if len(self._addresses) < OPEN:
                 self._addresses[descriptor] = address
-            now = time.monotonic()
-            self._porch.shut(self._guard.is_alarmed(now))
-            if self._guard.cuts_off(address, now):
-                try:
-                    connection.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass  # it is gone already
-            else:
-                self._overfill.taken(descriptor, connection, now)
-                self._porch.taken(descriptor, connection, address, suspected=self._guard.suspects(address, now))
+            self._overfill.taken(descriptor, connection, now)
+            self._porch.taken(descriptor, connection, address, now)
+
+    def _miss(self, now: float) -> None:
+        self._guard.unseen += 1
+        self._porch.missed(now)
 
     def close(self) -> None:
         self._door.disable_monitor()
@@ -121,13 +119,6 @@ def listen(context: zmq.Context[zmq.Socket[bytes]], door: zmq.Socket[bytes], end
     return int(_EVENT.unpack_from(event)[1])
 
 
-def _duplicate(descriptor: int) -> socket.socket | None:
-    try:
-        return socket.socket(fileno=os.dup(descriptor))
-    except OSError:
-        return None  # closed meanwhile
-
-
 def _is_at(connection: socket.socket, endpoint: bytes) -> bool:
     """Whether its end here is the port of that door."""
     try:
@@ -135,11 +126,3 @@ def _is_at(connection: socket.socket, endpoint: bytes) -> bool:
     except OSError:
         return False
     return not isinstance(name, tuple) or endpoint.endswith(b":%d" % name[1])
-
-
-def _address(connection: socket.socket) -> str:
-    try:
-        name = connection.getpeername()
-    except OSError:
-        return UNKNOWN
-    return str(name[0]).removeprefix("::ffff:") if isinstance(name, tuple) else UNKNOWN

@@ -1,114 +1,302 @@
-"""Where those wait for their handshake who come from an address at which others have just failed it.
+"""Where whoever comes to a door waits for his turn, so that strangers take no more time than there is to spare.
 
-A handshake takes libzmq's I/O thread some 0.4 ms, and that thread carries the messages of friends as well: with fifty
+A handshake takes libzmq's I/O thread up to 0.4 ms, and that thread carries the messages of friends as well: with fifty
 strangers at once it is deaf to them for 5 ms and more, and nothing in libzmq limits how many it takes at a time. So
-their connections are held: the kernel says of one that there is something to read only when HELD bytes have come
-(SO_RCVLOWAT), which is more than a stranger may send. They are released one after the other, PACE seconds apart;
-addresses take turns, so that one that many come from holds up none but its own.
+doors are shut: of a new connection the kernel tells libzmq that there is something to read only when HELD bytes have
+come (SO_RCVLOWAT), which is more than a stranger may send. Everybody is held until he is released:
 
-    alarm      the doors are shut: what the kernel takes there is held from the first, before libzmq has read a byte
-    taken      held on, if its address is suspected or somebody from there waits; else released at once
-    held ->    released: its turn has come, and libzmq reads what it has said
-         ->    closed: the stranger has left, or the 3 s of a handshake are over
+    taken     released at once if there is a token and nobody from his address waits; else he waits in its line
+    waiting   each token releases one: addresses take turns, and of one address the youngest goes first
+    admitted  he has shown the key, and gives the token back
 
-Without an alarm nothing is held, and a connection costs what it did. Of one address the youngest goes first: where
-more come than have a turn, the older ones run into the limit of 3 s anyway, and a friend among them has the best
-chance while he is new. Descriptors are those of libzmq; one may be another's by now, and a release means nothing to it.
+A handshake costs a token. There are BURST of them, and one more each PACE seconds. Every address from which somebody
+has been let in has tokens of its own, all others share some. So friends are released as fast as they come, wherever
+they come from, and strangers at the pace that is left, however many of them there are; those at a friend's address
+hold up newcomers from there only, those elsewhere hold up newcomers from new addresses only. Where more come than have
+a turn, the older ones run into the 3 s of a handshake anyway: a friend among them has the best chance while he is new,
+and whoever comes first from an address goes first of all. Whose turn it is may still be refused: the guard says whose
+connections are closed without a handshake.
 
-On Linux only (since 4.18 a release is signalled at once; before, who is held fails after 3 s and tries again).
+Being taken costs something, too, and tokens of another kind: each address has CROWD of them, and one more each STEP
+seconds, and all where nobody has been let in have four times as many together. Who has used up more than those has the
+`valve` closed for him until there are some again, and waits outside. A connection that is gone before it can be asked
+where it came from is counted for who came last.
+
+Descriptors are those of libzmq; one may be another's by now, and a release means nothing to it. On Linux only (since
+4.18 a release is signalled at once; before, who is held fails after 3 s and tries again).
 """
 
 from __future__ import annotations
 
-import os
+import itertools
 import socket
 import sys
 from collections import OrderedDict
 
+from zq.security import valve
+from zq.security.guard import ADDRESSES, Guard
 from zq.security.overfill import ENOUGH
+from zq.security.taken import UNKNOWN, address_of, cut_off, duplicate, hold
 
 HELD = ENOUGH  # bytes; who has sent more is cut off
-PACE = 0.01  # s from one to the next: 100 handshakes a second take the I/O thread less than a tenth of its time
+BURST = 8  # handshakes at once of those who share tokens: some 2 ms of the I/O thread
+PACE = 0.02  # s from one token to the next: 50 handshakes a second take that thread and ours a fiftieth of their time
+CROWD = 128  # connections taken at once
+STEP = 0.01  # s from one of those tokens to the next
+DEBT = 4  # times the tokens that there are at most: who was taken before the valve was closed has used them
+AGAIN = 1 / 8  # of the tokens that there are at most: with so many the valve is opened again
+ELSEWHERE = ""  # all addresses where nobody has been let in
+MOST = 1_024  # connections of one address that wait; the oldest are closed
 CAN_HOLD = sys.platform == "linux"
+
+
+class Tokens:
+    """So many, and one more in each `pace` seconds."""
+
+    __slots__ = ("_at", "_left", "_most", "_pace")
+
+    def __init__(self, most: int, pace: float, now: float) -> None:
+        self._most = most
+        self._pace = pace
+        self._left = float(most)
+        self._at = now
+
+    def there_are(self, now: float, share: float = 0.0) -> bool:
+        """At least one, and that share of those that there are at most."""
+        self._left = min(self._left + (now - self._at) / self._pace, self._most)
+        self._at = now
+        return self._left > max(1, share * self._most) - 0.001  # what adding fractions loses
+
+    def take(self) -> None:
+        """Whether there is one or not: then the next are owed, but never so many that it takes long."""
+        self._left = max(self._left - 1, -DEBT * self._most)
+
+    def give_back(self) -> None:
+        self._left = min(self._left + 1, self._most)
+
+    def seconds(self, share: float = 0.0) -> float:
+        """From the last look until there are so many."""
+        return max(max(1, share * self._most) - self._left, 0.0) * self._pace
+
+
+class Queue:
+    """Those who share tokens: their lines, by address, in the order of their turns."""
+
+    __slots__ = ("lines", "turns")
+
+    def __init__(self, now: float) -> None:
+        self.lines: OrderedDict[str, dict[int, None]] = OrderedDict()
+        self.turns = Tokens(BURST, PACE, now)
 
 
 class Porch:
     """Of all doors of a peer. Belongs to the engine's thread."""
 
     def __init__(self) -> None:
-        self.waiting: OrderedDict[str, dict[int, None]] = OrderedDict()  # by address, in the order of their turns
-        self.held = 0  # in all
-        self.doors: dict[int, str] = {}  # the descriptors that listen, and where
-        self.is_shut = False
-        self._was_shut = False
-        self._addresses: dict[int, str] = {}
-        self._next = 0.0
+        self._guard = Guard()
+        self._listening: dict[int, str] = {}  # the descriptors that listen, and where
+        self._is_shut = False
+        self._elsewhere = Queue(0.0)  # from addresses where nobody has been let in
+        self._friends: OrderedDict[str, Queue] = OrderedDict()  # by address; those that were used last are last
+        self._busy: dict[Queue, None] = {}  # where somebody waits
+        self._taken: OrderedDict[str, Tokens] = OrderedDict()  # by address; those that were used last are last
+        self._taken_elsewhere = Tokens(4 * CROWD, STEP / 4, 0.0)
+        self._closed: dict[str, Tokens] = {}  # for whom the valve is: addresses, or ELSEWHERE
+        self._last = UNKNOWN  # the address that was counted for last
+        self._addresses: dict[int, str] = {}  # of those who wait
+        self.held = 0  # that had to wait, in all
+        self.released = 0  # that were given a turn, in all
+        self.shut_out = 0  # how often the valve was closed for somebody
+        self.turned_away = 0  # since too many of their address waited
+
+    def __bool__(self) -> bool:
+        """Whether anybody waits, here or outside."""
+        return bool(self._addresses or self._closed)
+
+    # --- doors
 
     def opened(self, descriptor: int, endpoint: str) -> None:
         """Of a door: people come in there from now on."""
-        self.doors[descriptor] = endpoint
-        if self.is_shut:
-            _hold_duplicate(descriptor, HELD)
+        self._listening[descriptor] = endpoint
+        if self._is_shut:
+            _let(descriptor, HELD)
+            self._turn_valve()
 
     def forget(self, endpoint: str) -> None:
         """Nobody listens there any more."""
-        self.doors = {descriptor: each for descriptor, each in self.doors.items() if each != endpoint}
+        self._listening = {descriptor: each for descriptor, each in self._listening.items() if each != endpoint}
 
-    def shut(self, wanted: bool) -> None:
-        """Whether everybody who comes from now on is held until he is `taken`."""
-        if wanted is self.is_shut or not CAN_HOLD:
-            return
-        self.is_shut = wanted
-        self._was_shut = True
-        for descriptor in self.doors:
-            _hold_duplicate(descriptor, HELD if wanted else 1)
+    def shut(self, guard: Guard) -> None:
+        """Everybody who comes from now on is held until he is `taken`, and `guard` may still refuse him."""
+        self._guard = guard
+        self._is_shut = CAN_HOLD
+        if CAN_HOLD:
+            for descriptor in self._listening:
+                _let(descriptor, HELD)
 
-    def taken(self, descriptor: int, connection: socket.socket, address: str, *, suspected: bool) -> None:
-        """Holds it, if there is a reason to. `connection` is a duplicate of `descriptor`."""
+    # --- who comes there
+
+    def taken(self, descriptor: int, connection: socket.socket, address: str, now: float) -> None:
+        """Releases it or lets it wait. `connection` is a duplicate of `descriptor`."""
         self.closed(descriptor)  # its end may not have been heard yet
-        if not CAN_HOLD:
+        self._count(address, now)
+        queue = self._queue(address)
+        line = queue.lines.get(address)
+        if line is None and (queue.turns.there_are(now) or not CAN_HOLD):
+            queue.turns.take()
+            self._release(connection, address, now)
             return
-        if not (suspected or address in self.waiting):
-            if self._was_shut:
-                _hold(connection, 1)
-        elif _hold(connection, HELD):
-            self.held += 1
-            self._addresses[descriptor] = address
-            self.waiting.setdefault(address, {})[descriptor] = None
+        if line is None:
+            line = queue.lines[address] = {}
+            queue.lines.move_to_end(address, last=False)
+            self._busy[queue] = None
+        line[descriptor] = None
+        self._addresses[descriptor] = address
+        self.held += 1
+        if len(line) > MOST:
+            self._turn_away(next(iter(line)))
+
+    def admitted(self, address: str, now: float) -> None:
+        """Somebody from there has shown the key."""
+        queue = self._friends.get(address)
+        self._queue(address).turns.give_back()
+        if (taken := self._taken.get(address)) is not None:
+            taken.give_back()
+        if queue is None:
+            self._taken_elsewhere.give_back()
+            queue = self._friends[address] = Queue(now)
+            self._move(address, self._elsewhere, queue)
+            if len(self._friends) > ADDRESSES:
+                oldest, forgotten = self._friends.popitem(last=False)
+                self._move(oldest, forgotten, self._elsewhere)
+            if self._closed:
+                self._turn_valve()
+        self._friends.move_to_end(address)
+
+    def missed(self, now: float) -> None:
+        """One was taken and is gone, and nobody knows where it came from."""
+        self._count(self._last, now)
 
     def closed(self, descriptor: int) -> None:
         """It has ended. If that was said of another door's, and the number is in use again, that one is let go."""
-        address = self._addresses.pop(descriptor, None)
-        if address is None:
-            return
-        line = self.waiting[address]
-        del line[descriptor]
-        if not line:
-            del self.waiting[address]
-        _hold_duplicate(descriptor, 1)
+        if self._leave(descriptor) is not None:
+            _let(descriptor, 1)
 
     def look(self, now: float) -> float:
-        """Releases one of those who wait, if it is time. Returns for how many seconds to sleep at most."""
-        if now < self._next:
-            return self._next - now
-        self._next = now + PACE
-        address, line = next(iter(self.waiting.items()))
-        self.waiting.move_to_end(address)
-        self.closed(next(reversed(line)))
-        return PACE
+        """Releases those whose turn it is. Returns for how many seconds to sleep at most, if anybody waits."""
+        sleep = CROWD * STEP
+        if self._closed:
+            sleep = self._look_at_valve(now)
+        for queue in list(self._busy):
+            while queue.lines and queue.turns.there_are(now):
+                queue.turns.take()
+                address, line = next(iter(queue.lines.items()))
+                queue.lines.move_to_end(address)
+                descriptor = next(reversed(line))
+                self._leave(descriptor)
+                if (connection := _that_of(descriptor, address)) is not None:
+                    with connection:
+                        self._release(connection, address, now)
+            if queue.lines:
+                sleep = min(sleep, queue.turns.seconds())
+        return sleep
+
+    # --- inside
+
+    def _queue(self, address: str) -> Queue:
+        return self._friends.get(address, self._elsewhere)
+
+    def _move(self, address: str, source: Queue, sink: Queue) -> None:
+        """The line of an address, if there is one."""
+        line = source.lines.pop(address, None)
+        if line is None:
+            return
+        sink.lines[address] = line
+        self._busy[sink] = None
+        if not source.lines:
+            del self._busy[source]
+
+    def _count(self, address: str, now: float) -> None:
+        """One more that was taken. Closes the valve for who has come too often."""
+        self._last = address
+        if (own := self._taken.get(address)) is None:
+            own = self._taken[address] = Tokens(CROWD, STEP, now)
+            if len(self._taken) > ADDRESSES:
+                self._closed.pop(self._taken.popitem(last=False)[0], None)
+        self._taken.move_to_end(address)
+        counted = {address: own} if address in self._friends else {address: own, ELSEWHERE: self._taken_elsewhere}
+        too_often: dict[str, Tokens] = {}
+        for whose, tokens in counted.items():
+            tokens.take()
+            if not tokens.there_are(now) and whose not in self._closed and CAN_HOLD and whose != UNKNOWN:
+                too_often[whose] = tokens
+        if too_often:
+            self.shut_out += 1
+            self._closed |= too_often
+            self._turn_valve()
+
+    def _look_at_valve(self, now: float) -> float:
+        """Opens it for whom there are tokens again. Returns in how many seconds that may be so for the next."""
+        opened = [whose for whose, tokens in self._closed.items() if tokens.there_are(now, AGAIN)]
+        for whose in opened:
+            del self._closed[whose]
+        if opened:
+            self._turn_valve()
+        return min((tokens.seconds(AGAIN) for tokens in self._closed.values()), default=CROWD * STEP)
+
+    def _turn_valve(self) -> None:
+        """As it should be: of many addresses only those that were here last are told apart."""
+        if ELSEWHERE in self._closed:
+            friends = (address for address in reversed(self._friends) if address not in self._closed)
+            code = valve.program(itertools.islice(friends, valve.MOST), listed=False)
+        elif self._closed:
+            code = valve.program(itertools.islice(reversed(self._closed), valve.MOST), listed=True)
+        else:
+            code = valve.EVERYBODY
+        for descriptor in self._listening:
+            if (door := duplicate(descriptor)) is not None:
+                with door:
+                    valve.attach(door, code)
+
+    def _leave(self, descriptor: int) -> str | None:
+        """It waits no longer. Returns its address, or None if it did not."""
+        address = self._addresses.pop(descriptor, None)
+        if address is None:
+            return None
+        queue = self._queue(address)
+        del queue.lines[address][descriptor]
+        if not queue.lines[address]:
+            del queue.lines[address]
+            if not queue.lines:
+                del self._busy[queue]
+        return address
+
+    def _release(self, connection: socket.socket, address: str, now: float) -> None:
+        self.released += 1
+        if self._guard.cuts_off(address, now):
+            cut_off(connection)
+        elif CAN_HOLD:
+            hold(connection, 1)
+
+    def _turn_away(self, descriptor: int) -> None:
+        address = self._leave(descriptor)
+        self.turned_away += 1
+        if (connection := _that_of(descriptor, address)) is not None:
+            with connection:
+                cut_off(connection)
 
 
-def _hold(connection: socket.socket, size: int) -> bool:
-    try:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
-    except OSError:
-        return False  # it is gone
-    return True
+def _that_of(descriptor: int, address: str | None) -> socket.socket | None:
+    """A duplicate of it, if it comes from there; else it is another's by now."""
+    connection = duplicate(descriptor)
+    if connection is not None and address_of(connection) != address:
+        connection.close()
+        return None
+    return connection
 
 
-def _hold_duplicate(descriptor: int, size: int) -> None:
-    try:
-        with socket.socket(fileno=os.dup(descriptor)) as connection:
-            _hold(connection, size)
-    except OSError:
-        pass  # it is gone
+def _let(descriptor: int, size: int) -> None:
+    connection = duplicate(descriptor)
+    if connection is not None:
+        with connection:
+            hold(connection, size)

@@ -70,6 +70,7 @@ class Knock:
         self.got_in: bool | None = None
         self.socket = context.socket(kind)
         self.socket.set(zmq.IPV6, 1)
+        self.socket.set(zmq.RECONNECT_IVL, -1)  # one try: a second might come in after the trial, and be let in
         fit(self.socket)
         name = f"inproc://knock-{id(self)}"
         self.socket.monitor(name, _EVENTS)

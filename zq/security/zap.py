@@ -12,6 +12,7 @@ import zmq
 
 from zq.security.guard import Guard
 from zq.security.lock import DOMAIN, Lock
+from zq.security.porch import Porch
 
 ENDPOINT = "inproc://zeromq.zap.01"  # fixed by RFC 27
 MOST = 4  # questions answered before the other sockets get their turn
@@ -24,6 +25,7 @@ class Zap:
         self._context = context
         self._lock = lock
         self.guard = guard
+        self.porch: Porch | None = None  # where they wait for their turn, when the trial is over
         self.socket: zmq.Socket[bytes]
         self.start()
 
@@ -44,12 +46,14 @@ class Zap:
             except zmq.Again:
                 return False
             *route, version, request, domain, address, _, mechanism = question[:8]
-            where = address.decode("ascii", "replace").removeprefix("::ffff:")
+            where, now = address.decode("ascii", "replace").removeprefix("::ffff:"), time.monotonic()
             if version == b"1.0" and domain == DOMAIN and self._is_ours(mechanism, question[8:]):
                 self.guard.admitted(where)
+                if self.porch is not None:
+                    self.porch.admitted(where, now)
                 reply = [b"200", b"", b"", b""]
             else:
-                self.guard.refused(where, time.monotonic())
+                self.guard.refused(where, now)
                 reply = [b"400", b"", b"", b""]  # no reason is given, and libzmq does not try again
             self.socket.send_multipart([*route, b"1.0", request, *reply])
         return True

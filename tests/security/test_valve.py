@@ -1,0 +1,102 @@
+"""Whose connections the kernel does not finish, with connections of its own."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from zq.security import valve
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel takes no such program")
+AT_ONCE = 0.1  # s in which one that is let through has long been taken
+SOON = 5.0  # s in which one that waits outside has said again what it had to say
+MANY = [f"10.{number >> 8}.{number & 255}.1" for number in range(valve.MOST - 1)]
+MANY_6 = [f"fd00::{number:x}" for number in range(valve.MOST - 1)]
+
+
+@pytest.fixture
+def door() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        yield door
+
+
+@pytest.fixture
+def door_6() -> Iterator[socket.socket]:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as door:
+        yield door
+
+
+def call(door: socket.socket, source: str) -> socket.socket:
+    """Succeeds whether the valve is open or not."""
+    caller = socket.create_connection(door.getsockname()[:2], AT_ONCE, (source, 0))
+    caller.sendall(b"word")
+    return caller
+
+
+def is_taken(door: socket.socket, patience: float = AT_ONCE) -> bool:
+    door.settimeout(patience)
+    try:
+        taken, _ = door.accept()
+    except TimeoutError:
+        return False
+    with taken:
+        return taken.recv(4, socket.MSG_WAITALL) == b"word"
+
+
+def passes(door: socket.socket, source: str) -> bool:
+    with closing(call(door, source)) as caller:
+        taken = is_taken(door)
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # its RST ends it everywhere
+    return taken
+
+
+@pytest.mark.parametrize("others", [[], MANY], ids=["alone", "among many"])
+def test_listed_addresses_wait_or_all_but_they_do(others: list[str], door: socket.socket) -> None:
+    valve.attach(door, valve.program([*others, "127.0.0.2"], listed=True))
+    assert [passes(door, source) for source in ("127.0.0.1", "127.0.0.2", "127.0.0.3")] == [True, False, True]
+    valve.attach(door, valve.program([*others, "127.0.0.2"], listed=False))
+    assert [passes(door, source) for source in ("127.0.0.1", "127.0.0.2", "127.0.0.3")] == [False, True, False]
+    valve.attach(door, valve.EVERYBODY)
+    assert passes(door, "127.0.0.1")
+
+
+@pytest.mark.parametrize("others", [[], MANY_6, MANY], ids=["alone", "among many", "among many of IPv4"])
+def test_addresses_of_ipv6_as_well(others: list[str], door_6: socket.socket) -> None:
+    for listed in (True, False):
+        valve.attach(door_6, valve.program([*others, "::1"], listed=listed))
+        assert passes(door_6, "::1") is not listed
+        valve.attach(door_6, valve.program([*others, "::2", "fe80::1%eth0"], listed=listed))
+        assert passes(door_6, "::1") is listed
+
+
+def test_who_waits_outside_comes_in_when_it_is_open(door: socket.socket) -> None:
+    valve.attach(door, valve.program([], listed=False))
+    with call(door, "127.0.0.1"):
+        assert not is_taken(door)
+        valve.attach(door, valve.EVERYBODY)
+        assert is_taken(door, SOON)
+
+
+def test_who_is_in_already_notices_nothing(door: socket.socket) -> None:
+    with call(door, "127.0.0.1") as caller, door.accept()[0] as taken:
+        valve.attach(door, valve.program([], listed=False))
+        assert taken.recv(4, socket.MSG_WAITALL) == b"word"
+        taken.sendall(b"x" * 100_000)
+        assert caller.recv(100_000, socket.MSG_WAITALL) == b"x" * 100_000
+
+
+def test_a_program_that_the_kernel_does_not_take_lets_everybody_in(door: socket.socket) -> None:
+    valve.attach(door, valve.program([], listed=False))
+    assert not passes(door, "127.0.0.1")
+    valve.attach(door, valve.program(MANY * 100, listed=False))
+    assert passes(door, "127.0.0.1")
+
+
+def test_a_door_that_is_gone_is_no_error() -> None:
+    door = socket.create_server(("127.0.0.1", 0))
+    door.close()
+    valve.attach(door, valve.EVERYBODY)
