@@ -292,14 +292,14 @@ class Engine(Events):
         self._deadline = node.turn(now, time.time(), streams)
         if self._conditions:
             self._look_at_conditions()
-        self._pace.turned(node.moved, time.monotonic())
+        self._pace.turned(node.moved, now, time.monotonic())
 
     def sleep(self, until: float | None, *, awake: bool = False) -> None:
         """Until something has to be done, or that time. Sets `idle` first, then looks once more."""
         sockets = self._sockets
         assert sockets is not None
         if self._calls or self.taken or sockets.has_more():
-            self._pace.rang = sockets.wait(0)
+            sockets.wait(0)
             return
         now = time.monotonic()
         if self._deadline is not None and (until is None or self._deadline < until):
@@ -312,7 +312,7 @@ class Engine(Events):
         if self.dirty or self._calls or self.is_over():
             sockets.wait(0)
         else:
-            self._pace.rang = sockets.wait(None if until is None else max(until - now, 0.0), awake=awake)
+            sockets.wait(None if until is None else max(until - now, 0.0), awake=awake)
         self.idle = _AWAKE
 
     def rest(self) -> bool:

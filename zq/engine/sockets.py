@@ -69,6 +69,8 @@ REFUSED_WITHIN = 0.5  # s; a failed attempt sooner than this was refused, later 
 DESCRIPTORS = 65_536  # wanted: ten and more a remote peer, and a thousand of them; the usual soft limit is 1,024
 AWAKE = 150e-6  # s that who expects an answer stays awake for it: what a peer on this machine takes, measured
 ENDPOINTS = 4_096  # of which it is remembered which of two keys fits
+MILLISECOND = 0.001  # s; what epoll counts in
+SELECTABLE = 1_024  # FD_SETSIZE: descriptors from here on cannot be given to select
 PORT_TRIES = 200  # ports of the range that are tried
 
 _EVENTS = (
@@ -146,6 +148,10 @@ class Sockets:
         self._context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
         self._connections: dict[int, Connection] = {}
         self._poll = select.epoll() if hasattr(select, "epoll") else select.poll()
+        # epoll counts in milliseconds; for less its own descriptor is waited for, if select can have it.
+        self._select: list[int] = []
+        if hasattr(self._poll, "fileno") and self._poll.fileno() < SELECTABLE:
+            self._select.append(self._poll.fileno())
         self._second = 1 if hasattr(select, "epoll") else 1_000  # in the unit of the poller's timeout
         self._readers: dict[int, tuple[zmq.Socket[bytes], Callable[[], bool]]] = {}
         self._again: set[int] = set()  # descriptors of sockets that may have something although nothing was signalled
@@ -352,8 +358,8 @@ class Sockets:
 
     # --- receiving
 
-    def wait(self, timeout: float | None, *, awake: bool = False) -> bool:
-        """Sleeps until a socket or the bell is signalled, or for `timeout` seconds; True if the bell rang.
+    def wait(self, timeout: float | None, *, awake: bool = False) -> None:
+        """Sleeps until a socket or the bell is signalled, or for `timeout` seconds.
 
         Shorter while there are strangers to be watched.
 
@@ -370,14 +376,14 @@ class Sockets:
             until = time.monotonic() + AWAKE
             while not (ready := poll(0)) and time.monotonic() < until:
                 os.sched_yield()
-        rang = False
+        if not ready and timeout is not None and 0 < timeout < MILLISECOND and self._select:
+            select.select(self._select, (), (), timeout)
+            timeout = 0
         for fd, _ in ready or poll(None if timeout is None else timeout * self._second):
             if fd in self._readers:
                 self._again.add(fd)
             else:
                 self._bell.silence()
-                rang = True
-        return rang
 
     def _attend(self, timeout: float | None) -> float | None:
         """To those who wait at the doors. Returns how long to sleep, if `timeout` were the limit otherwise.
