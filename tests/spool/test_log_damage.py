@@ -147,6 +147,15 @@ def test_a_last_segment_that_is_cut_short_loses_what_was_cut(log: tuple[Files, d
         check(cut, records, hit(files, records, name, length, size), f"cut at {length}")
 
 
+@pytest.mark.parametrize("clean", [True, False], ids=["closed", "killed"])
+def test_every_length_to_which_a_log_can_be_cut_loses_what_was_cut(clean: bool) -> None:
+    files, records = written(clean=clean, commits=4)
+    (name,) = [name for name in files if name.endswith(".log")]
+    size = len(files[name])
+    for length in range(size):
+        check({**files, name: files[name][:length]}, records, hit(files, records, name, length, size), f"at {length}")
+
+
 def changed(files: Files, change: Callable[[Files], None]) -> Files:
     copy = dict(files)
     change(copy)
