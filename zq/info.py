@@ -255,7 +255,7 @@ class SpooledMessage:
     attempt: int  # of its next delivery
     redelivered: bool  # it may have been delivered before
     size: int  # bytes
-    complete: bool = True  # False: it is too large for the answer of a peer, and `data` is None
+    complete: bool = True  # False: it does not decode, or is too large for a peer's answer; `data` is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ import pytest
 import zq
 from tests.spool.tree import tree
 from zq.spool import clock
+from zq.spool.bound import write_bound
 from zq.spool.disk import DirectoryDisk
 from zq.spool.journal import Journal
 from zq.spool.keeper import _part
@@ -309,8 +310,11 @@ def whole(tmp_path: Path) -> Made:
     return made
 
 
-@pytest.mark.parametrize("name", ["spool", "stream", "mark", "segment"])
+@pytest.mark.parametrize("name", ["spool", "stream", "mark", "bound", "segment"])
 def test_a_newer_format_of_any_file_is_refused_by_name(whole: Made, look: Look, name: str) -> None:
+    disk = DirectoryDisk(whole.inner)
+    write_bound(disk, bytes(16), ["orders/**"])
+    disk.close()
     inner = {"spool": whole.directory / "spool", "segment": whole.inner / name_of(1)}
     path = inner.get(name, whole.inner / name)
     data = bytearray(path.read_bytes())

@@ -226,7 +226,7 @@ def told(message: zq.SpooledMessage) -> list[str]:
     about += [f"key {message.key}"] if message.key is not None else []
     about += [f"lane {message.lane}"] if message.lane != "normal" else []
     about += [f"headers {readable(dict(message.headers))}"] if message.headers else []
-    data = readable(message.data) if message.complete else f"{message.size:,} bytes, too large to show"
+    data = readable(message.data) if message.complete else f"{message.size:,} bytes that are not shown"
     return [f"{message.number:,}  {readable(message.id)}  {readable(', '.join(about))}", f"    {data}"]
 
 
@@ -243,7 +243,7 @@ def export(stream: str, settled: bool, spools: Directory | Realm) -> int:
         count, incomplete = write_all(messages, lambda done: progress(done, total))
     note(f"{counted(count)} exported")
     if incomplete:
-        note(f"{counted(incomplete)} too large for an answer, without data; export with --dir where the spool runs")
+        note(f"{counted(incomplete)} without data: too large for an answer (--dir reads them) or not decodable")
     return ERROR if incomplete else damage.code or spools.code
 
 

@@ -18,13 +18,13 @@ from zq.wire.names import check_filter
 
 BOUND, ASIDE = "bound", "bound.new"
 SIZE_MOST = 1 << 20  # bytes that are read
-_MAGIC = b"zqbind\x00\x01"
+MAGIC = b"zqbind\x00\x01"
 _HEAD = struct.Struct(">8s16s")
 
 
 def write_bound(disk: Disk, stream: bytes, filters: Sequence[str]) -> None:
     """OSError."""
-    packed = _HEAD.pack(_MAGIC, stream) + b"".join(text.encode() + b"\0" for text in filters)
+    packed = _HEAD.pack(MAGIC, stream) + b"".join(text.encode() + b"\0" for text in filters)
     if ASIDE in disk.names():
         disk.remove(ASIDE)
     file = disk.open(ASIDE)
@@ -44,7 +44,7 @@ def read_bound(disk: Disk, stream: bytes) -> tuple[str, ...]:
     data = disk.read(BOUND, 0, SIZE_MOST)
     if len(data) < _HEAD.size + 4 or crc32(data[:-4]).to_bytes(4, "big") != data[-4:]:
         return ()
-    if _HEAD.unpack_from(data) != (_MAGIC, stream):
+    if _HEAD.unpack_from(data) != (MAGIC, stream):
         return ()
     texts = data[_HEAD.size : -4].decode("ascii", "replace").split("\0")[:-1]
     try:

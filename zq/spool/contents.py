@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -15,7 +16,7 @@ from zq.wire import kept as kept_wire
 from zq.wire.batch import EXTRA, REDELIVERED, Buffer
 from zq.wire.body import is_bytes, is_flag, is_id, is_name, is_number, is_seconds, is_text
 from zq.wire.data import Malformed, unpack
-from zq.wire.extra import FIELDS, extra_problem
+from zq.wire.extra import FIELDS
 from zq.wire.plan import LANES, PRIORITIES
 from zq.wire.stored import TRIMMED, Stamp, decode
 
@@ -76,20 +77,24 @@ def rows_in(record: Record, stream: StreamName, start: int, attempts: Mapping[in
         )
 
 
-def check_record(record: Record) -> None:
+def check_record(record: Record, stream: StreamName) -> None:
     """Malformed if it does not have the messages that it says it has."""
-    if not record.flags & TRIMMED:
+    if stream.kind == TOPIC:
+        kept = kept_wire.decode(record.body, record.length, record.flags, record.runs)
+        if isinstance(kept, kept_wire.Kept):
+            kept.items()
+    elif not record.flags & TRIMMED:
         decode(record.body, record.length, record.flags, record.runs)
 
 
 def message_of(row: Row) -> SpooledMessage:
-    """Malformed."""
-    data, extra = None, _NOTHING
+    """What does not decode is told without its data: its sender made it so, and a puller would drop it."""
+    data, extra, complete = None, _NOTHING, False
     if row.item is not None:
-        [found] = unpack(row.item, 1, row.parts, extended=row.extended)
-        data, extra = found if row.extended else (found, _NOTHING)
-        if problem := extra_problem(extra):
-            raise Malformed(problem)
+        with contextlib.suppress(Malformed):
+            [found] = unpack(row.item, 1, row.parts, extended=row.extended)
+            data, extra = found if row.extended else (found, _NOTHING)
+            complete = True
     flat = extra[HEADERS] or []
     return SpooledMessage(
         stream=row.stream,
@@ -110,7 +115,7 @@ def message_of(row: Row) -> SpooledMessage:
         attempt=row.attempt,
         redelivered=row.redelivered,
         size=row.size,
-        complete=row.item is not None,
+        complete=complete,
     )
 
 

@@ -18,7 +18,7 @@ from zq.spool.disk import Disk
 
 HEADS, ASIDE = "heads", "heads.new"
 SIZE_MOST = 64 << 20  # bytes that are read; the table has at most 65,536 rows
-_MAGIC = b"zqhead\x00\x01"
+MAGIC = b"zqhead\x00\x01"
 _HEAD = struct.Struct(">8s16sQ")
 _ROW = struct.Struct(">16sQ")
 
@@ -31,7 +31,7 @@ class Heads(NamedTuple):
 def write_heads(disk: Disk, stream: bytes, number: int, rows: Mapping[tuple[bytes, str], int]) -> None:
     packed = b"".join(
         (
-            _HEAD.pack(_MAGIC, stream, number),
+            _HEAD.pack(MAGIC, stream, number),
             *[_ROW.pack(publisher, last) + topic.encode() + b"\0" for (publisher, topic), last in rows.items()],
         )
     )
@@ -55,7 +55,7 @@ def read_heads(disk: Disk, stream: bytes) -> Heads | None:
     if len(data) < _HEAD.size + 4 or crc32(data[:-4]).to_bytes(4, "big") != data[-4:]:
         return None
     magic, of, number = _HEAD.unpack_from(data)
-    if magic != _MAGIC or of != stream:
+    if magic != MAGIC or of != stream:
         return None
     rows: dict[tuple[bytes, str], int] = {}
     at, end = _HEAD.size, len(data) - 4

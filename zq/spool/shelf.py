@@ -311,7 +311,7 @@ class View:
             damage = Damage(item.end, item.end)
             number = max(number, item.last + 1)
             try:
-                check_record(item)
+                check_record(item, self.stream)
             except Malformed as error:
                 what = f"it verifies and cannot be read: {error}"
                 yield self._problem(segment.name, item.offset, item.end, item.first, item.last, what)

@@ -31,7 +31,11 @@ from typing import NamedTuple
 from zlib import crc32
 
 from zq.errors import AccessDenied, Refused, SpoolDamaged, SpoolLocked
+from zq.spool.bound import BOUND
+from zq.spool.bound import MAGIC as BOUND_MAGIC
 from zq.spool.disk import FILE_MODE, FULL, DirectoryDisk, Disk
+from zq.spool.heads import HEADS as HEADS_FILE
+from zq.spool.heads import MAGIC as HEADS_MAGIC
 from zq.spool.mark import MAGIC as MARK_MAGIC
 from zq.spool.mark import MARK
 from zq.spool.reserve import Reserve
@@ -42,7 +46,13 @@ QUEUE, TOPIC, OUTBOX = "q", "t", "o"  # kinds of streams; those of OUTBOX are al
 KINDS = {QUEUE: "queue", TOPIC: "topic", OUTBOX: "outbox"}
 WHAT = {QUEUE: "spool directory", OUTBOX: "outbox directory"}
 _MAGIC = b"zqspol\x00\x01"  # the last byte is the format's version
-HEADS = {STREAM: _MAGIC, MARK: MARK_MAGIC, "*.log": SEGMENT_MAGIC}  # how files begin that have a version
+HEADS = {  # how files begin that have a version
+    STREAM: _MAGIC,
+    MARK: MARK_MAGIC,
+    HEADS_FILE: HEADS_MAGIC,
+    BOUND: BOUND_MAGIC,
+    "*.log": SEGMENT_MAGIC,
+}
 PAUSES = (0.001, 0.005, 0.02, 0.05)  # s between looks at a lock that somebody has
 _SPOOL = struct.Struct(">8s16sQQQ")
 _STREAM = struct.Struct(">8s16s1s")
