@@ -23,6 +23,7 @@ import zmq
 
 from zq.core.endpoints import TCP, is_local
 from zq.core.port import Kind
+from zq.engine.descriptors import Descriptors
 from zq.engine.leader import CallerToken
 from zq.engine.wake import Bell
 from zq.logs import Logger
@@ -66,7 +67,6 @@ BACKLOG_LOCKED = 128  # where strangers may come: what waits there comes in alth
 MAX_SOCKETS = 16_384  # three and two monitors a remote peer
 ZERO_COPY = 128 << 10  # bytes; below it copying a frame costs less than tracking it
 REFUSED_WITHIN = 0.5  # s; a failed attempt sooner than this was refused, later it timed out
-DESCRIPTORS = 65_536  # wanted: ten and more a remote peer, and a thousand of them; the usual soft limit is 1,024
 AWAKE = 150e-6  # s that who expects an answer stays awake for it: what a peer on this machine takes, measured
 ENDPOINTS = 4_096  # of which it is remembered which of two keys fits
 MILLISECOND = 0.001  # s; what epoll counts in
@@ -122,18 +122,6 @@ class Events:
     fenced: Callable[[bytes], None]
 
 
-def raise_descriptor_limit() -> None:
-    """As far as this process may; too few descriptors make libzmq spin (#1642)."""
-    try:
-        import resource  # not there on Windows
-    except ImportError:
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
 class Sockets:
     """The port of the engine's node. Every method belongs to the engine's thread.
 
@@ -141,7 +129,6 @@ class Sockets:
     """
 
     def __init__(self, events: Events, bell: Bell, lock: Lock | None = None) -> None:
-        raise_descriptor_limit()
         self._events = events
         self._bell = bell
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -158,7 +145,10 @@ class Sockets:
         self._poll.register(bell.fd, select.POLLIN)
         self._monitors = 0
         self.crowd = 0  # peers on this host, as far as somebody has counted them
-        self._exhausted = False  # there were no descriptors for a connection once
+        self._exhausted = False  # there were no descriptors or sockets for a connection once
+        self._descriptors = Descriptors()
+        self._files: dict[str, zmq.Socket[bytes]] = {}  # doors that are files
+        self._shut = False  # these
         self._token: CallerToken | None = None  # of who reads
         self.guard = Guard(quiet=True)  # of the trial, where we are the strangers ourselves
         self._lock = lock
@@ -239,6 +229,7 @@ class Sockets:
         """Raises zmq.ZMQError when the endpoint cannot be had."""
         if not endpoint.startswith(TCP):
             socket.set(zmq.HANDSHAKE_IVL, HANDSHAKE_HERE)
+            self._files[endpoint] = socket
         if self._lock is None or self._knocks:  # these hear of it
             socket.bind(endpoint)
         else:
@@ -268,12 +259,13 @@ class Sockets:
     # --- zq.core.port.Port
 
     def dial(self, connection: int, kind: Kind, endpoint: str) -> None:
+        if kind is Kind.MAILBOX and not self._descriptors.can_afford_a_peer():
+            self._say_exhausted(endpoint, "few file descriptors are left; raise the hard limit (`ulimit -Hn`)")
+            return  # it is as if nobody answered; feed and work of those who are met come out of the reserve
         try:
             made = self._connections[connection] = self._make(connection, kind, endpoint)
         except zmq.ZMQError as error:  # no descriptors are left, or no sockets: it is as if nobody answered
-            if not self._exhausted:
-                log.warning("cannot dial %.200r: %s; more of this is not said", endpoint, error)
-            self._exhausted = True
+            self._say_exhausted(endpoint, str(error))
             return
         socket, monitor = made.socket, made.monitor
         if monitor is not None:
@@ -287,6 +279,30 @@ class Sockets:
             socket.connect(endpoint)
         except zmq.ZMQError as error:
             log.warning("cannot dial %.200r: %s", endpoint, error)  # a name another peer gave us: it may be anything
+
+    def _say_exhausted(self, endpoint: str, why: str) -> None:
+        if not self._exhausted:
+            log.warning("cannot dial %.200r: %s; more of this is not said", endpoint, why)
+        self._exhausted = True
+
+    def _tend_files(self) -> None:
+        """Doors that are files are shut while descriptors are scarce: see `descriptors`."""
+        self._descriptors.look(time.monotonic())
+        if self._descriptors.scarce == self._shut:
+            return
+        self._shut = self._descriptors.scarce
+        log.warning(
+            "of the %d file descriptors that this process may have %s",
+            self._descriptors.limit,
+            "few are left: nobody new is met until more are; raise the hard limit (`ulimit -Hn`, LimitNOFILE=)"
+            if self._shut
+            else "enough are free again: others are met",
+        )
+        for endpoint, socket in self._files.items():
+            if self._shut:
+                socket.unbind(endpoint)
+            else:
+                socket.bind(endpoint)
 
     def _make(self, connection: int, kind: Kind, endpoint: str) -> Connection:
         """Its sockets, not connected yet. Raises zmq.ZMQError, and leaves nothing behind, if they cannot be had."""
@@ -366,6 +382,7 @@ class Sockets:
         `awake` looks again and again for a while first: a processor that sleeps takes long to come back.
         """
         poll = self._poll.poll
+        self._tend_files()
         if self.overfill:
             self.overfill.look(time.monotonic())
             timeout = EVERY if timeout is None else min(timeout, EVERY)
