@@ -45,3 +45,16 @@ def test_what_is_settled_after_the_engine_has_looked_is_told_at_once(peer: zq.Pe
             for _ in range(3):
                 puller.receive(timeout=SOON).ack()
             pusher.flush(timeout=SOON)
+
+
+def test_what_is_settled_while_others_are_in_hand_is_told_although_nobody_receives_any_more(peer: zq.Peer) -> None:
+    with peer.puller("jobs") as puller, peer.pusher("jobs") as pusher:
+        pusher.wait_for_pullers()
+        for turn in range(5):
+            pusher.send_many([turn] * 100)
+            for number in range(1, 101):
+                puller.receive(timeout=SOON).ack()
+                if number in (1, 50):
+                    settled = 100 * turn + number
+                    eventually(lambda count=settled: pusher._core.acked == count, timeout=SOON)
+            pusher.flush(timeout=SOON)

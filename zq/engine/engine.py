@@ -31,7 +31,7 @@ from zq.engine import leaving
 from zq.engine.doors import open_doors, realm_lock, realm_tag
 from zq.engine.leader import CallerToken, Leader
 from zq.engine.lookout import Lookout
-from zq.engine.pace import Pace
+from zq.engine.pace import BUSY, Pace
 from zq.engine.sockets import Events, Sockets
 from zq.engine.wake import Bell, ThreadToken, Waiters
 from zq.errors import Closed, EngineFailed, Error, Forked
@@ -134,6 +134,17 @@ class Engine(Events):
         self.dirty.add(stream)
         if self.idle:
             self.wake()
+
+    def mark_later(self, stream: Stream) -> None:
+        """`stream` has something for the engine that can wait until somebody leads: PARK at the most."""
+        self.dirty.add(stream)  # first: whoever takes the lead from here on sees it
+        if self.idle and not self.leader.nobody:
+            self.wake()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether callers had left or settled many messages when last looked at."""
+        return self.node.moved >= BUSY
 
     def check(self) -> None:
         """Raises what every handle raises when the engine is not there."""
