@@ -259,3 +259,39 @@ def test_a_name_that_nobody_has_is_refused(running: Path) -> None:
         ended = zq(*arguments)
         assert ended.returncode == 2, arguments
         assert "nope" in ended.stderr
+
+
+def test_topics_and_their_cursors_are_told_of_one_that_runs_and_of_one_that_is_stopped(
+    tmp_path: Path, clean_environment: None
+) -> None:
+    directory = str(tmp_path / "spool")
+    command = [ZQ, "spool", "--topic", "sensors/**", "--dir", directory, "--name", "keeper"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            assert "is open" in process.stderr.readline()
+            numbers = [str(number) for number in range(100)]
+            subprocess.run([ZQ, "pub", "sensors/hall", *numbers], check=True, timeout=DEADLINE)
+            read = ["sub", "sensors/**", "--durable", "dashboard", "--since", "beginning", "-n", "30"]
+            subprocess.run([ZQ, *read], check=True, timeout=DEADLINE, stdout=subprocess.DEVNULL)
+            for place in ([], ["--dir", directory]):
+                [row] = lines(zq("ls", "--json", *place).stdout)
+                assert (row["kind"], row["name"], row["depth"], row["lag"], row["cursors"]) == (
+                    "topic", "sensors/**", 100, 70, 1
+                )  # fmt: skip
+                [row] = lines(zq("cursors", "--json", *place).stdout)
+                assert (row["cursor"], row["position"], row["lag"]) == ("dashboard", 31, 70)
+                exported = lines(zq("export", "sensors/**", *place).stdout)
+                assert [(row["data"], row["topic"]) for row in exported] == [(n, "sensors/hall") for n in numbers]
+                assert zq("verify", *place).returncode == 0
+            refused = zq("cursors", "--forget", "sensors/**", "nope")
+            assert refused.returncode != 0
+            assert "no cursor 'nope'" in refused.stderr
+        finally:
+            process.terminate()
+            process.communicate(timeout=DEADLINE)
+    assert [row["position"] for row in lines(zq("cursors", "--json", "--dir", directory).stdout)] == [31]
+    assert zq("verify", "--dir", directory).returncode == 0
+    assert zq("cursors", "--forget", "sensors/**", "dashboard", "--dir", directory).returncode == 0
+    assert zq("cursors", "--json", "--dir", directory).stdout == ""
+    assert len(lines(zq("export", "sensors/**", "--dir", directory).stdout)) == 100
