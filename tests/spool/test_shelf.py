@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -150,26 +151,42 @@ def test_one_that_is_open_elsewhere_is_read_meanwhile(made: Made) -> None:
     made.crash()
 
 
-def test_segments_that_are_removed_meanwhile_make_it_look_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+CALLS = 90  # that reading such a spool makes of its disk, and some more
+
+
+@pytest.mark.parametrize("call", range(1, CALLS, 3))
+def test_segments_that_are_removed_at_any_moment_make_it_look_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
 ) -> None:
+    """Right before the disk is asked for the n-th time."""
     made = Made(tmp_path / "spool", segment_bytes=2_000)
     made.add(500)
     assert len(made.log.segments) > 5
+    made.journal.settle(1, 300)
+    made.journal.sync()
     made.log.write_mark(clean=False)
-    read, trimmed = DirectoryDisk.read, []
+    calls = [0]
 
-    def removes_first(self: DirectoryDisk, name: str, offset: int, size: int) -> bytes:
-        if not trimmed and name == name_of(3):
-            made.journal.settle(1, 300)
-            made.journal.sync()
-            trimmed.append(made.log.drop_below(301))
-        return read(self, name, offset, size)
+    def trims(method: str) -> None:
+        before = getattr(DirectoryDisk, method)
 
-    monkeypatch.setattr(DirectoryDisk, "read", removes_first)
-    [row] = zq.SpoolDirectory(made.directory).streams()
-    assert trimmed[0] > 2
-    assert (row.first, row.depth, row.damaged) == (301, 200, ())
+        def act(self: DirectoryDisk, *arguments: Any) -> Any:
+            if self is not made.disk:
+                calls[0] += 1
+                if calls[0] == call:
+                    made.log.drop_below(301)
+            return before(self, *arguments)
+
+        monkeypatch.setattr(DirectoryDisk, method, act)
+
+    trims("read")
+    trims("names")
+    looked = zq.SpoolDirectory(made.directory)
+    assert looked.verify().problems == ()
+    [row] = looked.streams()
+    assert (row.depth, row.damaged, row.problems) == (200, (), ())
+    assert [message.number for message in looked.export("jobs")] == list(range(301, 501))
+    assert call < calls[0]
     made.close()
 
 

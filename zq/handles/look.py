@@ -20,7 +20,7 @@ from zq.handles.steps import Steps, deadline_after, until
 from zq.info import SpoolAnswer, SpoolCursor, SpooledStream, SpoolProblem
 from zq.record import asdict, replace
 from zq.spool.contents import from_wire, message_of, to_wire
-from zq.spool.shelf import Shelf
+from zq.spool.shelf import Shelf, View
 from zq.wire.body import is_bytes, is_number, is_seconds, is_text, list_of
 from zq.wire.data import Malformed
 from zq.wire.frames import CURSORS, EMPTY, FORGET, MESSAGES, STREAMS, VERIFY, Inspect
@@ -83,9 +83,9 @@ class SpoolLook:
     def _look(self, question: Inspect) -> Found:
         shelf = Shelf(self._directory)
         if question.action == STREAMS:
-            return Found([asdict(view.info()) for view in shelf.views()][:ROWS])
+            return Found([asdict(row) for row in shelf.each(View.info)][:ROWS])
         if question.action == CURSORS:
-            return Found([asdict(cursor) for view in shelf.views() for cursor in view.cursors()][:ROWS])
+            return Found([asdict(row) for cursors in shelf.each(View.cursors) for row in cursors][:ROWS])
         if question.action == VERIFY:
 
             def note(done: int, total: int) -> None:

@@ -43,11 +43,11 @@ class SpoolDirectory:
 
     def streams(self) -> list[SpooledStream]:
         """How each queue and topic stands, by kind and name."""
-        return self._guarded(lambda shelf: [view.info() for view in shelf.views()])
+        return self._guarded(lambda shelf: shelf.each(View.info))
 
     def cursors(self) -> list[SpoolCursor]:
         """The named positions in all streams."""
-        return self._guarded(lambda shelf: [cursor for view in shelf.views() for cursor in view.cursors()])
+        return self._guarded(lambda shelf: [cursor for cursors in shelf.each(View.cursors) for cursor in cursors])
 
     def export(
         self,
@@ -168,7 +168,7 @@ def verify_shelf(shelf: Shelf, progress: Progress | None) -> SpoolReport:
     """Reads everything. OSError."""
     problems, done = shelf.strange(), 0
     streams = shelf.streams()
-    total = sum(view.size for view in shelf.views())
+    total = sum(shelf.each(lambda view: view.size))
     for stream in streams:
         found, size = _verify_stream(shelf, stream, done, total, progress)
         problems += found

@@ -58,6 +58,8 @@ class Overlay:
         content = self._changed.get(name)
         if content is None:
             exists = name not in self._changed and name in self._disk.names()
+            if not exists and name in self._seen and name not in self._changed:
+                raise FileNotFoundError(errno.ENOENT, "it was removed", name)
             size = (self._directory / name).stat().st_size if exists else 0
             content = self._changed[name] = _Content(name if exists else None, size)
         return _Appended(content)

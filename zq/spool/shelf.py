@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from zq.core.cursors import PASSING
 from zq.core.ranges import Ranges
@@ -33,7 +34,9 @@ from zq.spool.store import KINDS, LOCK, TOPIC, StreamName, check_spool, find_str
 from zq.wire.data import Malformed
 from zq.wire.stored import Stamp
 
-AGAIN = 5  # times that a stream is looked at anew when files have gone meanwhile
+T = TypeVar("T")
+
+AGAIN = 20  # times that a stream is looked at anew when files have gone meanwhile
 PIECE = 256 << 10  # bytes that are read at once
 PAGE_BYTES = 4 << 20  # bytes of messages in a page
 
@@ -61,21 +64,27 @@ class Shelf:
 
     def open(self, stream: StreamName) -> View:
         """OSError, SpoolDamaged."""
-        for attempt in range(AGAIN):
-            try:
-                return View(self.directory, stream, self.holder)
-            except FileNotFoundError:  # trimmed or written anew meanwhile
-                if attempt == AGAIN - 1:
-                    raise
-        raise AssertionError
+        return self._again(lambda: View(self.directory, stream, self.holder))
 
-    def views(self) -> Iterator[View]:
-        for stream in self.streams():
-            view = self.open(stream)
+    def each(self, look: Callable[[View], T]) -> list[T]:
+        """What `look` says of each stream."""
+        return [self._again(partial(self._look, stream, look)) for stream in self.streams()]
+
+    def _look(self, stream: StreamName, look: Callable[[View], T]) -> T:
+        view = View(self.directory, stream, self.holder)
+        try:
+            return look(view)
+        finally:
+            view.close()
+
+    @staticmethod
+    def _again(look: Callable[[], T]) -> T:
+        for _ in range(AGAIN):
             try:
-                yield view
-            finally:
-                view.close()
+                return look()
+            except FileNotFoundError:  # trimmed or written anew meanwhile
+                continue
+        return look()
 
 
 def holder_of(directory: Path) -> int | None:
