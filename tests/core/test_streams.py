@@ -97,10 +97,11 @@ class SlowDisk:
         self._asked: list[tuple[int, Run, bytes, int]] = []
         self._refusing = False
         self.failing = ""
+        self.lag = 0.05  # s at most
 
     def _later(self, act: Callable[[], None]) -> None:
         network = self._peer.network
-        network.after(network.random.uniform(0.0, 0.05), lambda: act() if self._peer.alive else None)
+        network.after(network.random.uniform(0.0, self.lag), lambda: act() if self._peer.alive else None)
 
     def _answer(self, event: Callable[[], None]) -> None:
         """In order; the order of simulated timers of one time is that in which they were set."""
@@ -226,6 +227,11 @@ class Scene:
         topic.outgoing.items += [msgpack.packb(value) for value in values]
         peer.touch(topic)
 
+    @staticmethod
+    def flush(peer: SimulatedPeer, topic: Topic) -> None:
+        """Asks until all has arrived."""
+        peer.deliver(lambda: peer.node.topics.announce_head(topic, peer.clock()))
+
     def reader(
         self,
         cursor: str = "c",
@@ -296,10 +302,12 @@ def test_what_is_published_before_a_reader_comes_is_read_in_order_and_then_live(
 
 def test_nothing_has_arrived_before_it_is_synced() -> None:
     scene = Scene()
-    scene.spool()
+    _, disk, _ = scene.spool()
+    disk.lag = 2.0
     source, topic = scene.publisher()
     scene.run(2.0)
     scene.publish(source, topic, range(1_000))
+    scene.flush(source, topic)
     early = []
 
     def look() -> bool:
@@ -350,11 +358,19 @@ def test_crashes_at_any_moment_lose_nothing_that_had_arrived(seed: int) -> None:
             confirmed.update((life, number) for number in range(1, follower.arrived + 1))
 
     for _ in range(8):
-        count = random.randrange(1, 120)
-        scene.publish(source, topic, [(life, number) for number in range(sent + 1, sent + count + 1)])
-        sent += count
-        scene.run(random.uniform(0.0, 1.5), note)
-        match random.randrange(5):
+        for pause in (1.5, 0.1):
+            count = random.randrange(1, 60)
+            scene.publish(source, topic, [(life, number) for number in range(sent + 1, sent + count + 1)])
+            sent += count
+            scene.flush(source, topic)
+            scene.run(random.uniform(0.0, pause), note)
+        match random.randrange(6):
+            case 5:  # both at once: nobody has in memory what was not synced
+                scene.network.kill(spool)
+                scene.network.kill(source)
+                life, sent = life + 1, 0
+                spool, _, _ = scene.spool()
+                source, topic = scene.publisher()
             case 0:
                 scene.network.kill(spool, vanish=random.random() < 0.3)
                 scene.run(random.uniform(0.0, 3.0))
@@ -378,11 +394,11 @@ def test_crashes_at_any_moment_lose_nothing_that_had_arrived(seed: int) -> None:
         follower = topic.followers.get(spool.id)
         return follower is not None and follower.arrived == topic.head == sent and confirmed <= set(scene.seen["c"])
 
-    def flush() -> bool:
-        source.deliver(lambda: source.node.topics.announce_head(topic, source.clock()))
+    def flushed() -> bool:
+        scene.flush(source, topic)
         return scene.run(2.0, done)
 
-    assert any(flush() for _ in range(60))
+    assert any(flushed() for _ in range(60))
     assert scene.unmarked() == []
     fresh = [value for value, marks in scene.seen["c"].items() if marks[0] is False]
     for one in range(life + 1):
