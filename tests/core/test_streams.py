@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +21,9 @@ from zq.core.streams import LATE, Key, Newest, RecoveredTopics, Retention, Topic
 from zq.core.topics import Topic
 from zq.info import Gap
 from zq.testing import SimulatedNetwork, SimulatedPeer, Weather
-from zq.wire.batch import Batch, Run, split
-from zq.wire.frames import NACKED
-from zq.wire.kept import FROM_BEGINNING, GAP, Kept, came_of, decode, gaps_in
+from zq.wire.batch import GAP, Batch, Run, split
+from zq.wire.frames import NACKED, Entry, Recall
+from zq.wire.kept import FROM_BEGINNING, FROM_COUNT, FROM_TIME, Kept, came_of, decode, gaps_in
 from zq.wire.names import Filter
 
 STREAM = b"s" * 16
@@ -80,6 +81,7 @@ class Medium:
             first=self.first,
             safe=self.safe,
             heads=heads,
+            retained={},
             stored_to=max(self.made, came_of(last_body) - LATE if last_body is not None else 0.0),
             cursors=tuple(found),
             damaged=False,
@@ -161,7 +163,7 @@ class SlowDisk:
             case Forgotten(cursor):
                 del cursors[cursor]
 
-    def save(self, stream: bytes, number: int, heads: Mapping[Key, int]) -> None:
+    def save(self, stream: bytes, number: int, heads: Mapping[Key, int], retained: Mapping[str, int]) -> None:
         self._medium.heads = number, dict(heads)
 
     def look(self, stream: bytes, most_bytes: int | None) -> None:
@@ -336,6 +338,27 @@ def test_a_cursor_goes_on_where_it_stood_without_hole_or_duplicate() -> None:
     assert scene.run(5.0, lambda: len(scene.seen["c"]) == 150)
     assert list(scene.seen["c"]) == list(range(150))
     assert all(marks == [False] for marks in scene.seen["c"].values())
+
+
+def test_what_no_honest_reader_asks_for_does_no_harm() -> None:
+    scene = Scene()
+    spool, _, stream = scene.spool()
+    other = scene.peer()
+    scene.run(2.0)
+    rows: list[list[object]] = [
+        [STREAM, "n" * 201, b"p" * 16, ["t/**"], 1, 0.0],
+        [STREAM, "c", b"q" * 16, ["t/**"], FROM_COUNT, math.inf],
+        [STREAM, "c", b"r" * 16, ["t/**"], FROM_TIME, -math.inf],
+        [STREAM, "d", b"s" * 16, ["t/**"], 99, 1.0],
+        [b"x" * 16, "e", b"t" * 16, ["t/**"], 1, 0.0],
+    ]
+    entry = Entry(9, b"n" * 8, [], [], [], [], [], [], [], [], [], [], [], rows)
+    spool.deliver(lambda: spool.node.streams.on_entry(other.id, entry, spool.clock()))
+    scene.run(3.0)
+    assert [reader.cursor for reader in stream.readers.values()] == ["d"]
+    assert scene.medium.cursors == {}
+    spool.deliver(lambda: spool.node.streams.on_recall(other.id, Recall(1 << 62, b"x" * 16, ["**"])))
+    scene.run(1.0)
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

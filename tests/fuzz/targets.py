@@ -74,12 +74,17 @@ HELLO = frames.Hello(1, 1, b"simulate", bytes(8), 0, "n", "h", 1, [["tcp://a:1",
 BINDER = frames.Entry(
     2, bytes(8), [], [], [], [["mail", b"q" * 16]], [["sum", b"r" * 16]], [["mail", b"q" * 16, ["a/**"]]], ["audit"]
 )
+READER = frames.Entry(
+    3, bytes(8), [], [], [], [], [], [], [], [], [], [],
+    [["a/**", b"s" * 16, True, [["c", 2, ["a/b"]]]]], [[b"s" * 16, "c", b"q" * 16, ["a/b"], 2, 10.0]],
+)  # fmt: skip
 HISTORY = (dead.Failure(1, "nacked", "worker", ID, 1.0, "why"), dead.Failure(2, "lost", "worker", ID, 2.0, ""))
 LETTER = bytes(dead.wrap(b"\x01", False, "jobs", "2 attempts failed", 3.0, HISTORY))
 SAID = [
     body.encode(OTHER, ID)
     for body in (
         *(STATE, PROBE, ENTRY, HELLO, frames.Seen([["news", 1, 1]])),
+        *(READER, frames.Recall((1 << 62) + 1, b"s" * 16, ["a/**"])),
         *(BINDER, frames.Binding("mail", b"q" * 16, 1.0), frames.Since("mail", b"q" * 16, 1.0), frames.End(b"l" * 16)),
         *(frames.Inquiry([1, 2]), frames.Missing([1], [2])),
         *(frames.Inquire(1, action, "jobs", ["a"], "", 0) for action in (frames.LIST, frames.RETRY, frames.PURGE)),

@@ -31,16 +31,16 @@ def test_filters_are_read_as_they_were_written_last(disk: DirectoryDisk) -> None
 def test_numbers_are_read_as_they_were_written_last(disk: DirectoryDisk) -> None:
     assert read_heads(disk, STREAM) is None
     rows = {(b"p" * 16, "a/b"): 7, (b"q" * 16, "a/b"): 9}
-    write_heads(disk, STREAM, 3, {})
-    write_heads(disk, STREAM, 16, rows)
+    write_heads(disk, STREAM, 3, {}, {})
+    write_heads(disk, STREAM, 16, rows, {"a/b": 4})
     found = read_heads(disk, STREAM)
-    assert found == (16, rows)
+    assert found == (16, rows, {"a/b": 4})
     assert read_heads(disk, b"t" * 16) is None
 
 
 def test_whatever_bit_flips_neither_is_believed(disk: DirectoryDisk, tmp_path: Path) -> None:
     write_bound(disk, STREAM, ("a/**",))
-    write_heads(disk, STREAM, 16, {(b"p" * 16, "a/b"): 7})
+    write_heads(disk, STREAM, 16, {(b"p" * 16, "a/b"): 7}, {"a/b": 4})
     for name in (BOUND, HEADS):
         whole = (tmp_path / name).read_bytes()
         for bit in range(8 * len(whole)):

@@ -102,7 +102,7 @@ def write(directory: Path) -> None:
             notes.charge(4, 2)
             notes.move("", 5)
         else:
-            write_heads(disk, uuid, 5, {(ORIGIN, "sensors/kitchen"): 8, (OTHER, "sensors/hall"): 1})
+            write_heads(disk, uuid, 5, {(ORIGIN, "sensors/kitchen"): 8, (OTHER, "sensors/hall"): 1}, {})
             notes.begin("dashboard", 2)
             notes.settle_at("dashboard", 3, 4)
             notes.charge_at("dashboard", 5, 2)

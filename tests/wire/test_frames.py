@@ -101,6 +101,10 @@ BODIES: list[tuple[Body, str]] = [
         + "91a3612f6202cb4024000000000000",
     ),
     (
+        frames.Recall(5, LINK, ["a/**"]),
+        "63" + "62" * 16 + "61" * 16 + "9305c410" + LINK.hex() + "91a4612f2a2a",
+    ),
+    (
         frames.Binding("mail", PULLER, 1.5),
         "62" + "62" * 16 + "61" * 16 + "93a46d61696cc410" + "70" * 16 + "cb3ff8000000000000",
     ),

@@ -35,9 +35,9 @@ from zq.core.ranges import Ranges, merged
 from zq.core.spooling import WINDOW, WINDOW_BYTES, Item
 from zq.info import Gap, HeldQueue
 from zq.record import dataclass, field
-from zq.wire.batch import NAMED, REDELIVERED, Run
+from zq.wire.batch import GAP, NAMED, REDELIVERED, RETAIN, Run
 from zq.wire.data import Malformed
-from zq.wire.kept import GAP, Kept, KeptGap, decode, pack_gap, queue_of
+from zq.wire.kept import Kept, KeptGap, decode, pack_gap, queue_of
 from zq.wire.names import Filter
 
 PASSING = "~"  # begins the names of cursors that end with their reader
@@ -265,7 +265,7 @@ class StreamCursor:
         outbox, kept = self.outbox, record.kept
         assert outbox is not None
         if isinstance(kept, Kept):
-            topic, run, flags, parts = kept.topic, kept.run, kept.flags | NAMED, kept.parts
+            topic, run, flags, parts = kept.topic, kept.run, kept.flags & ~RETAIN | NAMED, kept.parts
         else:
             topic, run, flags, parts = kept.gap.topic, Run(kept.gap.publisher, 0, 1, kept.came), GAP, ()
         if not any(filter.matches(topic) for filter in self.filters):

@@ -142,6 +142,9 @@ class SubscriptionInbox(Inbox):
         self.put(batch)
         return True
 
+    def clear(self, publisher: bytes, topic: str, number: int) -> None:
+        """Nothing up to that number is retained any more."""
+
     def tell(self, gap: Gap) -> None:
         self.arrived.append(gap)
         self.wake()

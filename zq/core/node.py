@@ -35,6 +35,7 @@ from zq.core.port import Kind, Port
 from zq.core.pulling import Puller, Pulling
 from zq.core.pushing import Pushing
 from zq.core.rebinding import Rebinding
+from zq.core.recalling import Recalling
 from zq.core.reception import Receptions, Subscription
 from zq.core.replying import Replier, Replying, RequestInbox
 from zq.core.requesting import Requesting
@@ -123,10 +124,13 @@ class Node:
             self._subscribe_stream,
             lambda subscription: self.unsubscribe(subscription, self.now),
             self._send,
+            self._send_work,
+            card.id,
             on_trouble,
             self._offer_again,
             lambda: self.now,
         )
+        self.recalling = Recalling(self.timers, self.receptions, self._send, card.id)
         self.durables = Durables(self.timers, self.pulling, draw, self._offer_again, on_trouble)
         self.bindings = Bindings(self.timers, self._send, self.topics, self.pushing, self._offer_again, on_trouble)
         self.rebinding = Rebinding(self.timers, draw, self._offer_again)
@@ -195,10 +199,13 @@ class Node:
         self, filters: Iterable[Filter], inbox: SubscriptionInbox, patience: float, now: float
     ) -> Subscription:
         self._entry_dirty = True
-        return self.receptions.open(filters, inbox, patience, self._draw(NONCE_BYTES), now)
+        subscription = self.receptions.open(filters, inbox, patience, self._draw(NONCE_BYTES), now)
+        self.recalling.on_subscription(subscription, now)
+        return subscription
 
     def unsubscribe(self, subscription: Subscription, now: float) -> None:
         self.receptions.close(subscription, self._draw(NONCE_BYTES), now)
+        self.recalling.on_closed(subscription)
         self._entry_dirty = True
 
     def _subscribe_stream(
@@ -503,10 +510,17 @@ class Node:
         if frame.kind == frames.REFILL:
             if len(frame.body) != 8 or len(parts) < 2:
                 raise Malformed("a refill without its frame")
-            batch = decode_topic(parts[1:])
-            self.receptions.on_refill(frame.sender, int.from_bytes(frame.body, "big"), batch, now)
+            batch, number = decode_topic(parts[1:]), int.from_bytes(frame.body, "big")
+            if number > frames.RECALLS:
+                self.recalling.on_value(frame.sender, number, batch, now)
+            else:
+                self.receptions.on_refill(frame.sender, number, batch, now)
         elif frame.kind == frames.REFILLED:
-            self.receptions.on_refilled(frame.sender, frames.Refilled.decode(frame.body), now)
+            end = frames.Refilled.decode(frame.body)
+            if end.request > frames.RECALLS:
+                self.recalling.on_answered(frame.sender, end.request, now)
+            else:
+                self.receptions.on_refilled(frame.sender, end, now)
         else:
             raise Malformed(f"a work frame of unknown kind {frame.kind!r}")
 
@@ -549,6 +563,8 @@ class Node:
                 if not self._send_work(sender, answer):
                     break  # it asks again
             self.hearing.on_repair(sender, repair, sum(len(part) for answer in answers for part in answer), now)
+        elif frame.kind == frames.RECALL:
+            self.streams.on_recall(sender, frames.Recall.decode(body))
         elif frame.kind == frames.ENTRY:
             if self._entry_dirty:
                 self._publish_entry(now)  # first: see `ask_for_entries`
@@ -812,6 +828,7 @@ class Node:
             holder.on_entry(peer, entry, now)
         self.streams.on_entry(peer, entry, now)
         self.rebinding.on_entry(peer, entry, now)
+        self.recalling.on_entry(peer, entry, now)
         self.durables.on_entry(peer, entry, now)
 
     def on_session(self, remote: Remote, now: float) -> None:
@@ -842,6 +859,7 @@ class Node:
         self.streams.on_gone(remote.id, now, crashed=not remote.goodbye)
         self.durables.on_gone(remote.id)
         self.rebinding.on_gone(remote.id, now)
+        self.recalling.on_gone(remote.id)
         self.bindings.on_gone(remote.id, now)
         self.pulling.on_gone(remote.id)
         self.requesting.on_gone(remote.id, now)

@@ -30,7 +30,7 @@ from zq.core.spans import Spans, Trail, complement
 from zq.core.timers import Timers
 from zq.info import PulledQueue
 from zq.record import dataclass, field
-from zq.wire.batch import ATTEMPT_MOST, REDELIVERED, Batch, BatchHeader
+from zq.wire.batch import ATTEMPT_MOST, GAP, REDELIVERED, Batch, BatchHeader
 from zq.wire.data import Malformed
 from zq.wire.frames import ACKED, NACKED, REJECTED, RETURNED, STORED, Binding, Entry, Probe, Since, State
 from zq.wire.kept import queue_of
@@ -401,7 +401,10 @@ class Pulling:
             return True
         if batch.last + header.returned > link.limit or header.lane != link.lane:
             return False
-        batch.link, batch.queue = link, link.puller.queue if link.puller.cursor is None else None
+        batch.link = link
+        if link.puller.cursor is None:
+            batch.queue = link.puller.queue
+            batch.flags &= ~GAP  # of a queue there are none
         link.forget_below(min(header.floor, link.expected))
         self._demand(link, batch.last, header.returned, header.wanted)
         link.news = True

@@ -26,7 +26,7 @@ from zq.core.timers import Timers
 from zq.core.topics import WINDOW, WINDOW_BYTES
 from zq.info import Gap, SubscribedTopic
 from zq.record import dataclass, field
-from zq.wire.batch import REPORT, Batch
+from zq.wire.batch import CLEARED, REPORT, Batch
 from zq.wire.frames import INHERIT_PATIENCE, NO_PATIENCE, Head, Refilled, Repair, Seen
 from zq.wire.names import Filter, check_name
 
@@ -296,6 +296,29 @@ class Receptions:
         reception = self._receptions.get(publisher)
         return reception is not None and reception.fenced == self.generation
 
+    def has(self, publisher: bytes) -> bool:
+        """Whether it is here."""
+        return publisher in self._receptions
+
+    def recall(self, subscription: Subscription, batch: Batch) -> bool:
+        """A retained value of a publisher that is gone, for a subscription that has had nothing of its topic. False: it
+        has no room now."""
+        assert batch.topic is not None
+        key = batch.sender, batch.topic
+        wanted = subscription.number in self._subscriptions and subscription.matches(batch.topic)
+        if not wanted or key in subscription.cursors or key in subscription.left:
+            return True
+        if not subscription.inbox.offer(batch):
+            return False
+        cursor = Cursor(subscription=subscription, publisher=batch.sender, topic=batch.topic, ended=True)
+        subscription.cursors[key] = cursor
+        cursor.begin(batch.first)
+        assert cursor.next is not None
+        cursor.next += batch.live
+        cursor.queued = batch.live
+        self._count_dropped(subscription)
+        return True
+
     def behind(self, publisher: bytes, heads: Iterable[Sequence[Any]]) -> dict[str, int]:
         """Of these numbers of topics, those of matching topics that are higher than any that has come."""
         reception = self._receptions.get(publisher)
@@ -376,6 +399,9 @@ class Receptions:
         if batch.flags & REPORT:
             topic.report_wanted = True
             reception.to_report[topic.name] = topic
+        if batch.flags & CLEARED and not batch.count:
+            for cursor in topic.cursors:
+                cursor.subscription.inbox.clear(publisher, topic.name, batch.first)
         if batch.count:
             early = False
             for cursor in topic.cursors:

@@ -40,17 +40,18 @@ from zq.core.spooling import CREDIT, CREDIT_BYTES, LOOK, ROOMY, Item, Room
 from zq.core.timers import Timers
 from zq.info import Gap, HeldQueue
 from zq.record import dataclass, field
-from zq.wire.batch import Batch, Run
+from zq.wire.batch import EXTRA, GAP, PARTS, RETAIN, Batch, Parts, Run, encode_topic, topic_prefix
 from zq.wire.data import Malformed
-from zq.wire.frames import Binding, Entry, Since
+from zq.wire.frames import Binding, Entry, Recall, Refilled, Since, refill_frame
 from zq.wire.kept import (
+    CURSOR_NAME,
     FROM_AGO,
     FROM_BEGINNING,
     FROM_COUNT,
     FROM_TIME,
-    GAP,
     Kept,
     KeptGap,
+    decode,
     encode,
     encode_gap,
     keep,
@@ -66,6 +67,9 @@ SAVE_EVERY = 16 << 20  # bytes stored until the table of numbers is written agai
 HEADS_MOST = 65_536  # publishers' topics of which the last number is known; those that were silent longest go
 AGE_LOOKS = 20  # times in its `max_age` that a stream looks for what is too old, between these:
 AGE_LEAST, AGE_MOST = 0.1, 60.0  # s
+
+CURSORS_MOST = 10_000  # of a stream; more are not begun
+LARGE = 1e15  # counts and times that make sense are below
 
 Key = tuple[bytes, str]  # publisher, topic
 Position = tuple[int, float]  # kind and value, see zq.wire.kept
@@ -102,8 +106,9 @@ class Disk(Protocol):
 
     def note(self, stream: bytes, word: Word) -> None: ...
 
-    def save(self, stream: bytes, number: int, heads: Mapping[Key, int]) -> None:
-        """These are the last numbers stored of each publisher's topic, up to that number of the stream."""
+    def save(self, stream: bytes, number: int, heads: Mapping[Key, int], retained: Mapping[str, int]) -> None:
+        """These are the last numbers stored of each publisher's topic, and the retained messages, up to that number of
+        the stream."""
 
     def look(self, stream: bytes, most_bytes: int | None) -> None:
         """Answered by `on_room`; with the number below which all is to be trimmed to have at most so many bytes."""
@@ -118,6 +123,7 @@ class RecoveredTopics:
     first: int  # the oldest that was not trimmed
     safe: int
     heads: dict[Key, int]
+    retained: dict[str, int]  # topic: number in the stream of its retained message
     stored_to: float  # wall clock: what was published before is stored, or was never to be
     cursors: tuple[Found, ...]
     damaged: bool  # cursors may have been lost: one that is not known begins at the beginning
@@ -127,12 +133,13 @@ class RecoveredTopics:
 class _Entrance(SubscriptionInbox):
     """Where the subscription puts what has come."""
 
-    __slots__ = ("_store", "stored")
+    __slots__ = ("_clear", "_store", "stored")
     keeps = True
 
-    def __init__(self, store: Callable[[Batch | Gap], None]) -> None:
+    def __init__(self, store: Callable[[Batch | Gap], None], clear: Callable[[Key, int], None]) -> None:
         super().__init__("wait", lambda: None)
         self._store = store
+        self._clear = clear
         self.stored: list[Batch | Gap] = []
 
     def offer(self, batch: Batch) -> bool:
@@ -143,6 +150,9 @@ class _Entrance(SubscriptionInbox):
         self.bytes += batch.size
         self._store(batch)
         return True
+
+    def clear(self, publisher: bytes, topic: str, number: int) -> None:
+        self._clear((publisher, topic), number)
 
     def tell(self, gap: Gap) -> None:
         self._store(gap)
@@ -178,6 +188,7 @@ class TopicStream:
     retention: Retention
     disk: Disk
     heads: dict[Key, int]
+    retained: dict[str, int]
     damaged: bool
     room: Room
     began: float  # this peer's clock: everything before it is stored, or was never to be
@@ -187,6 +198,8 @@ class TopicStream:
     subscription: Subscription | None = None  # None: it has stopped
     entrance: _Entrance | None = None
     storing: deque[tuple[Batch | Gap, Kept | KeptGap]] = field(default_factory=deque)
+    cleared: dict[Key, int] = field(default_factory=dict)  # nothing up to this number is retained
+    recalls: dict[int, list[tuple[bytes, int, list[int]]]] = field(default_factory=dict)  # see `on_recall`
     came: float = 0.0  # wall clock at which the newest came; it never goes back
     unsaved: int = 0  # bytes since the table of heads was written
     trimming: bool = False
@@ -214,6 +227,8 @@ class Streams:
         subscribe: Callable[[Filter, SubscriptionInbox, float, Mapping[Key, int]], Subscription],
         unsubscribe: Callable[[Subscription], None],
         send: Callable[[bytes, Binding], None],
+        send_work: Callable[[bytes, Parts], bool],
+        own: bytes,
         tell: Callable[[str], None],
         changed: Callable[[], None],
         clock: Callable[[], float],
@@ -225,6 +240,8 @@ class Streams:
         self._subscribe = subscribe
         self._unsubscribe = unsubscribe
         self._send = send
+        self._send_work = send_work
+        self._own = own
         self._tell = tell
         self._changed = changed
         self._clock = clock
@@ -251,6 +268,7 @@ class Streams:
             retention=retention,
             disk=disk,
             heads=dict(found.heads),
+            retained=dict(found.retained),
             damaged=found.damaged,
             room=found.room,
             began=now - away,
@@ -276,7 +294,9 @@ class Streams:
     # --- from publishers to the disk
 
     def _begin_storing(self, stream: TopicStream) -> None:
-        entrance = stream.entrance = _Entrance(lambda item: self._store(stream, item))
+        entrance = stream.entrance = _Entrance(
+            lambda item: self._store(stream, item), lambda key, number: self._clear(stream, key, number)
+        )
         left = {key: number + 1 for key, number in stream.heads.items()}
         stream.subscription = self._subscribe(stream.stretch.filter, entrance, stream.began, left)
         stream.problem = ""
@@ -312,6 +332,7 @@ class Streams:
             count = kept.length if isinstance(kept, Kept) else 1
             stream.stretch.safe = first + count - 1
             self._note_head(stream, kept)
+            self._note_retained(stream, kept)
             if stream.entrance is not None:
                 stream.entrance.stored.append(item)
             record = Record(first, first + count - 1, kept)
@@ -355,7 +376,7 @@ class Streams:
     @staticmethod
     def _save(stream: TopicStream) -> None:
         stream.unsaved = 0
-        stream.disk.save(stream.id, stream.stretch.safe, dict(stream.heads))
+        stream.disk.save(stream.id, stream.stretch.safe, dict(stream.heads), dict(stream.retained))
 
     def on_failed(self, id: bytes, count: int, reason: str, *, full: bool, room: Room, now: float) -> None:
         """The disk has not taken so many records."""
@@ -408,6 +429,78 @@ class Streams:
         self._begin_storing(stream)
         self._changed()
 
+    # --- retained values
+
+    @staticmethod
+    def _note_retained(stream: TopicStream, kept: Kept | KeptGap) -> None:
+        """It has just become safe."""
+        if not isinstance(kept, Kept) or not kept.flags & RETAIN:
+            return
+        if kept.last > stream.cleared.get((kept.run.origin, kept.topic), 0):
+            stream.retained[kept.topic] = stream.stretch.safe
+
+    def _clear(self, stream: TopicStream, key: Key, number: int) -> None:
+        """Its publisher says that nothing up to that number is. What somebody else has published since is."""
+        if stream.cleared.get(key, 0) >= number:
+            return
+        stream.cleared[key] = number
+        if key[1] in stream.retained:
+            stream.recalls.setdefault(stream.retained[key[1]], []).append((b"", number, []))
+            stream.disk.read(stream.id, "", stream.retained[key[1]])
+
+    def on_recall(self, peer: bytes, recall: Recall) -> None:
+        """A peer asks for what is retained; it is read, one after the other, and sent."""
+        stream = self._streams.get(recall.stream)
+        filters = [Filter(text) for text in recall.filters]
+        retained = {} if stream is None else stream.retained
+        numbers = [
+            number
+            for topic, number in retained.items()
+            if stream is not None and number >= stream.stretch.first and any(f.matches(topic) for f in filters)
+        ]
+        self._recall_next(stream, peer, recall.request, numbers)
+
+    def _recall_next(self, stream: TopicStream | None, peer: bytes, request: int, numbers: list[int]) -> None:
+        if stream is None or not numbers:
+            self._send_work(peer, (Refilled(request, "", 0, 0, 0).encode(peer, self._own),))
+            return
+        stream.recalls.setdefault(numbers[0], []).append((peer, request, numbers[1:]))
+        stream.disk.read(stream.id, "", numbers[0])
+
+    def _on_retained(self, stream: TopicStream, number: int, items: Sequence[Item]) -> None:
+        kept = self._kept_at(number, items)
+        if kept is not None and stream.retained.get(kept.topic) == number:
+            if kept.last <= stream.cleared.get((kept.run.origin, kept.topic), 0):
+                del stream.retained[kept.topic]
+                self._save(stream)
+                kept = None
+        else:
+            kept = None  # there is a newer one, or it cannot be read
+        for peer, request, others in stream.recalls.pop(number, ()):
+            if not peer:
+                continue  # it was only looked at
+            if kept is not None:
+                run = Run(kept.run.origin, kept.run.first + kept.length - 1, 1, kept.run.time)
+                flags = kept.flags & (PARTS | EXTRA)
+                frame = encode_topic(topic_prefix(kept.topic), flags, run, kept.last, 0.0, kept.items()[-1:])
+                self._send_work(peer, (refill_frame(peer, self._own, request), frame, *kept.parts))
+            self._recall_next(stream, peer, request, others)
+
+    @staticmethod
+    def _kept_at(number: int, items: Sequence[Item]) -> Kept | None:
+        """The batch that ends with that message, if it is the first of these and can be read."""
+        for item in items[:1]:
+            if item.body is None or item.last != number:
+                return None
+            try:
+                kept = decode(item.body, item.last - item.first + 1, item.flags, item.runs)
+                if isinstance(kept, Kept):
+                    kept.items()
+                    return kept
+            except Malformed:
+                return None
+        return None
+
     # --- retention
 
     def on_trimmed(self, id: bytes, room: Room) -> None:
@@ -455,7 +548,7 @@ class Streams:
     def _note_readers(
         self, stream: TopicStream, peer: bytes, rows: Iterable[list[object]], now: float, *, lost: bool = False
     ) -> None:
-        readers = [self._reader(peer, row) for row in rows if row[0] == stream.id]
+        readers = [self._reader(peer, row) for row in rows if row[0] == stream.id and self._may_read(stream, row)]
         here = {(reader.peer, reader.puller): reader for reader in readers}
         gone = [key for key in stream.readers if key[0] == peer and key not in here]
         left = [stream.readers.pop(key) for key in gone]
@@ -469,6 +562,14 @@ class Streams:
             self._forget_later(stream, reader.cursor, now, after=FORGET_AFTER if lost else 0.0)
         if left or here:
             self._assign(stream, now)
+
+    @staticmethod
+    def _may_read(stream: TopicStream, row: list[object]) -> bool:
+        """What an honest peer would not ask for is not served."""
+        name, value = str(row[1]), row[5]
+        assert isinstance(value, int | float)
+        known = name in stream.cursors or len(stream.cursors) < CURSORS_MOST
+        return known and len(name.encode()) <= CURSOR_NAME and abs(value) < LARGE
 
     @staticmethod
     def _reader(peer: bytes, row: list[object]) -> Reader:
@@ -500,7 +601,9 @@ class Streams:
         for row in rows:
             stream = self._streams.get(row[0]) if isinstance(row[0], bytes) else None
             cursor = None if stream is None else stream.cursors.get(str(row[1]))
-            if cursor is not None and cursor.filters == self._reader(peer, row).filters:
+            if cursor is None or stream is None or not self._may_read(stream, row):
+                continue
+            if cursor.filters == self._reader(peer, row).filters:
                 served.append([cursor.queue, row[2]])
         return served
 
@@ -598,6 +701,9 @@ class Streams:
 
     def on_records(self, id: bytes, cursor: str, asked: int, items: Sequence[Item], now: float) -> None:
         stream = self._streams.get(id)
+        if stream is not None and not cursor:
+            self._on_retained(stream, asked, items)
+            return
         reading = None if stream is None else stream.cursors.get(cursor)
         if reading is not None and not reading.on_records(asked, items, now):
             self._timers.set_if_unset((reading, "read"), now + LOOK, reading.go_on)

@@ -26,7 +26,7 @@ from zq.core.ring import RING_BYTES, Published, Ring, Track
 from zq.core.timers import Timers
 from zq.info import PublishedTopic
 from zq.record import dataclass, field
-from zq.wire.batch import REPORT, Parts, Run, encode_topic, topic_prefix
+from zq.wire.batch import CLEARED, REPORT, RETAIN, Parts, Run, encode_topic, topic_prefix
 from zq.wire.frames import (
     INHERIT_PATIENCE,
     NO_PATIENCE,
@@ -172,6 +172,7 @@ class Topics:
         bodies, parts, size, flags, _ = piece
         run = self._origin.run(len(bodies), wall)
         first = topic.head + 1
+        flags |= RETAIN if topic.retain else 0
         frame = (encode_topic(topic.prefix, flags, run, first, now, bodies), *parts)
         topic.head += len(bodies)
         self._emit(topic, frame)  # first: what follows need not be waited for
@@ -249,7 +250,15 @@ class Topics:
         if not topic.arrived_everywhere(topic.head):
             self.announce_head(topic, now)
 
+    def clear(self, topic: Topic, now: float) -> None:
+        """Nothing of it is retained, what callers have left included. Who keeps such values is told, and again with
+        every head that follows."""
+        topic.cleared = topic.head + len(topic.outgoing.items)
+        if topic.followers and topic.head and not topic.outgoing.items:
+            self._emit_head(topic, 0, now)
+
     def _emit_head(self, topic: Topic, flags: int, now: float) -> None:
+        flags |= CLEARED if topic.cleared >= topic.head else 0
         self._emit(topic, (encode_topic(topic.prefix, flags, Run(self._origin.id, 0, 0, 0.0), topic.head, now, ()),))
 
     def _repeat_head(self, topic: Topic, now: float) -> None:

@@ -29,11 +29,11 @@ from zq.handles.steps import Steps, Wait, deadline_after, until, waiting
 from zq.info import Gap
 from zq.logs import Logger
 from zq.message import Message
-from zq.wire.batch import Batch
+from zq.wire.batch import GAP, Batch
 from zq.wire.data import Malformed, unpack
 from zq.wire.dead import REASON_MOST
 from zq.wire.frames import NACKED, REJECTED, RETURNED
-from zq.wire.kept import GAP, gaps_in
+from zq.wire.kept import gaps_in
 from zq.wire.reader import CHUNK, Reader
 
 log = Logger("zq.handles")
@@ -408,6 +408,8 @@ class SubscriberCore(Settling):
             self._note()
 
     def _gaps_in(self, batch: Batch) -> list[Gap]:
+        if self._durable is None:
+            return []
         try:
             return gaps_in(batch)
         except Malformed as error:

@@ -247,11 +247,8 @@ class PublisherCore(Sender):
         """Forgets the retained value: who subscribes from now on gets the next one."""
         topic = self._core
         self._check_open()
-
-        def clear() -> None:
-            topic.cleared = topic.head + len(topic.outgoing.items)
-
-        self._engine.call(clear)
+        node = self._engine.node
+        self._engine.call(lambda: node.topics.clear(topic, node.now))
 
     def _state(self) -> str:
         topic = self._core

@@ -3,7 +3,8 @@
     magic 8 | stream 16 | number of the stream up to which it holds 8 | rows of: publisher 16, last number 8, topic 0 |
         CRC 4
 
-It is written aside, synced and renamed: every 16 MiB that are stored, and when the stream is closed. What is behind it
+A row whose publisher is all zeros tells of the topic's retained message: the number is its own in the stream. The table
+is written aside, synced and renamed: every 16 MiB that are stored, and when the stream is closed. What is behind it
 is read from the log when the stream is opened; where it is missing or damaged, all of the log is.
 """
 
@@ -23,12 +24,19 @@ _HEAD = struct.Struct(">8s16sQ")
 _ROW = struct.Struct(">16sQ")
 
 
+RETAINED = bytes(16)  # instead of a publisher: the number is that of the topic's retained message, in the stream
+
+
 class Heads(NamedTuple):
     number: int
     rows: dict[tuple[bytes, str], int]  # publisher and topic: the last number stored
+    retained: dict[str, int]  # topic: number in the stream
 
 
-def write_heads(disk: Disk, stream: bytes, number: int, rows: Mapping[tuple[bytes, str], int]) -> None:
+def write_heads(
+    disk: Disk, stream: bytes, number: int, rows: Mapping[tuple[bytes, str], int], retained: Mapping[str, int]
+) -> None:
+    rows = {**rows, **{(RETAINED, topic): at for topic, at in retained.items()}}
     packed = b"".join(
         (
             _HEAD.pack(MAGIC, stream, number),
@@ -64,4 +72,5 @@ def read_heads(disk: Disk, stream: bytes) -> Heads | None:
         stop = data.index(b"\0", at + _ROW.size)
         rows[publisher, data[at + _ROW.size : stop].decode()] = last
         at = stop + 1
-    return Heads(number, rows)
+    retained = {topic: at for (publisher, topic), at in rows.items() if publisher == RETAINED}
+    return Heads(number, {key: last for key, last in rows.items() if key[0] != RETAINED}, retained)

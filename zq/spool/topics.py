@@ -22,7 +22,7 @@ from zq.spool.keeper import Keeper, OpenStream
 from zq.spool.log import SEGMENT, Log
 from zq.spool.record import Record
 from zq.spool.store import TOPIC
-from zq.wire.batch import Run
+from zq.wire.batch import RETAIN, Run
 from zq.wire.data import Malformed
 from zq.wire.kept import Kept, came_of, decode
 
@@ -75,7 +75,7 @@ class TopicDisk:
             journal.end(name, None)  # before anything leaves: from now on nobody knows
         if found:
             journal.sync()
-        heads, came = self._heads(id, stream)
+        heads, retained, came = self._heads(id, stream)
         first = stream.settled.first_missing(opened.first)
         return RecoveredTopics(
             filter=filter,
@@ -83,6 +83,7 @@ class TopicDisk:
             first=min(first, opened.safe + 1),
             safe=opened.safe,
             heads=heads,
+            retained=retained,
             stored_to=max(stream.made, came - LATE),
             cursors=tuple(found),
             damaged=any(name.startswith(f"{JOURNAL}.bad") for name in stream.disk.names()),
@@ -90,10 +91,12 @@ class TopicDisk:
         )
 
     @staticmethod
-    def _heads(id: bytes, stream: OpenStream) -> tuple[dict[tuple[bytes, str], int], float]:
-        """The last numbers of each publisher's topic, and when the newest message came."""
+    def _heads(id: bytes, stream: OpenStream) -> tuple[dict[tuple[bytes, str], int], dict[str, int], float]:
+        """The last numbers of each publisher's topic, retained messages, and when the newest message came."""
         saved = read_heads(stream.disk, id)
         rows = {} if saved is None else dict(saved.rows)
+        retained = {} if saved is None else dict(saved.retained)
+        known = 0 if saved is None else saved.number
         opened = stream.log
         at = opened.first if saved is None else max(min(saved.number, opened.safe), opened.first)
         came = 0.0
@@ -109,12 +112,14 @@ class TopicDisk:
                         continue
                     if isinstance(kept, Kept):
                         rows[kept.run.origin, kept.topic] = kept.last
+                        if kept.flags & RETAIN and item.last > known:
+                            retained[kept.topic] = item.last
                     else:
                         gap: Gap = kept.gap
                         rows[gap.publisher, gap.topic] = gap.first - 1 if gap.last is None else gap.last
             if not items:
                 break
-        return rows, came
+        return rows, retained, came
 
     # --- zq.core.streams.Disk
 
@@ -166,9 +171,11 @@ class TopicDisk:
         else:
             self._keeper.call(stream, lambda opened: _note(opened, word))
 
-    def save(self, stream: bytes, number: int, heads: Mapping[tuple[bytes, str], int]) -> None:
+    def save(
+        self, stream: bytes, number: int, heads: Mapping[tuple[bytes, str], int], retained: Mapping[str, int]
+    ) -> None:
         def act(opened: OpenStream) -> bool:
-            write_heads(opened.disk, stream, number, heads)
+            write_heads(opened.disk, stream, number, heads, retained)
             return False
 
         self._keeper.call(stream, act)

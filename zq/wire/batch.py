@@ -24,6 +24,7 @@ from zq.wire.names import check_name
 
 TOPIC, BATCH = b"T", b"B"  # kinds
 REPORT, PARTS, REDELIVERED, EXTRA, NAMED = 1, 2, 4, 8, 16  # flags; NAMED: of a topic that the queue is bound to
+GAP, RETAIN, CLEARED = 32, 64, 128  # see kept.py; a topic frame whose last message is retained; a head: none is
 ATTEMPT_MOST = (1 << 16) - 1  # what the field has room for; higher attempts stay at it
 COUNT_MOST = 1 << 20  # messages in one batch that a receiver accepts; senders join 512
 
@@ -159,6 +160,7 @@ def decode_topic(parts: Parts) -> Batch:
     if end < 0 or len(frame) < end + 1 + _TOPIC.size:
         raise Malformed("a topic frame is cut short")
     flags, origin, number, first, count, time, _clock = _TOPIC.unpack_from(frame, end + 1)
+    flags &= ~GAP  # which only spools say, and on links
     if count > COUNT_MOST or (first == 0 and count) or (bool(flags & PARTS) != (len(parts) > 1)):
         raise Malformed("a topic frame has impossible numbers")
     try:

@@ -44,6 +44,8 @@ INQUIRE, LETTERS = b"I", b"i"
 INSPECT, FINDINGS = b"V", b"v"
 INQUIRY, MISSING = b"y", b"m"
 REFILL, REFILLED, FENCE = b"F", b"f", b"\xff"
+RECALL = b"c"
+RECALLS = 1 << 62  # numbers of recalls are above it, those of repairs below
 
 ACKED, NACKED, REJECTED, RETURNED, STORED = range(5)  # outcomes of a settled number; STORED is a receipt of a spool
 
@@ -161,6 +163,16 @@ class Repair(Body):
     first: int
     last: int
     clock: float
+
+
+class Recall(Body):
+    """What is retained in `stream` of topics that these filters select? Answered with refills, then Refilled."""
+
+    KIND = RECALL
+    CHECKS = (is_number, is_id, list_of(is_filter))
+    request: int
+    stream: bytes
+    filters: list[str]
 
 
 class Refilled(Body):

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import msgpack
 
 from zq.info import Gap
-from zq.wire.batch import EXTRA, PARTS, Batch, Buffer, Parts, Run, split
+from zq.wire.batch import EXTRA, GAP, PARTS, RETAIN, Batch, Buffer, Parts, Run, split
 from zq.wire.body import is_id, is_number
 from zq.wire.data import Malformed
 from zq.wire.names import check_name
@@ -27,8 +27,7 @@ FROM_END, FROM_BEGINNING, FROM_COUNT, FROM_TIME, FROM_AGO = range(5)  # where a 
 
 CURSOR_NAME = 200  # characters of a cursor's name; beside numbers it fits in the 255 bytes of a journal's entry
 
-GAP = 32  # flag of a batch or record: no messages, but that some are missing
-KEPT = PARTS | EXTRA  # flags of a topic frame that are its messages'
+KEPT = PARTS | EXTRA | RETAIN  # flags of a topic frame that are its messages'
 _BATCH = struct.Struct(">dQH")
 _GAP = struct.Struct(">dQQ")
 _SIZE = struct.Struct(">I")
