@@ -75,9 +75,10 @@ proof-planted: setup
 proof-spool-crash: setup
 	@$(BIN)/python -m tests.spool.campaign crash $(N)
 
-# Every bit of a spool of 64 KiB and more flipped, one at a time: always noticed, never worth more than what it hits
+# Every bit of a spool of 64 KiB and more flipped, one at a time: always noticed, never worth more than what it hits;
+# some of them, spread over all: make proof-spool-bits N=20000
 proof-spool-bits: setup
-	@$(BIN)/python -m tests.spool.campaign bits
+	@$(BIN)/python -m tests.spool.campaign bits $(if $(filter file,$(origin N)),,$(N))
 
 # A backlog on a spool's disk: memory, opening again, catching up beside a producer: make proof-spool-backlog N=10000000
 proof-spool-backlog: setup

@@ -1,7 +1,7 @@
 """Campaigns over the log, on all processors, with what `make test` does in short.
 
 python -m tests.spool.campaign crash N      so many crash images of a stream's life
-python -m tests.spool.campaign bits         every bit of a spool of 64 KiB and more, flipped one at a time
+python -m tests.spool.campaign bits [N]     every bit of a spool of 64 KiB and more, flipped one at a time; or N of them
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ def crash(seeds: Sequence[int]) -> tuple[int, list[str]]:
 
 
 def flip(numbers: Sequence[int]) -> tuple[int, list[str]]:
-    """Of the bits of a log that was closed and then of one that was killed."""
+    """Those bits of a log that was closed, and then of one that was killed."""
     failures = []
     for clean in (True, False):
         log = written(clean=clean)
-        for name, bit in places(log[0])[numbers[0] : numbers[-1] + 1]:
+        every = places(log[0])
+        for name, bit in (every[number] for number in numbers if number < len(every)):
             try:
                 check_flipped(log, name, bit)
             except Exception as error:
@@ -37,19 +38,21 @@ def flip(numbers: Sequence[int]) -> tuple[int, list[str]]:
     return 2 * len(numbers), failures
 
 
-def shares(count: int) -> Iterator[range]:
-    yield from (range(at, min(at + SHARE, count)) for at in range(0, count, SHARE))
+def shares(count: int, step: int = 1) -> Iterator[range]:
+    yield from (range(at, min(at + SHARE * step, count), step) for at in range(0, count, SHARE * step))
 
 
 def main(what: str, count: int) -> int:
     work: Callable[[Sequence[int]], tuple[int, list[str]]] = crash
+    step = 1
     if what == "bits":
-        work, count = flip, max(len(places(written(clean=clean)[0])) for clean in (True, False))
+        work, every = flip, max(len(places(written(clean=clean)[0])) for clean in (True, False))
+        step, count = max(2 * every // count, 1) if count else 1, every
     else:
         count = -(-count // CUTS)
     done, failures, began = 0, list[str](), time.monotonic()
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        for cases, found in pool.map(work, shares(count)):
+        for cases, found in pool.map(work, shares(count, step)):
             done, failures = done + cases, failures + found
             if sys.stderr.isatty():
                 print(f"\r{done:,} cases, {len(failures)} failures", end="", file=sys.stderr, flush=True)

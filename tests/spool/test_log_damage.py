@@ -58,9 +58,9 @@ def written(*, clean: bool, commits: int = 60) -> tuple[Files, dict[int, Record]
     return files_of(disk), {record.first: record for record in everything(log) if isinstance(record, Record)}
 
 
-def everything(log: Log) -> Iterator[Record | Missing]:
+def everything(log: Log, at_once: int = 5_000) -> Iterator[Record | Missing]:
     at = log.first
-    while items := log.read(at, 5_000):
+    while items := log.read(at, at_once):
         for item in items:
             yield item
             at = item.last + 1
@@ -84,7 +84,7 @@ def check(files: Files, records: dict[int, Record], may_lose: set[int], what: st
     log, _ = opened(files)
     found: dict[int, Record] = {}
     missing: list[Missing] = list(log.lost)
-    for item in everything(log):
+    for item in everything(log, 1 << 20):
         if isinstance(item, Record):
             found[item.first] = item
         else:
