@@ -43,7 +43,7 @@ def importing(statement: str) -> Callable[[Scale], Values]:
 
     def run(scale: Scale) -> Values:
         command = [sys.executable, "-c", statement]
-        _compile()
+        compile_zq()
         _execute(command)  # brings the files into memory
         started = time.monotonic()
         _execute(command)
@@ -74,7 +74,7 @@ def raw_script(scale: Scale) -> Values:
 
 def _reach(receive: Callable[[Say], float], command: Callable[[str], list[str]]) -> Values:
     """Milliseconds from just before the exec to the arrival; `command` is made of what the receiver said."""
-    _compile()
+    compile_zq()
     with Running(receive) as receiver:
         program = command(receiver.hear())
         started = time.monotonic()
@@ -82,7 +82,7 @@ def _reach(receive: Callable[[Say], float], command: Callable[[str], list[str]])
         return {"ms": (receiver.result() - started) * 1e3}
 
 
-def _compile() -> None:
+def compile_zq() -> None:
     """As an installation does, even where Python is told to leave no bytecode behind."""
     compileall.compile_dir(Path(zq.__file__).parent, quiet=2)
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import zmq
 
-from benchmarks import alternatives, command, idle, raw, report, servers
+from benchmarks import alternatives, budget, command, idle, raw, report, servers
 from benchmarks.process import Failed, Running, finish, isolated
 from benchmarks.progress import Progress
 from benchmarks.workload import QUICK, Compare, Contender, Result, Scale, Target, Values, Workload, measure, rates
@@ -326,3 +326,22 @@ def test_servers_are_installed_and_not_started(tmp_path: Path, before: str | Non
         *(f"update-rc.d {name} disable" for name in missing),
     ]
     assert (policy.read_text() if policy.exists() else None) == before
+
+
+def test_a_round_trip_is_taken_apart_at_its_marks() -> None:
+    """A trip on which something is missing does not count, and nor does what woke somebody for another reason."""
+    marks: list[tuple[float, str, str]] = []
+    for trip in range(budget.WARM_UP + 3):
+        at = trip * 100.0
+        for whose, name in budget.WAY:
+            if name == "woken":
+                marks.append((at, whose, name))  # by something else
+                at += 1.0
+            if trip != budget.WARM_UP + 1 or (whose, name) != ("echo", "received"):
+                marks.append((at, whose, name))
+            at += 2.0
+    steps = budget.steps_of(marks)
+    assert steps["echo: woken"] == 3.0
+    assert steps["echo: received"] == 2.0
+    assert steps["in all"] == 18.0
+    assert list(steps)[-1] == "in all"
