@@ -576,6 +576,10 @@ class Log:
                 offset += after
                 piece = READ_AHEAD
 
+    def records(self, segment: Segment) -> Iterator[Record]:
+        """All of one segment that verify, in order, a piece of the file at a time."""
+        return self._records(segment, 0)
+
     def verify(self) -> list[Missing | Found]:
         """Reads everything. What is missing, and where files are damaged."""
         problems: list[Missing | Found] = []

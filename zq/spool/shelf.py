@@ -28,7 +28,7 @@ from zq.spool.journal import JOURNAL, Journal
 from zq.spool.log import Log
 from zq.spool.mark import read_mark
 from zq.spool.overlay import Overlay
-from zq.spool.record import Damage, Record, scan
+from zq.spool.record import Damage, Record
 from zq.spool.segment import HEADER, number_of
 from zq.spool.store import KINDS, LOCK, TOPIC, StreamName, check_spool, find_streams
 from zq.wire.data import Malformed
@@ -301,12 +301,9 @@ class View:
                 yield found
 
     def _problems_in(self, segment: Segment, behind: int) -> Iterator[SpoolProblem]:
-        data = self._disk.read(segment.name, 0, segment.end)
-        number, damage = segment.header.first, Damage(segment.end, segment.end)
-        for item in chain(scan(data, HEADER, segment.seed), (None,)):
-            if isinstance(item, Damage):
-                damage = item
-                continue
+        number, end = segment.header.first, HEADER
+        for item in chain(self._log.records(segment), (None,)):
+            damage = Damage(end, segment.end if item is None else item.offset)
             following = behind if item is None else min(item.first, behind)
             lost = number < following and (
                 self._holder is None or (self._rest is not None and number <= self._rest.last)
@@ -317,7 +314,7 @@ class View:
                 yield self._problem(segment.name, damage.offset, damage.end, first, last, what)
             if item is None or item.first >= behind:
                 return
-            damage = Damage(item.end, item.end)
+            end = item.end
             number = max(number, item.last + 1)
             try:
                 check_record(item, self.stream)
