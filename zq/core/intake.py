@@ -87,10 +87,13 @@ class Intake:
         if self._storing or self.full or self.problem:
             self.outgoing.marked = False
             return []
+        pile = self.outgoing
+        crowded = 2 * len(pile.items) >= pile.limit or pile.large_in != pile.large_out
         self._take(came)
         self._storing = self._again + self._waiting
         self._again, self._waiting = deque(), deque()
-        self.outgoing.wake()  # there is room in the pile
+        if crowded:
+            pile.wake()  # there is room; who waits for the disk has nothing to look at
         return [deposit.stored for deposit in self._storing]
 
     def on_stored(self) -> list[int]:
