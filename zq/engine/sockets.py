@@ -61,7 +61,9 @@ SEAL = 33  # bytes that CURVE adds to a frame, and that libzmq counts: name, non
 HIGH_WATER_MARK = 10_000  # frames; bounds a stalled pipe, back-pressure is credit and windows
 MOST_FRAMES = 64  # received of one socket before the others get their turn
 LARGE = 16 << 10  # bytes of a frame with so much in it that its receiver may as well wait for those behind it
-FRAMES_AT_ONCE = 8  # of these that it waits for; beginning to read costs as much as three of them
+FRAMES_AT_ONCE = (
+    3  # of these that it waits for: beginning to read costs as much; more take longer to hand out than PARK
+)
 BACKLOG = 512  # connections waiting to be accepted, on this machine or from everybody
 BACKLOG_LOCKED = 128  # where strangers may come: what waits there comes in although the valve is closed by then
 MAX_SOCKETS = 16_384  # three and two monitors a remote peer
