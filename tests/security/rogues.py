@@ -83,6 +83,7 @@ class Rogue:
         self.verdict: bool | None = None
         self.socket = context.socket(kind)
         self.socket.set(zmq.RECONNECT_IVL, 60_000)  # ms: one try
+        self.socket.set(zmq.IPV6, 1)
         fit(self.socket)
         if kind == zmq.SUB:
             self.socket.set(zmq.SUBSCRIBE, b"")

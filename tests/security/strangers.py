@@ -117,7 +117,7 @@ def where(endpoint: str) -> tuple[str, int, tuple[str, int] | None]:
     """Host, port, and the address it is dialled from, of an endpoint as libzmq writes it."""
     source, _, there = endpoint.removeprefix("tcp://").rpartition(";")
     host, _, port = there.rpartition(":")
-    return host, int(port), (source.rpartition(":")[0], 0) if source else None
+    return host.strip("[]"), int(port), (source.rpartition(":")[0], 0) if source else None
 
 
 async def all_along(one: Callable[[], Awaitable[None]], at_once: int, until: Until, visit: Visit) -> None:

@@ -59,8 +59,9 @@ def flood(peer: zq.Peer, count: int, source: str = "") -> list[str]:
     return KINDS["random keys"](doors, lock_of(peer), Until(None, count)).wrong
 
 
-def test_strangers_have_their_turns_one_after_the_other(keyed: Options) -> None:
-    with zq.Peer(**keyed) as peer:
+@pytest.mark.parametrize("interface", ["127.0.0.1", "::1"])
+def test_strangers_have_their_turns_one_after_the_other(interface: str, keyed: Options) -> None:
+    with zq.Peer(**(keyed | {"interfaces": [interface]})) as peer:
         porch, began = sockets_of(peer).porch, time.monotonic()
         assert flood(peer, COUNT) == []
         assert porch.released > COUNT // 2  # the others have waited for longer than a handshake may take
