@@ -117,6 +117,7 @@ def test_purge_empties_a_queue_and_cursors_are_listed_and_forgotten(made: Made) 
     ("arguments", "code", "said"),
     [
         (["show", "nope"], 2, "no queue or topic 'nope'; it has jobs, sensors/**"),
+        (["show", "jobs", "--from", "101"], 2, "jobs has no message 101; the newest is 100"),
         (["cursors", "--forget", "sensors/**", "nope"], 2, "no cursor 'nope'; there are 'dashboard'"),
         (["purge", "sensors/**"], 2, "trimmed by age and size"),
     ],

@@ -154,7 +154,7 @@ def test_one_that_is_open_elsewhere_is_read_meanwhile(made: Made) -> None:
 CALLS = 90  # that reading such a spool makes of its disk, and some more
 
 
-@pytest.mark.parametrize("call", range(1, CALLS, 3))
+@pytest.mark.parametrize("call", range(1, CALLS, 5))
 def test_segments_that_are_removed_at_any_moment_make_it_look_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
 ) -> None:

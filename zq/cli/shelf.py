@@ -197,6 +197,9 @@ def show(stream: str, count: int, first: int, spools: Directory | Realm, as_json
     """Show the oldest messages of NAME, a queue or topic, without taking them."""
     damage = Damage(stream)
     found = list(spools.export(stream, first, count, False, damage))
+    newest = max((row.last for row in spools.streams() if stream in (row.name, f"{row.kind}:{row.name}")), default=0)
+    if first > max(newest, 1):
+        raise zq.Refused(f"{stream} has no message {first:,}; the newest is {newest:,}")
     if as_json:
         emit(b"".join(line(to_json(as_record(message))) for message in found))
     elif found:
