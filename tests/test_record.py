@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -138,6 +139,8 @@ def test_public_values_can_be_copied_and_compared() -> None:
     gap = zq.Gap(publisher=b"p" * 16, topic="t", first=1, last=2)
     assert copy.copy(gap) == gap
     assert dataclasses.replace(gap, last=3) != gap
+    if sys.version_info >= (3, 13):
+        assert copy.replace(gap, last=3).last == 3
 
 
 def test_the_standard_fields_are_made_once() -> None:

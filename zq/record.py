@@ -80,7 +80,8 @@ def _dataclass(
         body = {name: value for name, value in plain.__dict__.items() if name not in fields}
         for name in ("__dict__", "__weakref__"):
             body.pop(name, None)
-        body["__slots__"] = tuple(fields)
+        body["__slots__"], body["__annotations__"] = tuple(fields), dict(plain.__annotations__)
+        body["__replace__"] = _replace  # what copy.replace of Python 3.13 calls
         body["__match_args__"] = () if kw_only else tuple(name for name, what in fields.items() if what.init)
         body["__dataclass_fields__"], body["__own_fields__"] = _Standard(fields, kw_only), fields
         _give(body, "__repr__", _repr_of([name for name, what in fields.items() if what.repr]))
