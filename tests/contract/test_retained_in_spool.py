@@ -33,7 +33,7 @@ def values_of(subscriber: Any) -> list[object]:
     values: list[object] = []
     try:
         while True:
-            values.append(subscriber.receive(timeout=1.0).data)
+            values.append(subscriber.receive(timeout=0.4).data)
     except zq.Timeout:
         return values
 

@@ -27,7 +27,7 @@ from zq.wire.kept import FROM_BEGINNING, FROM_COUNT, FROM_TIME, Kept, came_of, d
 from zq.wire.names import Filter
 
 STREAM = b"s" * 16
-SEEDS = 60  # schedules; a few hundredths of a second each
+SEEDS = 40  # schedules; a few hundredths of a second each
 
 
 @dataclass
