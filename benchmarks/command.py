@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--workload nothing is measured",
     )
     parser.add_argument("--write", type=Path, metavar="DIRECTORY", help="write benchmarks.md and its plots there")
+    parser.add_argument("--note", default="", metavar="TEXT", help="what readers of benchmarks.md should know")
     options = parser.parse_args(arguments)
     if options.repeat is not None and options.repeat < 1:
         parser.error("--repeat: at least 1")
@@ -84,5 +85,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json is not None:
         options.json.write_text(json.dumps(report.document(where, results), indent=2) + "\n", encoding="utf-8")
     if options.write is not None:
-        print(f"written: {page.write(options.write, where, results)}")
+        print(f"written: {page.write(options.write, where, results, options.note)}")
     return 1 if any(result.failures for result in results) else 0

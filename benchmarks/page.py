@@ -20,11 +20,12 @@ on loopback, with their data in memory or unsynced; what each promises differs, 
 """
 
 
-def write(directory: Path, where: dict[str, Any], results: Sequence[Result]) -> Path:
-    """Writes the page and a plot a workload, and returns where the page is. Needs matplotlib for the plots."""
+def write(directory: Path, where: dict[str, Any], results: Sequence[Result], note: str = "") -> Path:
+    """Writes the page and a plot a workload, and returns where the page is. Needs matplotlib for the plots. The `note`
+    says what else a reader should know of the run."""
     pictures = directory / "benchmarks"
     pictures.mkdir(exist_ok=True)
-    lines = [HEAD, _machine(where), ""]
+    lines = [HEAD, _machine(where), "", *([note, ""] if note else [])]
     for result in results:
         name = result.workload.name
         lines += [f"## {name}", "", f"{result.workload.title[:1].upper()}{result.workload.title[1:]}.", ""]
