@@ -16,6 +16,7 @@ from tests.spool.life import CUTS, lives
 from tests.spool.test_log_damage import check_flipped, places, written
 
 SHARE = 2_000  # lives, or bits, that a process does at a time
+SAY_EVERY = 20.0  # s, where nobody looks
 TOLD = 10  # failures that are shown
 
 
@@ -51,11 +52,14 @@ def main(what: str, count: int) -> int:
     else:
         count = -(-count // CUTS)
     done, failures, began = 0, list[str](), time.monotonic()
+    said = began
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for cases, found in pool.map(work, shares(count, step)):
             done, failures = done + cases, failures + found
-            if sys.stderr.isatty():
-                print(f"\r{done:,} cases, {len(failures)} failures", end="", file=sys.stderr, flush=True)
+            if sys.stderr.isatty() or time.monotonic() - said > SAY_EVERY:
+                said = time.monotonic()
+                end = "" if sys.stderr.isatty() else "\n"
+                print(f"\r{done:,} cases, {len(failures)} failures", end=end, file=sys.stderr, flush=True)
     print(f"{what}: {done:,} cases, {len(failures)} failures, {time.monotonic() - began:.0f} s")
     print("\n".join(failures[:TOLD]))
     return 1 if failures else 0

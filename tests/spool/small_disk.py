@@ -107,6 +107,23 @@ def opened_on_a_full_disk(place: Path, cycles: int) -> None:
     spool.close()
 
 
+def settled_without_any_room(place: Path, cycles: int) -> None:
+    """Not even in the reserve: it is written down, and segments go, as soon as there is some."""
+    spool, count = Answered(place / "spool"), 350
+    for number in range(1, count + 1):
+        assert spool.append(number, [message(number)])[0] == "stored"
+    spool.keeper.store.reserve.let_go()
+    take_all(place / "other")
+    for number in range(count, 0, -1):  # each is an entry of its own, and together they need more than a page
+        spool.settle(number, number)
+    assert len(list((place / "spool").rglob("*.log"))) > 2, "it was written down"
+    (place / "other").unlink()
+    _, room = spool.wait("room")  # nobody asks for anything
+    while room.used > SIZE / 8:
+        _, room = spool.wait("room")
+    spool.close()
+
+
 def take_all(path: Path) -> None:
     with path.open("wb", buffering=0) as file:
         for size in (1 << 16, 1 << 12, 1):
@@ -139,7 +156,8 @@ def removed(place: Path, cycles: int) -> None:
     """Its directory is removed underneath: nothing is confirmed from then on."""
     spool = Answered(place / "spool")
     assert spool.append(1, [message(1)])[0] == "stored"
-    shutil.rmtree(place / "spool")
+    while (place / "spool").exists():  # it may write a mark meanwhile
+        shutil.rmtree(place / "spool", ignore_errors=True)
     kind, reason = spool.append(2, [message(2)])
     assert kind == "failed", kind
     assert os.strerror(errno.ENOENT) in reason or "removed" in reason, reason
@@ -148,7 +166,14 @@ def removed(place: Path, cycles: int) -> None:
 
 SCENARIOS: dict[str, Callable[[Path, int], None]] = {
     scenario.__name__: scenario
-    for scenario in (filled_and_drained, full_to_the_last_byte, opened_on_a_full_disk, read_only, removed)
+    for scenario in (
+        filled_and_drained,
+        full_to_the_last_byte,
+        opened_on_a_full_disk,
+        settled_without_any_room,
+        read_only,
+        removed,
+    )
 }
 
 if __name__ == "__main__":

@@ -188,6 +188,11 @@ class Journal:
         del self.cursors[cursor]
         self._unwritten.append(_entry(_FORGOTTEN, cursor.encode()))
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether something is not in its file, or may not be."""
+        return self._spoiled or bool(self._unwritten)
+
     def write(self) -> None:
         """Hands all changes to the operating system: a killed process loses none of them. OSError."""
         assert self._file is not None

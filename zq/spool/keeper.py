@@ -486,13 +486,18 @@ class Keeper:
         stream.journal.compact(stream.log.first)
 
     def _tidy(self) -> None:
-        """Writes anew, one at a time, the segments that are kept for stragglers alone."""
+        """Writes what of a journal could not be written, and anew, one at a time, the segments that are kept for
+        stragglers alone."""
         now = time.monotonic()
         for id, stream in self._streams.items():
-            stream.untidied &= not stream.strict  # of topics nothing is settled but the oldest
             if not stream.untidied or now - stream.tidied_at < TIDY_EVERY:
                 continue
             stream.tidied_at, stream.untidied = now, False
+            if stream.journal.is_behind:
+                self._write_journal(id, stream)
+                continue
+            if stream.strict:
+                continue  # of topics nothing is settled but the oldest
             try:
                 if stream.log.is_worth_shrinking(stream.settled):
                     stream.journal.sync()
