@@ -66,7 +66,7 @@ def test_streams_and_messages_are_told_while_it_runs(face: Face, spool: Any) -> 
     assert spool.cursors() == []
     report = spool.verify()
     assert (report.problems, report.streams) == ((), 4)
-    assert report.bytes == sum(row.bytes for row in spool.streams())
+    eventually(lambda: spool.verify().bytes == sum(row.bytes for row in spool.streams()))
     with pytest.raises(zq.Refused, match="no queue or topic 'nope'; it has jobs"):
         list(spool.export("nope"))
 
@@ -80,7 +80,8 @@ def test_another_peer_asks_for_the_same(face: Face, keeper: Any, spool: Any) -> 
     assert (answer.unknown, answer.problems) == ((), ())
     row = row_of(answer.rows)
     assert (row.depth, row.holder, row.holder_id) == (3_000, "keeper", keeper.id)
-    assert row_of(spool.streams()).bytes == row.bytes
+    # What is behind the last mark counts with the header of the segment that it would be recovered to.
+    eventually(lambda: row_of(spool.streams()).bytes == row_of(asker.spooled_streams().rows).bytes)
     found: list[Any] = []
     number = 1
     while number:
@@ -96,7 +97,7 @@ def test_another_peer_asks_for_the_same(face: Face, keeper: Any, spool: Any) -> 
     assert asker.spooled_cursors().rows == ()
     answer = asker.verify_spools()
     assert (answer.rows, answer.problems, answer.unknown) == ((), (), ())
-    assert answer.count == spool.verify().bytes
+    eventually(lambda: asker.verify_spools().count == spool.verify().bytes)
 
 
 def test_a_message_that_is_too_large_for_an_answer_is_told_without_its_data(
