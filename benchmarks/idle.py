@@ -21,14 +21,16 @@ from benchmarks.workload import Compare, Contender, Scale, Target, Values, Workl
 MEETING = 2.0  # s for each process that starts and meets those that are there, on two processors
 # Says "ready", then sits in a read until its input ends, which the end of the benchmark brings about as well.
 PEER = """
-import faulthandler, sys, zq
+import contextlib, faulthandler, sys, zq
 
 faulthandler.dump_traceback_later({deadline}, exit=True)
-with zq.Peer({options}) as peer, peer.publisher("benchmark/idle"), peer.subscriber("benchmark/other"):
-    peer.wait_for_peers(int(sys.argv[1]), timeout=None)
-    faulthandler.cancel_dump_traceback_later()
-    print("ready", flush=True)
-    sys.stdin.read()
+with contextlib.closing(zq.Peer({options})) as peer:
+    peer.open(timeout=None)
+    with peer.publisher("benchmark/idle"), peer.subscriber("benchmark/other"):
+        peer.wait_for_peers(int(sys.argv[1]), timeout=None)
+        faulthandler.cancel_dump_traceback_later()
+        print("ready", flush=True)
+        sys.stdin.read()
 """
 BARE = """
 import sys, msgpack, zmq

@@ -9,6 +9,7 @@ entries of each of the `others` many others, and whom it sees leave after that.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -70,7 +71,8 @@ def _live(number: int, namespace: str, options: dict[str, Any], others: list[int
         enter(namespace)
         if "host" not in options["discovery"]:
             os.environ["ZQ_HOST_DIR"] = tempfile.mkdtemp(prefix=f"{namespace}-")
-        with zq.Peer(str(number), **options) as peer:
+        with contextlib.closing(zq.Peer(str(number), **options)) as peer:
+            peer.open(timeout=MEETING)
             say({"what": "open", "number": number, "peer": peer.id.hex(), "began": began, "at": time.monotonic()})
             for count in others:
                 wait_until(peer, partial(_has_entries, count), MEETING)
