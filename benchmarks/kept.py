@@ -8,6 +8,7 @@ The spool is killed, opened, closed in order and opened again; then a consumer c
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import signal
 import sys
@@ -25,6 +26,7 @@ QUEUE, END = "benchmark-kept", "benchmark-kept-end"
 MESSAGES, BYTES = 1_000_000, 50  # messages; bytes of payload in each
 LIST = 10_000  # messages in one call
 LEGS = 10  # parts of the backlog after which the spool's memory is looked at
+LONGEST = 3_600.0  # s that the spool may live
 CATCH_UP = 5.0  # s of a consumer's work beside the producer
 RATE_OF = 200_000  # messages, or a leg if that is less, over which the producer's rate is taken
 RSS_MOST = 80e6  # bytes
@@ -40,6 +42,7 @@ class Opened(NamedTuple):
 
 
 def keep(say: Say, directory: str) -> None:
+    faulthandler.dump_traceback_later(LONGEST, exit=True)  # it lives for longer than other roles may
     with peers.blocking("spool") as peer:
         peer.settle()
         started = time.perf_counter()
