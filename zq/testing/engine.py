@@ -49,6 +49,7 @@ class SimulatedEngine:
     forked = False
     failed: BaseException | None = None
     idle: tuple[()] = ()  # it never sleeps: what is marked is seen
+    is_busy = False  # nothing that can wait: all of it costs nothing here
     leader = None  # no thread can do its work
 
     def __init__(self, process: SimulatedPeer, thread: Callable[[Callable[[], object], str], Task]) -> None:
@@ -77,6 +78,9 @@ class SimulatedEngine:
 
     def wake(self) -> None:
         self.process.touch()
+
+    def mark_later(self, stream: Stream) -> None:
+        self.mark(stream)
 
     def mark(self, stream: Stream) -> None:
         self.process.touch(stream)
