@@ -290,7 +290,7 @@ def load(**arguments: object) -> Settings:
 class SpoolOptions:
     """What each queue or filter of a spool may take of its disk. A queue takes no more when a limit is reached; of
     topics the oldest messages go. What is on its way when a queue's limit is reached is still taken: 16,384 messages or
-    8 MiB at the most, or one message that is larger. Raises Refused for what is no limit."""
+    4 MiB at the most, or one message that is larger. Raises Refused for what is no limit."""
 
     max_bytes: int | None = None  # of the files; None: as much as there is
     max_messages: int | None = None  # of a queue: stored and not settled

@@ -69,9 +69,9 @@ from zq.wire.batch import EXTRA, NAMED, PARTS, REDELIVERED, Batch, Run
 from zq.wire.data import Malformed
 from zq.wire.stored import KEPT, TRIMMED, Group, Stamp, Stored, decode, encode, from_batch, groups_of, part_of
 
-WINDOW, WINDOW_BYTES = 16_384, 8 << 20  # messages, bytes: what of a backlog is in memory
+WINDOW, WINDOW_BYTES = 16_384, 4 << 20  # messages, bytes: what of a backlog is in memory
 UNDUE = 8  # windows of messages that are not due yet, or behind their key, beside those that could be sent
-CREDIT, CREDIT_BYTES = 16_384, 8 << 20  # messages, bytes: on their way to the disk, of all pushers; each is there
+CREDIT, CREDIT_BYTES = 16_384, 4 << 20  # messages, bytes: on their way to the disk, of all pushers; each is there
 # three times for a moment, and the whole process is to stay below 80 MB whatever comes
 ROOMY = 0.9  # of a limit: from there on what was full takes more
 LOOK = 1.0  # s between looks at a full disk, and between attempts to store a letter
