@@ -24,7 +24,7 @@ from zq.spool.journal import Journal
 from zq.spool.log import Log
 from zq.spool.record import Record
 from zq.spool.store import QUEUE, TOPIC, Identity, encode_identity, open_store
-from zq.wire.batch import EXTRA, NAMED, PARTS, REDELIVERED, Run
+from zq.wire.batch import EXTRA, NAMED, PARTS, REDELIVERED, RETAIN, Run
 from zq.wire.kept import GAP, Kept, KeptGap, encode_gap, run_of_gap
 from zq.wire.kept import decode as decode_kept
 from zq.wire.kept import encode as encode_kept
@@ -214,6 +214,10 @@ def test_the_document_draws_what_is_written() -> None:
     assert sorted(kinds) == sorted(known)
     assert f"{TRIMMED}" in text
     assert f"the flag {GAP}: a gap" in text
+    queues, topics = text.split("## Batches of queues")[1].split("## Batches of topics")
+    for flag, means in ((PARTS, "there are parts"), (REDELIVERED, "it was"), (EXTRA, "each"), (NAMED, "the batch has")):
+        assert f" {flag} {means}" in queues
+    assert f"{PARTS} parts, {EXTRA} extra fields, {RETAIN} the last message is retained" in topics
     sealed = golden[f"{queue}/{segment.name_of(1)}"]
     assert sealed[: len(segment.MAGIC)] == segment.MAGIC
     assert sealed[segment.HEADER :][: len(record.MARKER)] == record.MARKER
