@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import zq
-from tests.contract.faces import PATIENCE, Face, LoopFace, eventually, take
+from tests.contract.faces import PATIENCE, Face, eventually, take
 from zq.core.inspection import Found
 from zq.spool.segment import HEADER
 
@@ -233,9 +233,8 @@ def test_damage_is_told_while_it_runs(face: Face, keeper: Any, spool: Any, direc
     assert told.holder == "keeper"
 
 
+@pytest.mark.parametrize("face", [Face], indirect=True, ids=["blocking"])  # a peer of zq.aio belongs to its loop
 def test_it_may_be_looked_at_from_many_threads_while_messages_come_and_go(face: Face, spool: Any) -> None:
-    if isinstance(face, LoopFace):
-        pytest.skip("a peer of zq.aio belongs to its loop")
     pusher = push(face, 1_000)
     puller = face.peer("receiver").puller("jobs")
 
