@@ -42,6 +42,6 @@ def test_a_pattern_says_what_it_is_for_and_is_short(name: str) -> None:
 
 def test_the_index_names_every_pattern() -> None:
     index = (ROOT / "patterns" / "README.md").read_text()
-    names = ["work_queue", "publish_subscribe", "publish_to_services", "request_reply"]
+    names = ["work_queue", "publish_subscribe", "publish_to_services", "store_and_forward", "request_reply"]
     assert re.findall(r"\]\((\w+)\.py\)", index) == names
     assert set(names) == set(PATTERNS)
