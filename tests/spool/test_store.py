@@ -87,6 +87,15 @@ def test_a_directory_open_to_others_is_refused(tmp_path: Path, mode: int) -> Non
     assert list((tmp_path / "spool").iterdir()) == []
 
 
+def test_nobody_is_advised_to_close_a_directory_that_others_use(tmp_path: Path) -> None:
+    """`zq spool --dir /etc` must not end with advice to chmod it."""
+    (tmp_path / "passwd").touch()
+    tmp_path.chmod(0o755)
+    with pytest.raises(Refused, match="holds other things and is no spool"):
+        open_store(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["passwd"]
+
+
 def test_a_symbolic_link_and_a_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "real")

@@ -267,15 +267,15 @@ def _check_directory(directory: Path, title: str = WHAT[QUEUE]) -> None:
         raise AccessDenied(f"{title} {directory} is {what}; name a directory")
     if found.st_uid != os.geteuid():
         raise AccessDenied(f"{title} {directory} belongs to user {found.st_uid}; use one of your own")
-    if found.st_mode & 0o077:
-        mode = stat.S_IMODE(found.st_mode)
-        raise AccessDenied(f"{title} {directory} is open to others (mode {mode:03o}); chmod 700 it")
     try:
         names = {path.name for path in directory.iterdir()}
     except OSError as error:
         raise AccessDenied(f"{title} {directory} cannot be read: {error.strerror}") from error
     if names and LOCK not in names:
         raise Refused(f"{directory} holds other things and is no {title}; name an empty or a new directory")
+    if found.st_mode & 0o077:
+        mode = stat.S_IMODE(found.st_mode)
+        raise AccessDenied(f"{title} {directory} is open to others (mode {mode:03o}); chmod 700 it")
 
 
 def _make(directory: Path) -> None:
