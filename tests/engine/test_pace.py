@@ -94,3 +94,13 @@ def test_a_turn_in_between_takes_nothing_and_changes_nothing() -> None:
     assert pace.piling_until == until
     pace.turned(2, until, until + TURN)
     assert pace.piling_until > until, "it goes on piling up as if nothing had come in between"
+
+
+def test_what_is_settled_in_between_does_not_put_off_what_callers_have_left() -> None:
+    pace = Pace()
+    pace.turned(100, 1.0, 1.0 + TURN)
+    until = pace.piling_until
+    pace.turned(100, until - 2 * TURN, until - TURN)
+    assert pace.piling_until == until
+    pace.turned(0, until, until + TURN)
+    assert pace.piling_until > until, "with what was settled in between callers are busy"

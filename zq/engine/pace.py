@@ -21,23 +21,27 @@ PILE_LEAST, PILE_MOST = 0.00025, 0.001  # s; but so long
 class Pace:
     """What the last turns were like. `piling_until` is when callers are looked after again."""
 
-    __slots__ = ("_piling", "_rings", "_turned", "heard", "piling_until")
+    __slots__ = ("_moved", "_piling", "_rings", "_turned", "heard", "piling_until")
 
     def __init__(self) -> None:
         self.heard = False  # frames came in since the last turn
         self.piling_until = 0.0
         self._piling = False
+        self._moved = 0  # messages since callers were looked after
         self._rings = 0  # turns in a row for which somebody was in a hurry
         self._turned = 0.0  # when the last one ended
 
     def turned(self, moved: int, began: float, now: float) -> None:
         """A turn has ended in which so many messages were taken or settled."""
-        if moved or began >= self.piling_until:  # else it was in between, and callers were left alone
+        self._moved += moved
+        # Else it was in between: what callers have left waits, and no longer for what others had settled meanwhile.
+        if began >= self.piling_until:
             rest = REST * (now - began)
             # A message a turn, in a hurry, and nothing came in that it could be an answer to: more will follow.
             hurried = moved and not self.heard and began - self._turned < rest
             self._rings = self._rings + 1 if hurried else 0
-            self._piling = moved >= (STILL_BUSY if self._piling else BUSY) or self._rings >= RINGS
+            self._piling = self._moved >= (STILL_BUSY if self._piling else BUSY) or self._rings >= RINGS
+            self._moved = 0
             if self._piling:
                 self.piling_until = now + min(max(rest, PILE_LEAST), PILE_MOST)
         self.heard = False
