@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import zmq
 
 from zq.security.guard import ADDRESSES, MOST_FAILURES, UNKNOWN, WHILE, Guard
+from zq.security.keys import read_keys, today
+from zq.security.lock import DOMAIN, Lock
+from zq.security.porch import Porch
+from zq.security.zap import ENDPOINT, Zap
 
 
 @pytest.fixture
@@ -80,3 +87,24 @@ def test_an_address_is_said_once_a_while_and_escaped(guard: Guard, caplog: pytes
     assert len(messages) == 2
     assert "failed handshake 51" in messages[1]
     assert not {"\x1b", "\n"} & set("".join(messages))
+
+
+@pytest.mark.parametrize(
+    ("told", "asked"), [(b"fe80::1%eth0", "fe80::1"), (b"::ffff:10.0.0.1", "10.0.0.1"), (b"2001:db8::1", "2001:db8::1")]
+)
+def test_who_shows_the_key_is_known_by_what_a_connection_says_of_itself(
+    told: bytes, asked: str, guard: Guard, key_file: Path
+) -> None:
+    """Of a link-local address libzmq tells the interface as well. A friend there is no stranger when he leaves."""
+    lock, porch = Lock(read_keys(key_file), "main", today()), Porch()
+    with zmq.Context() as context, context.socket(zmq.DEALER) as libzmq:
+        zap = Zap(context, lock, guard)
+        zap.porch = porch
+        libzmq.connect(ENDPOINT)
+        libzmq.send_multipart([b"", b"1.0", b"1", DOMAIN, told, b"", b"CURVE", lock._own.client.public])
+        zap.socket.poll(5_000)
+        zap.answer()
+        zap.stop()
+    guard.closed(asked, 0.0, failed=False)
+    assert (guard.let_in, guard.failures) == (1, 0)
+    assert list(porch._friends) == [asked]

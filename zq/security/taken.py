@@ -31,7 +31,13 @@ def address_of(connection: socket.socket) -> str:
         name = connection.getpeername()
     except OSError:
         return UNKNOWN
-    return str(name[0]).removeprefix("::ffff:") if isinstance(name, tuple) else UNKNOWN
+    return plain(str(name[0])) if isinstance(name, tuple) else UNKNOWN
+
+
+def plain(address: str) -> str:
+    """As everybody here writes it: one of IPv4 is the same on a socket of IPv6, and a link-local one is without its
+    interface, which libzmq tells and Python does not."""
+    return address.removeprefix("::ffff:").partition("%")[0]
 
 
 def hold(connection: socket.socket, size: int) -> None:

@@ -13,6 +13,7 @@ import zmq
 from zq.security.guard import Guard
 from zq.security.lock import DOMAIN, Lock
 from zq.security.porch import Porch
+from zq.security.taken import plain
 
 ENDPOINT = "inproc://zeromq.zap.01"  # fixed by RFC 27
 MOST = 4  # questions answered before the other sockets get their turn
@@ -46,7 +47,7 @@ class Zap:
             except zmq.Again:
                 return False
             *route, version, request, domain, address, _, mechanism = question[:8]
-            where, now = address.decode("ascii", "replace").removeprefix("::ffff:"), time.monotonic()
+            where, now = plain(address.decode("ascii", "replace")), time.monotonic()
             if version == b"1.0" and domain == DOMAIN and self._is_ours(mechanism, question[8:]):
                 self.guard.admitted(where)
                 if self.porch is not None:
