@@ -17,7 +17,7 @@ from zq.core.inbox import Handing, Inbox
 from zq.core.pulling import Settled
 from zq.core.ranges import Ranges
 from zq.core.spooling import Item, Room
-from zq.core.streams import LATE, Key, Newest, RecoveredTopics, Retention, TopicStream
+from zq.core.streams import FORGET_AFTER, LATE, Key, Newest, RecoveredTopics, Retention, TopicStream
 from zq.core.topics import Topic
 from zq.info import Gap
 from zq.testing import SimulatedNetwork, SimulatedPeer, Weather
@@ -100,6 +100,8 @@ class SlowDisk:
         self._refusing = False
         self.failing = ""
         self.lag = 0.05  # s at most
+        self.used = 0  # bytes
+        self.looks: list[bool] = []  # whether they let the stream go on
 
     def _later(self, act: Callable[[], None]) -> None:
         network = self._peer.network
@@ -128,7 +130,7 @@ class SlowDisk:
             first = self._medium.safe + 1
             self._medium.items.append(Item(first, first + length - 1, flags, (run,), body))
             firsts.append(first)
-        self._answer(lambda: streams.on_stored(STREAM, firsts, Room(0, 1 << 30), clock()))
+        self._answer(lambda: streams.on_stored(STREAM, firsts, Room(self.used, 1 << 30), clock()))
 
     def read(self, stream: bytes, cursor: str, first: int) -> None:
         def act() -> None:
@@ -166,9 +168,11 @@ class SlowDisk:
     def save(self, stream: bytes, number: int, heads: Mapping[Key, int], retained: Mapping[str, int]) -> None:
         self._medium.heads = number, dict(heads)
 
-    def look(self, stream: bytes, most_bytes: int | None) -> None:
+    def look(self, stream: bytes, most_bytes: int | None, *, go_on: bool) -> None:
+        self.looks.append(go_on)
+
         def act() -> None:
-            self._refusing = bool(self.failing)
+            self._refusing = bool(self.failing) or (self._refusing and not go_on)
             room = Room(0, 0 if self.failing else 1 << 30)
             self._answer(lambda: self._peer.node.streams.on_room(STREAM, room, 0, self._peer.clock()))
 
@@ -322,6 +326,42 @@ def test_nothing_has_arrived_before_it_is_synced() -> None:
     assert early == []
 
 
+def test_only_a_stream_that_knows_it_has_stopped_looks_whether_it_may_go_on() -> None:
+    """One that trims looks too. If that let the disk go on, what had come meanwhile would follow what was not stored,
+    and what was not stored would be a hole without a gap."""
+    scene = Scene()
+    _, disk, stream = scene.spool(Retention(max_bytes=1))
+    disk.used = 2
+    source, topic = scene.publisher()
+    scene.run(2.0)
+    scene.publish(source, topic, range(10))
+    assert scene.run(5.0, lambda: bool(disk.looks))
+    assert not any(disk.looks)
+    disk.failing = "full"
+    scene.publish(source, topic, range(10))
+    assert scene.run(5.0, lambda: stream.subscription is None)
+    disk.failing = ""
+    assert scene.run(5.0, lambda: stream.subscription is not None)
+    assert any(disk.looks)
+
+
+def test_a_passing_cursor_ends_though_its_reader_went_before_it_began() -> None:
+    scene = Scene()
+    spool, disk, stream = scene.spool()
+    disk.lag = 2.0
+    other = scene.peer()
+    scene.run(2.0)
+    row = [STREAM, "~c", b"p" * 16, ["t/**"], FROM_TIME, 1.0]
+    for number, rows in enumerate([[row], []]):
+        entry = Entry(9 + number, b"n" * 8, [], [], [], [], [], [], [], [], [], [], [], rows)
+        spool.deliver(lambda entry=entry: spool.node.streams.on_entry(other.id, entry, spool.clock()))  # type: ignore[misc]
+        scene.run(0.01)
+    scene.run(5.0)
+    assert stream.beginning == {}
+    scene.run(FORGET_AFTER)
+    assert (list(stream.cursors), scene.medium.cursors) == ([], {})
+
+
 def test_a_cursor_goes_on_where_it_stood_without_hole_or_duplicate() -> None:
     scene = Scene()
     scene.spool()
@@ -351,6 +391,7 @@ def test_what_no_honest_reader_asks_for_does_no_harm() -> None:
         [STREAM, "c", b"r" * 16, ["t/**"], FROM_TIME, -math.inf],
         [STREAM, "d", b"s" * 16, ["t/**"], 99, 1.0],
         [b"x" * 16, "e", b"t" * 16, ["t/**"], 1, 0.0],
+        [STREAM, "", b"u" * 16, ["t/**"], FROM_TIME, 1e12],  # the stream's own name: that would trim all of it
     ]
     entry = Entry(9, b"n" * 8, [], [], [], [], [], [], [], [], [], [], [], rows)
     spool.deliver(lambda: spool.node.streams.on_entry(other.id, entry, spool.clock()))

@@ -10,6 +10,7 @@ import pytest
 
 import zq
 from tests.waiting import PATIENCE, eventually
+from zq.spool.log import Log
 
 
 def test_a_disk_that_hangs_holds_up_nothing_but_its_receipts(
@@ -92,3 +93,26 @@ def test_a_spool_that_was_idle_writes_nothing(tmp_path: Path, clean_environment:
         before = files()
         threading.Event().wait(1.5)
         assert files() == before
+
+
+def test_a_disk_thread_that_ends_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_environment: None
+) -> None:
+    """Publishers, and whoever opens one more outbox there."""
+
+    def fail(log: Log) -> int:
+        raise RuntimeError("a bug")
+
+    with zq.Peer("keeper") as keeper, zq.Peer("sender") as sender:
+        spool = keeper.spool(tmp_path / "spool", topics=["t/**"])
+        news = sender.publisher("t/a")
+        news.wait_for_subscribers()
+        jobs = sender.pusher("jobs", outbox=tmp_path / "outbox")
+        monkeypatch.setattr(Log, "commit", fail)
+        news.send(1)
+        eventually(lambda: not spool.topics()[0].stored)
+        news.flush(timeout=PATIENCE)
+        with pytest.raises(zq.SpoolDamaged):
+            jobs.send(1, timeout=PATIENCE)
+        with pytest.raises(zq.SpoolDamaged):
+            sender.pusher("others", outbox=tmp_path / "outbox")

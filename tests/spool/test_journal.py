@@ -116,6 +116,25 @@ def test_it_is_written_anew_when_most_of_it_is_out_of_date() -> None:
     assert again.cursors == {"dashboard": 9}
 
 
+def test_a_cursor_that_fell_behind_keeps_its_place_when_it_is_written_anew() -> None:
+    """Else its reader would never see a gap where what it has not had was trimmed."""
+    disk = SimulatedDisk()
+    journal = opened(disk)
+    journal.begin("away", 5)
+    journal.settle_at("away", 5, 6)
+    journal.begin("busy", 1)
+    number = 1
+    while journal._file is not None and journal._file.size < COMPACT_FROM:
+        for _ in range(1_000):
+            journal.settle_at("busy", number, number)
+            number += 1
+        journal.write()
+    journal.compact(number - 100)
+    assert len(disk.files[JOURNAL].seen) < COMPACT_FROM
+    again = opened(disk)
+    assert (again.position_of("away"), again.position_of("busy")) == (7, number)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_a_write_that_was_torn_hides_nothing_that_follows(seed: int) -> None:
     disk = SimulatedDisk(seed)

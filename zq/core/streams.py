@@ -98,7 +98,7 @@ class Disk(Protocol):
     """What keeps the streams. Nothing here waits; answers come as events of `Streams`, in order."""
 
     def append(self, stream: bytes, length: int, run: Run, body: bytes, flags: int) -> None:
-        """Answered by `on_stored` or `on_failed`; after a failure all are refused until `look` is answered."""
+        """Answered by `on_stored` or `on_failed`; after a failure all are refused until somebody looks to `go_on`."""
 
     def read(self, stream: bytes, cursor: str, first: int) -> None:
         """Answered by `on_records`."""
@@ -113,8 +113,9 @@ class Disk(Protocol):
         """These are the last numbers stored of each publisher's topic, and the retained messages, up to that number of
         the stream."""
 
-    def look(self, stream: bytes, most_bytes: int | None) -> None:
-        """Answered by `on_room`; with the number below which all is to be trimmed to have at most so many bytes."""
+    def look(self, stream: bytes, most_bytes: int | None, *, go_on: bool) -> None:
+        """Answered by `on_room`; with the number below which all is to be trimmed to have at most so many bytes.
+        `go_on`: he knows of all that has failed, and what he appends from now on follows what was stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -394,6 +395,13 @@ class Streams:
             self._tell(f"{stream.label} cannot store any more, and only delivers: {reason}")
         self._stop(stream, reason, now)
 
+    def on_ended(self, disk: Disk | None, now: float) -> None:
+        """It has ended, and answers nothing more."""
+        for stream in self:
+            if stream.disk is disk:
+                asked, reason = len(stream.storing), "its disk thread has ended"
+                self.on_failed(stream.id, asked, reason, full=False, room=stream.room, now=now)
+
     def _stop(self, stream: TopicStream, reason: str, now: float) -> None:
         """Nobody waits for it any more, and it goes on later where it has stopped."""
         self._look_later(stream, now)
@@ -413,9 +421,11 @@ class Streams:
 
     def _look_later(self, stream: TopicStream, now: float) -> None:
         if not (stream.broken or stream.closing):
-            self._timers.set_if_unset(
-                (stream, "room"), now + LOOK, lambda when: stream.disk.look(stream.id, stream.retention.max_bytes)
-            )
+            self._timers.set_if_unset((stream, "room"), now + LOOK, lambda when: self._look(stream))
+
+    @staticmethod
+    def _look(stream: TopicStream) -> None:
+        stream.disk.look(stream.id, stream.retention.max_bytes, go_on=stream.subscription is None)
 
     def on_room(self, id: bytes, room: Room, floor: int, now: float) -> None:
         stream = self._streams.get(id)
@@ -517,7 +527,7 @@ class Streams:
             self._raise_floor(stream, stream.stretch.safe - limits.max_messages + 1)
         if limits.max_bytes is not None and stream.room.used > limits.max_bytes and not stream.trimming:
             stream.trimming = True
-            stream.disk.look(stream.id, limits.max_bytes)
+            self._look(stream)
 
     def _look_at_age(self, stream: TopicStream, now: float) -> None:
         age = stream.retention.max_age
@@ -572,7 +582,7 @@ class Streams:
         name, value = str(row[1]), row[5]
         assert isinstance(value, int | float)
         known = name in stream.cursors or len(stream.cursors) < CURSORS_MOST
-        return known and len(name.encode()) <= CURSOR_NAME and abs(value) < LARGE
+        return bool(name) and known and len(name.encode()) <= CURSOR_NAME and abs(value) < LARGE
 
     @staticmethod
     def _reader(peer: bytes, row: list[object]) -> Reader:
@@ -668,6 +678,7 @@ class Streams:
             self._raise_floor(stream, number)
         elif cursor in stream.beginning:
             self._create(stream, cursor, number, now)
+            self._forget_later(stream, cursor, now)  # its reader may have gone meanwhile
 
     def _create(self, stream: TopicStream, name: str, number: int, now: float) -> None:
         stream.beginning.pop(name, None)

@@ -119,6 +119,7 @@ class SpoolDirectory:
             log, journal = Log(disk, stream.uuid, wall=time.time), Journal(disk, stream.uuid)
             log.open()
             journal.open()
+            log.expect(journal.highest)
             result = change(log, journal)
             journal.sync()
             log.drop_below(journal.settled.first_missing(log.first))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from zq.core.dead import dead_queue_of
 from zq.core.pulling import Puller
 from zq.core.spooling import Disk, Item, Limits, Room, Spooled, Spooling
+from zq.core.streams import Disk as TopicDisk
 from zq.core.streams import Streams
 from zq.engine.engine import Engine
 from zq.errors import Closed, Refused, Timeout
@@ -32,6 +33,7 @@ class ToEngine:
 
     def __init__(self, engine: Engine) -> None:
         self.disk: Disk | None = None  # whose answers these are
+        self.topics: TopicDisk | None = None  # the same, of topics
         self._engine = engine
         self._spooling = engine.node.spooling
         self._streams = engine.node.streams
@@ -62,6 +64,7 @@ class ToEngine:
     def ended(self) -> None:
         """Whoever waits for it looks again; whom it has left alone is told."""
         self._tell(lambda now: self._spooling.on_ended(self.disk, now))
+        self._tell(lambda now: self._streams.on_ended(self.topics, now))
 
 
 def _row(spooled: Spooled) -> SpooledQueue:
@@ -117,6 +120,7 @@ class SpoolCore:
         try:
             found = [(self._keeper.open(name), self._keeper.open(dead_queue_of(name))) for name in names]
             self._topics = TopicStreams(engine, self._keeper, filters, options)
+            answers.topics = self._topics.disk
             bound = [self._keeper.bound_to(queue.stream) for queue, _ in found]
         except BaseException:
             self._keeper.close()

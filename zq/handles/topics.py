@@ -50,14 +50,14 @@ class TopicStreams:
         for text in filters:
             if engine.call(lambda text=text: node.streams.find(text)) is not None:  # type: ignore[misc]
                 raise Refused(f"this peer has a spool of {text} already")
-        self._disk = TopicDisk(keeper, _ToEngine(engine))
-        self._found = [self._disk.open(text, options.max_bytes) for text in filters]
+        self.disk = TopicDisk(keeper, _ToEngine(engine))
+        self._found = [self.disk.open(text, options.max_bytes) for text in filters]
 
     def start(self, wall: float) -> None:
         """The keeper has: from now on everything is stored. Engine's thread."""
         node, options = self._engine.node, self._options
         keeps = Retention(options.max_age, options.max_bytes, options.max_messages, options.min_free)
-        self._streams = [node.streams.open(found, keeps, self._disk, node.now, wall) for found in self._found]
+        self._streams = [node.streams.open(found, keeps, self.disk, node.now, wall) for found in self._found]
 
     def rows(self) -> list[SpooledTopic]:
         """Engine's thread."""
@@ -102,7 +102,7 @@ class TopicStreams:
             stored = streams.is_stored(stream)
             sent = streams.forget(stream)
             if stored:  # else what comes of it is not known
-                self._disk.end(stream.id, sent)
+                self.disk.end(stream.id, sent)
 
 
 def _cursors(stream: TopicStream) -> list[SpoolCursor]:

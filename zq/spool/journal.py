@@ -189,6 +189,16 @@ class Journal:
         self._unwritten.append(_entry(_FORGOTTEN, cursor.encode()))
 
     @property
+    def highest(self) -> int:
+        """The highest message that it tells of: it had been confirmed, whatever its log has of it now."""
+        told = [*map(self._end_of, (self.settled, *(place.settled for place in self.places.values())))]
+        return max([*told, *(at - 1 for at in self.cursors.values()), *self.attempts], default=0)
+
+    @staticmethod
+    def _end_of(ranges: Ranges) -> int:
+        return max((last for _, last in ranges), default=0)
+
+    @property
     def is_behind(self) -> bool:
         """Whether something is not in its file, or may not be."""
         return self._spoiled or bool(self._unwritten)
@@ -221,7 +231,7 @@ class Journal:
         for number in [number for number in self.attempts if number < first]:
             del self.attempts[number]
         for cursor, place in self.places.items():
-            self.cursors[cursor] = place.settled.first_missing(max(self.cursors[cursor], first))
+            self.cursors[cursor] = self.position_of(cursor)  # where that is trimmed, its reader is to see a gap
             place.settled.forget_below(self.cursors[cursor])
         size = sum(map(len, self._snapshot()))
         if self._file.size > 2 * size:

@@ -15,6 +15,7 @@ may have been delivered.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import queue
@@ -176,7 +177,17 @@ class Keeper:
             return self._open(name)
         found: Future[Recovered] = Future()
         self._requests.put(_Open(b"", name, found))
+        if self._over:
+            self._open_no_more()
         return found.result()
+
+    def _open_no_more(self) -> None:
+        """Nobody else answers those who ask now."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                request = self._requests.get_nowait()
+                if isinstance(request, _Open):
+                    request.found.set_exception(SpoolDamaged(f"the disk thread of {self.store.directory} has ended"))
 
     def _open(self, name: str) -> Recovered:
         try:
@@ -185,6 +196,7 @@ class Keeper:
             opened.open()
             journal = Journal(disk, stream.uuid)
             journal.open()
+            opened.expect(journal.highest)
             doubtful = opened.safe
             if SENT in journal.cursors:
                 doubtful = min(journal.cursors[SENT] - 1, opened.safe)
@@ -230,6 +242,7 @@ class Keeper:
             opened.open()
             journal = Journal(disk, stream.uuid)
             journal.open()
+            opened.expect(journal.highest)
             made = (disk.directory / STREAM).stat().st_mtime
         except OSError as error:
             raise SpoolDamaged(f"the spool of {name} in {self.store.directory} cannot be opened: {error}") from error
@@ -325,11 +338,15 @@ class Keeper:
                 pass
         except Exception:
             log.exception("the disk thread of %s has ended", self.store.directory)
-        finally:
+        try:
             for stream in self._streams.values():
                 self._close(stream, None)
+        except Exception:  # that which has ended it, most likely: those who wait are told all the same
+            log.exception("%s was not closed in order", self.store.directory)
+        finally:
             self.store.close()
             self._over = True
+            self._open_no_more()
             self._answers.ended()
 
     def _turn(self) -> bool:

@@ -362,6 +362,13 @@ class Log:
         for record in again:
             segment.note(record)
 
+    def expect(self, number: int) -> None:
+        """Somebody tells of messages up to there, so they had been confirmed: those that are not here are lost, and no
+        others ever get their numbers. Before anything is appended."""
+        self._lose(self.safe + 1, number)
+        self.safe = max(self.safe, number)
+        self.next = self.safe + 1
+
     # --- writing
 
     def append(self, length: int, runs: Sequence[Run], body: bytes, flags: int = 0) -> int:

@@ -136,6 +136,8 @@ class View:
             self._journal = Journal(self._disk, stream.uuid)
             self._had_journal = JOURNAL in self._disk.names()
             self._journal.open()
+            if holder is None:  # else it tells of what has come since the log was read here
+                self._log.expect(self._journal.highest)
         except Error as error:
             self._disk.close()
             raise SpoolDamaged(f"{self._path}: {error}") from error

@@ -61,6 +61,7 @@ class TopicDisk:
             raise SpoolDamaged(f"the spool of {filter} in {directory} cannot be opened: {error}") from error
 
     def _recover(self, filter: str, id: bytes, stream: OpenStream) -> RecoveredTopics:
+        heads, retained, came = self._heads(id, stream)
         journal, opened = stream.journal, stream.log
         found: list[Found] = []
         for name, place in journal.places.items():
@@ -75,7 +76,6 @@ class TopicDisk:
             journal.end(name, None)  # before anything leaves: from now on nobody knows
         if found:
             journal.sync()
-        heads, retained, came = self._heads(id, stream)
         first = stream.settled.first_missing(opened.first)
         return RecoveredTopics(
             filter=filter,
@@ -94,6 +94,9 @@ class TopicDisk:
     def _heads(id: bytes, stream: OpenStream) -> tuple[dict[tuple[bytes, str], int], dict[str, int], float]:
         """The last numbers of each publisher's topic, retained messages, and when the newest message came."""
         saved = read_heads(stream.disk, id)
+        if saved is not None and saved.number > stream.log.safe:
+            log.error("the spool of %s has lost messages %d to %d", stream.name, stream.log.safe + 1, saved.number)
+            stream.log.expect(saved.number)
         rows = {} if saved is None else dict(saved.rows)
         retained = {} if saved is None else dict(saved.retained)
         known = 0 if saved is None else saved.number
@@ -180,9 +183,10 @@ class TopicDisk:
 
         self._keeper.call(stream, act)
 
-    def look(self, stream: bytes, most_bytes: int | None) -> None:
+    def look(self, stream: bytes, most_bytes: int | None, *, go_on: bool) -> None:
         def act(opened: OpenStream) -> bool:
-            opened.refusing = ""
+            if go_on:
+                opened.refusing = ""
             floor = 0 if most_bytes is None else opened.log.below_to_fit(most_bytes)
             self._answers.looked(stream, self._keeper.room_of(opened), floor)
             return False
