@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 
@@ -17,11 +18,12 @@ class Counted:
     def __init__(self) -> None:
         self.open = 0
         self.looks = 0
+        self.why = errno.EMFILE  # less than none are open
 
     def __call__(self, path: str) -> Iterator[None]:
         self.looks += 1
         if self.open < 0:
-            raise OSError(24, "Too many open files")
+            raise OSError(self.why, os.strerror(self.why))
         return iter([None] * self.open)
 
 
@@ -63,6 +65,15 @@ def test_they_are_counted_the_sooner_the_fewer_are_free(counted: Counted) -> Non
 def test_where_not_even_a_listing_can_be_had_none_is_left(counted: Counted) -> None:
     counted.open = -1
     assert Descriptors().scarce
+
+
+@pytest.mark.parametrize("why", [errno.ENOENT, errno.EACCES])
+def test_where_they_may_not_be_listed_nobody_is_shut_out(counted: Counted, why: int) -> None:
+    """In a sandbox, for example."""
+    counted.open, counted.why = -1, why
+    mine = Descriptors()
+    assert not mine.scarce
+    assert all(mine.can_afford_a_peer() for _ in range(10_000))
 
 
 def test_where_nobody_says_how_many_there_are_all_may_be_dialled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ and a limit far below what so many need anyway.
 
 from __future__ import annotations
 
+import errno
 import os
 
 WANTED = 65_536  # ten and more a remote peer, and a thousand of them; the usual soft limit is 1,024
@@ -54,11 +55,11 @@ class Descriptors:
             return
         try:
             used = sum(1 for _ in os.scandir(LISTING))
-        except FileNotFoundError:
-            self.limit = 0  # nobody says: it is not watched over
-            return
-        except OSError:  # there is none left for listing them
-            used = self.limit
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                self.limit, self.scarce = 0, False  # nobody says, or may: it is not watched over
+                return
+            used = self.limit  # there is none left for listing them
         self._spare = self.limit - used - self._reserve
         self.scarce = self._spare < (self._reserve // 2 if self.scarce else 0)
         self._next = now + min(max(self._spare / RATE, SOONEST), LATEST)
