@@ -7,7 +7,7 @@ import secrets
 import pytest
 
 from zq.core import meeting
-from zq.core.liveness import Life
+from zq.core.liveness import SUSPECT_FOR, Life
 from zq.core.port import Kind
 from zq.testing import Connection, SimulatedNetwork, SimulatedPeer
 from zq.wire.frames import ENTRY, HELLO, NOTED, WELCOME
@@ -93,6 +93,25 @@ def test_a_suspect_at_a_file_that_takes_the_connection_lives_though_its_engine_i
     network.retry_stuck()
     assert network.run(15.0, lambda: one.node.has_up(1))
     assert (one.node.meeting.roster.get(other.id) is remote) == takes
+
+
+def test_a_suspect_at_a_file_whose_connection_ends_again_is_gone_as_soon_as_any_other() -> None:
+    """It had longer as it took the connection: its process lived. Then it was stopped."""
+    network = SimulatedNetwork()
+    one, other = (network.peer(name, endpoint=f"ipc:///{name}") for name in ("one", "other"))
+    network.introduce()
+    assert network.run(1.0, lambda: one.node.has_up(1) and other.node.has_up(1))
+    other.stopped_at = network.now
+    network.reset(mailboxes(one)[0])
+    remote = one.node.meeting.roster.get(other.id)
+    assert remote is not None
+    assert network.run(0.1, lambda: remote.state is Life.SUSPECT)
+    (dial,) = remote.dials.values()
+    one.node.connected(dial.connection, one.clock())
+    one.node.broken(dial.connection, one.clock())
+    one.touch()
+    network.run(SUSPECT_FOR + 0.1)
+    assert remote.state is Life.GONE
 
 
 def test_who_has_forgotten_us_is_told_again_and_nobody_else() -> None:

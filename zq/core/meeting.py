@@ -280,6 +280,8 @@ class Meeting:
         if remote.mailbox is not dial:
             # A process that is ending does so once, until its listener is closed; who goes on doing so is in no hurry.
             self._hang_up(remote, dial)
+            if remote.state is Life.SUSPECT and dial.established and is_file(dial.endpoint):
+                self._tend_suspect(remote, now, SUSPECT_FOR)  # it had longer as it took that connection
             again = now + min(DROPPED_AGAIN * 2**remote.dropped, HELLO_AGAIN)
             remote.dropped = min(remote.dropped + 1, 8)
             self._timers.set((remote, dial.endpoint), again, lambda when: self._try(remote, dial.endpoint, when))
