@@ -613,6 +613,29 @@ def test_letters_on_the_disk_are_listed_retried_and_purged_however_many(monkeypa
     assert row_of(spool).taken == 500 + 498
 
 
+@pytest.mark.parametrize("other", [RETRY, PURGE])
+def test_letters_that_two_ask_for_at_once_are_retried_once(other: int) -> None:
+    scene = Scene()
+    spool, _, spooled = scene.spool()
+    source, outbox = scene.pusher()
+    scene.run(3.0)
+    scene.push(source, outbox, range(10))
+    worker = scene.worker(rejects=lambda number: True)
+    assert scene.run(30.0, lambda: len(letters_in(scene)) == 10)
+    scene.network.kill(worker)
+    scene.run(1.0)
+    asked = [
+        spool.node.inquiries.begin(action, "jobs", (), [spool.node.card.id], spool.clock()) for action in (RETRY, other)
+    ]
+    spool.touch()
+    assert scene.run(20.0, lambda: all(inquiry.complete for inquiry in asked))
+    assert spooled.letters is not None
+    assert spooled.letters.unsettled == 0
+    dropped = row_of(spool, "jobs.dead").dropped
+    assert sum(dropped.values()) == 10
+    assert spooled.taken == 10 + dropped["retried"]
+
+
 @pytest.mark.parametrize("seed", range(SEEDS // 2))
 def test_crashes_while_letters_are_retried_lose_neither_them_nor_their_messages(seed: int) -> None:
     """Whatever was dead is worked off or still dead when the spool has been killed in the middle of it."""

@@ -10,6 +10,8 @@ import pytest
 
 import zq
 from tests.waiting import PATIENCE, eventually
+from zq.handles.spool import LEAVING
+from zq.spool import keeper as keeper_module
 from zq.spool.log import Log
 
 
@@ -116,3 +118,50 @@ def test_a_disk_thread_that_ends_keeps_nobody_waiting(
             jobs.send(1, timeout=PATIENCE)
         with pytest.raises(zq.SpoolDamaged):
             sender.pusher("others", outbox=tmp_path / "outbox")
+
+
+def test_a_disk_that_hangs_keeps_nobody_who_opens_one_more_outbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_environment: None
+) -> None:
+    may_sync, asked = threading.Event(), threading.Event()
+    fdatasync = os.fdatasync
+
+    def sync(descriptor: int) -> None:
+        asked.set()
+        assert may_sync.wait(PATIENCE)
+        fdatasync(descriptor)
+
+    with zq.Peer("sender") as sender:
+        jobs = sender.pusher("jobs", outbox=tmp_path)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fdatasync", sync)
+            patched.setattr(keeper_module, "OPENING", 0.2)
+            with pytest.raises(zq.Timeout):
+                jobs.send(1, timeout=0.2)
+            assert asked.wait(PATIENCE)
+            with pytest.raises(zq.Timeout, match="has not answered"):
+                sender.pusher("others", outbox=tmp_path)
+            may_sync.set()
+            sender.pusher("others", outbox=tmp_path).send(2, timeout=PATIENCE)
+
+
+def test_closing_waits_no_longer_than_its_timeout_for_those_who_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_environment: None
+) -> None:
+    may_read, asked = threading.Event(), threading.Event()
+
+    def hang(directory: Path) -> None:
+        asked.set()
+        assert may_read.wait(6 * PATIENCE)
+        raise zq.Refused("too late")
+
+    with zq.Peer("keeper") as keeper:
+        spool = keeper.spool(tmp_path / "spool", queues=["jobs"])
+        monkeypatch.setattr("zq.handles.look.Shelf", hang)
+        assert keeper.spooled_messages("jobs", holder=keeper.id, timeout=0.1).unknown
+        assert asked.wait(PATIENCE)
+        closed = threading.Thread(target=lambda: spool.close(timeout=0.2))
+        closed.start()
+        closed.join(LEAVING / 2)
+        assert not closed.is_alive()
+        may_read.set()

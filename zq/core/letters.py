@@ -130,6 +130,7 @@ class SpoolAnswers:
         self._send = send
         self._asked: dict[tuple[bytes, int], Steps] = {}
         self._done: dict[tuple[bytes, int], Letters] = {}
+        self._retrying: set[tuple[Spooled, int]] = set()  # numbers of letters that are becoming messages just now
 
     def on_inquire(self, peer: bytes, question: Inquire, now: float) -> None:
         queues = self._queues(question.queue)
@@ -230,7 +231,9 @@ class SpoolAnswers:
             chosen = [
                 letter
                 for letter in _letters_in(items, letters)
-                if letter.number <= last and (not wanted or dead.id_of(letter.item, letter.run) in wanted)
+                if letter.number <= last
+                and (not wanted or dead.id_of(letter.item, letter.run) in wanted)
+                and (letters, letter.number) not in self._retrying  # somebody else has asked for the same
             ]
             if question.action != RETRY:
                 count += self._purge(letters, chosen)
@@ -242,7 +245,12 @@ class SpoolAnswers:
             if spooled.closing or spooled.broken:
                 return count, f"{spooled.label} takes nothing: {spooled.broken or 'it is being closed'}"
             retry = _Retry(self._spooling, spooled, letters)
-            yield partial(retry.start, chosen)
+            these = {(letters, letter.number) for letter in chosen}
+            self._retrying |= these
+            try:
+                yield partial(retry.start, chosen)
+            finally:
+                self._retrying -= these
             count += retry.count
             if retry.failed:
                 return count, f"{spooled.label} could not store {retry.failed} of them"

@@ -703,10 +703,13 @@ class Spooling:
             number += 1
 
     def discard(self, letters: Spooled, number: int, run: Run | None, reason: str, idle: dict[int, Piece]) -> bool:
-        """Settles one that waits: False if it is at a puller. `idle`: what the outbox holds and has not sent."""
+        """Settles one that waits: False if it is at a puller, or settled. `idle`: what the outbox holds and has not
+        sent."""
+        if number < letters.base or number in letters.settled:
+            return False
         if number in idle:
             letters.outbox.discard(idle.pop(number), reason)
-        elif letters.base <= number < letters.next_load:
+        elif number < letters.next_load:
             return False
         else:
             letters.outbox.write_off(run, reason)

@@ -27,7 +27,6 @@ from zq.wire.frames import CURSORS, EMPTY, FORGET, MESSAGES, STREAMS, VERIFY, In
 
 ANSWER = 512 << 10  # bytes of rows in one answer; a mailbox frame has room for 1 MiB
 ROWS = 2_000  # streams, cursors or problems in one answer: 250 bytes each
-STOP = 5.0  # s that a thread has to notice that its spool is closed
 
 
 class SpoolLook:
@@ -113,10 +112,11 @@ class SpoolLook:
         return Found([*[to_wire(row, ANSWER) for row in page.rows], *damaged], next=page.next)
 
     def close(self) -> None:
-        """Waits for what is looking, which ends soon."""
+        """What is looking ends soon: then it `is_idle`."""
         self._closed = True
-        for thread in list(self._threads):
-            thread.join(STOP)
+
+    def is_idle(self) -> bool:
+        return not self._threads
 
 
 # --- asking

@@ -207,7 +207,10 @@ class SpoolCore:
         try:
             if not (engine.closed or engine.forked or engine.failed):
                 engine.call(lambda: engine.node.inspected.remove(self._look))
+                self._look.close()
                 yield from self._leave_steps(engine, deadline)
+                soon = time.monotonic() + LEAVING
+                yield from until(engine, self._look.is_idle, soon if deadline is None else min(soon, deadline))
         finally:
             self._look.close()
             left = LEAVING if deadline is None else max(deadline - time.monotonic(), 0.0)

@@ -28,7 +28,7 @@ from typing import NamedTuple, Protocol
 
 from zq.core.ranges import Ranges
 from zq.core.spooling import Item, Recovered, Room
-from zq.errors import Error, Refused, SpoolDamaged
+from zq.errors import Error, Refused, SpoolDamaged, Timeout
 from zq.logs import Logger
 from zq.record import dataclass, field
 from zq.spool import clock
@@ -47,6 +47,7 @@ log = Logger("zq.spool")
 SENT = ""  # the cursor of a stream that was closed: all from there on was never delivered
 MARK_EVERY = 1.0  # s between marks while something new is stored
 MARK_BYTES = 16 << 20  # and sooner than that when so much is new: recovery writes it again
+OPENING = 30.0  # s that a disk which is busy has to open one more stream
 TIDY_EVERY = 1.0  # s between looks at what stragglers hold, while something is settled
 SEGMENTS = 16  # that a limit, or a whole small disk, is to have room for: room comes back a segment at a time
 SEGMENT_LEAST = 64 << 10  # bytes
@@ -172,14 +173,18 @@ class Keeper:
             log.warning("%s", note)
 
     def open(self, name: str) -> Recovered:
-        """Opens the stream of a queue. Raises SpoolDamaged if the disk cannot be read or written."""
+        """Opens the stream of a queue. Raises SpoolDamaged if the disk cannot be read or written, Timeout."""
         if self._thread.ident is None:
             return self._open(name)
         found: Future[Recovered] = Future()
         self._requests.put(_Open(b"", name, found))
         if self._over:
             self._open_no_more()
-        return found.result()
+        try:
+            return found.result(OPENING)
+        except TimeoutError:
+            found.cancel()
+            raise Timeout(f"the disk of {self.store.directory} has not answered within {OPENING} s") from None
 
     def _open_no_more(self) -> None:
         """Nobody else answers those who ask now."""
@@ -406,6 +411,8 @@ class Keeper:
         return go_on
 
     def _open_for(self, request: _Open) -> None:
+        if not request.found.set_running_or_notify_cancel():
+            return
         try:
             request.found.set_result(self._open(request.name))
         except (Error, OSError) as error:
@@ -543,7 +550,7 @@ class Keeper:
         try:
             if self.store.free() < self.store.reserve.size:
                 self.store.reserve.let_go()  # for the mark and the last of the journal
-            if sent is not None:
+            if sent is not None and not stream.log.may_return:  # what was given back has been delivered by others
                 stream.journal.move(SENT, sent + 1)
             stream.journal.close()
             stream.log.close()

@@ -92,6 +92,7 @@ class Log:
         self._number = 0  # of the newest segment
         self._orphans: list[str] = []  # files of segments that could not be begun, and may have their names
         self._marked: Mark | None = None
+        self.may_return = False  # what could not be made safe, and was not taken, may be there when it is next opened
         self.safe = 0  # number of the last message that is
         self.next = 1  # number of the next one
         self.known = Origins()  # whose numbers the messages carry that were here when it was opened
@@ -404,6 +405,7 @@ class Log:
             self.found.append(Found(segment.name, segment.end, self._file.size, f"writing failed: {error}"))
             self._file.close()
             self._file = None
+            self.may_return = True
 
     def _write_waiting(self) -> None:
         """Writes and syncs it, a segment at a time."""
@@ -455,6 +457,7 @@ class Log:
             raise
         self._segments.append(segment)
         self._file = file
+        self.may_return = False  # it says where the one before it ends
 
     def _clear_aside(self) -> None:
         """On a full disk what could not be written takes room that others need. OSError."""
