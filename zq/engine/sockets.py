@@ -151,6 +151,7 @@ class Sockets:
         self._descriptors = Descriptors()
         self._files: dict[str, zmq.Socket[bytes]] = {}  # doors that are files
         self._shut = False  # these
+        self._postponed: dict[int, str] = {}  # mailboxes that are dialled when there are descriptors for them
         self._token: CallerToken | None = None  # of who reads
         self.guard = Guard(quiet=True)  # of the trial, where we are the strangers ourselves
         self._lock = lock
@@ -263,7 +264,8 @@ class Sockets:
     def dial(self, connection: int, kind: Kind, endpoint: str) -> None:
         if kind is Kind.MAILBOX and not self._descriptors.can_afford_a_peer():
             self._say_exhausted(endpoint, "few file descriptors are left; raise the hard limit (`ulimit -Hn`)")
-            return  # it is as if nobody answered; feed and work of those who are met come out of the reserve
+            self._postponed[connection] = endpoint
+            return  # until then it is as if nobody answered; feed and work of those who are met use the reserve
         try:
             made = self._connections[connection] = self._make(connection, kind, endpoint)
         except zmq.ZMQError as error:  # no descriptors are left, or no sockets: it is as if nobody answered
@@ -305,6 +307,11 @@ class Sockets:
                 socket.unbind(endpoint)
             else:
                 socket.bind(endpoint)
+
+    def _dial_postponed(self) -> None:
+        while self._postponed and not self._descriptors.scarce:
+            connection = next(iter(self._postponed))
+            self.dial(connection, Kind.MAILBOX, self._postponed.pop(connection))
 
     def _make(self, connection: int, kind: Kind, endpoint: str) -> Connection:
         """Its sockets, not connected yet. Raises zmq.ZMQError, and leaves nothing behind, if they cannot be had."""
@@ -353,6 +360,7 @@ class Sockets:
         return True
 
     def hang_up(self, connection: int) -> None:
+        self._postponed.pop(connection, None)
         made = self._connections.pop(connection, None)
         if made is None:
             return
@@ -385,6 +393,7 @@ class Sockets:
         """
         poll = self._poll.poll
         self._tend_files()
+        self._dial_postponed()
         if self.overfill:
             self.overfill.look(time.monotonic())
             timeout = EVERY if timeout is None else min(timeout, EVERY)
