@@ -48,6 +48,7 @@ class Medium:
     cursors: dict[str, Place] = field(default_factory=dict)
     heads: tuple[int, dict[Key, int]] = (0, {})
     made: float = 0.0  # wall clock
+    damaged: bool = False
 
     @property
     def safe(self) -> int:
@@ -84,7 +85,7 @@ class Medium:
             retained={},
             stored_to=max(self.made, came_of(last_body) - LATE if last_body is not None else 0.0),
             cursors=tuple(found),
-            damaged=False,
+            damaged=self.damaged,
             room=Room(0, 1 << 30),
         )
 
@@ -343,6 +344,21 @@ def test_only_a_stream_that_knows_it_has_stopped_looks_whether_it_may_go_on() ->
     disk.failing = ""
     assert scene.run(5.0, lambda: stream.subscription is not None)
     assert any(disk.looks)
+
+
+def test_what_a_cursor_that_was_lost_may_have_delivered_is_redelivered() -> None:
+    scene = Scene()
+    scene.medium.damaged = True
+    scene.spool()
+    source, topic = scene.publisher()
+    scene.run(2.0)
+    scene.publish(source, topic, range(10))
+    assert scene.run(5.0, lambda: scene.medium.safe == 10)
+    scene.reader()
+    assert scene.run(5.0, lambda: len(scene.seen["c"]) == 10)
+    scene.publish(source, topic, range(10, 20))
+    assert scene.run(5.0, lambda: len(scene.seen["c"]) == 20)
+    assert [marks for _, marks in scene.seen["c"].items()] == [[True]] * 10 + [[False]] * 10
 
 
 def test_a_passing_cursor_ends_though_its_reader_went_before_it_began() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -165,3 +167,55 @@ def test_closing_waits_no_longer_than_its_timeout_for_those_who_look(
         closed.join(LEAVING / 2)
         assert not closed.is_alive()
         may_read.set()
+
+
+def test_closing_that_is_cancelled_does_not_stop_the_loop_for_a_disk_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_environment: None
+) -> None:
+    may_sync, asked = threading.Event(), threading.Event()
+    fdatasync = os.fdatasync
+
+    def sync(descriptor: int) -> None:
+        asked.set()
+        assert may_sync.wait(PATIENCE)
+        fdatasync(descriptor)
+
+    async def close_in_vain() -> float:
+        async with zq.aio.Peer("keeper") as keeper, zq.aio.Peer("sender") as sender:
+            spool, jobs = keeper.spool(tmp_path / "spool", queues=["jobs"]), sender.pusher("jobs")
+            await jobs.wait_for_pullers()
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "fdatasync", sync)
+                await jobs.send(1)
+                assert await asyncio.to_thread(asked.wait, PATIENCE)
+                began = time.monotonic()
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(spool.close(timeout=LEAVING), 0.2)
+                took = time.monotonic() - began
+                may_sync.set()
+            async with keeper.puller("jobs") as puller:
+                (await puller.receive(timeout=PATIENCE)).ack()
+        return took
+
+    assert asyncio.run(close_in_vain()) < LEAVING / 2
+
+
+def test_of_two_directories_with_outboxes_of_one_queue_a_peer_opens_one(
+    tmp_path: Path, clean_environment: None
+) -> None:
+    """The other one keeps what it has, though its directory is open for another queue."""
+    for directory, other in (("one", "jobs"), ("two", "news")):
+        with zq.Peer("before") as peer:
+            peer.pusher(other, outbox=tmp_path / directory)
+            peer.pusher("mail", outbox=tmp_path / directory).send(directory)
+    with zq.Peer("sender") as sender, zq.Peer("reader") as reader:
+        sender.pusher("jobs", outbox=tmp_path / "one")
+        sender.pusher("news", outbox=tmp_path / "two").send("new")
+        with pytest.raises(zq.Refused, match="another directory"):
+            sender.pusher("mail", outbox=tmp_path / "two")
+        with reader.puller("mail") as puller, puller.receive(timeout=PATIENCE) as message:
+            assert message.data == "one"
+    with zq.Peer("sender") as sender, zq.Peer("reader") as reader, reader.puller("mail") as puller:
+        sender.pusher("news", outbox=tmp_path / "two")
+        with puller.receive(timeout=PATIENCE) as message:
+            assert message.data == "two"

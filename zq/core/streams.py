@@ -684,7 +684,8 @@ class Streams:
         stream.beginning.pop(name, None)
         number = max(number, stream.stretch.first)
         stream.disk.note(stream.id, Begun(name, number))
-        found = Found(name=name, base=number, settled=Ranges(), attempts={}, doubtful=0)
+        doubtful = stream.stretch.safe if stream.damaged else 0  # it may be one that was lost
+        found = Found(name=name, base=number, settled=Ranges(), attempts={}, doubtful=doubtful)
         stream.cursors[name] = StreamCursor(stream.stretch, found, self._replaying, stream.disk)
         self._changed()
         self._assign(stream, now)

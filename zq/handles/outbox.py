@@ -16,6 +16,7 @@ from zq.core.outbox import MAX_ATTEMPTS
 from zq.core.spooling import Limits, Recovered, Spooled
 from zq.core.topics import Origin
 from zq.engine.engine import Engine
+from zq.errors import Refused
 from zq.handles.spool import LEAVING, ToEngine
 from zq.handles.steps import Steps, deadline_after, until
 from zq.logs import Logger
@@ -51,6 +52,9 @@ class OutboxDirectory:
         self._keeper = answers.disk = Keeper(directory, answers, kind=OUTBOX)
         try:
             names = [stream.name for stream in self._keeper.store.streams() if not stream.name.endswith(DEAD)]
+            for name in filter(self._is_elsewhere, names):
+                log.warning("what waits for %s in the outbox %s stays there: another is open", name, directory)
+            names = [name for name in names if not self._is_elsewhere(name)]
             found = [self._open(name) for name in names]
         except BaseException:
             self._keeper.close()
@@ -61,6 +65,11 @@ class OutboxDirectory:
     def _open(self, name: str) -> tuple[Recovered, Recovered]:
         return self._keeper.open(name), self._keeper.open(dead_queue_of(name))
 
+    def _is_elsewhere(self, name: str) -> bool:
+        """Whether this peer has an outbox of that queue in another directory."""
+        spooling = self._engine.node.spooling
+        return self._engine.call(lambda: name in [intake.queue for intake in spooling.intakes()])
+
     def _begin(self, found: Recovered, letters: Recovered) -> Spooled:
         engine, limits = self._engine, Limits(min_free=SpoolOptions().min_free)
         origin = Origin(origin_of(self._keeper.store.identity, found.stream, os.urandom(4)))
@@ -69,9 +78,13 @@ class OutboxDirectory:
         return engine.call(lambda: spooling.open_outbox(found, letters, limits, self._keeper, intake, engine.node.now))
 
     def queue(self, name: str, max_attempts: int) -> Spooled:
-        """The outbox of that queue, made if there is none."""
+        """The outbox of that queue, made if there is none. Refused if this peer has one elsewhere."""
         spooled = self._queues.get(name)
         if spooled is None:
+            if self._is_elsewhere(name):
+                raise Refused(
+                    f"another directory that is open here has an outbox of {name}: push to that, or close it first"
+                )
             spooled = self._queues[name] = self._begin(*self._open(name))
         assert spooled.intake is not None
         spooled.intake.max_attempts = max_attempts
@@ -84,6 +97,11 @@ class OutboxDirectory:
         try:
             if not (engine.closed or engine.forked or engine.failed):
                 yield from self._leave_steps(engine, deadline)
+        except Exception:
+            raise
+        except BaseException:  # cancelled, most likely: a loop must not stand still for a disk
+            deadline = time.monotonic()
+            raise
         finally:
             left = LEAVING if deadline is None else max(deadline - time.monotonic(), 0.0)
             if not engine.forked and not self._keeper.close(left):

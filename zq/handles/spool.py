@@ -211,6 +211,11 @@ class SpoolCore:
                 yield from self._leave_steps(engine, deadline)
                 soon = time.monotonic() + LEAVING
                 yield from until(engine, self._look.is_idle, soon if deadline is None else min(soon, deadline))
+        except Exception:
+            raise
+        except BaseException:  # cancelled, most likely: a loop must not stand still for a disk
+            deadline = time.monotonic()
+            raise
         finally:
             self._look.close()
             left = LEAVING if deadline is None else max(deadline - time.monotonic(), 0.0)

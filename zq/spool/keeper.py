@@ -552,8 +552,10 @@ class Keeper:
                 self.store.reserve.let_go()  # for the mark and the last of the journal
             if sent is not None and not stream.log.may_return:  # what was given back has been delivered by others
                 stream.journal.move(SENT, sent + 1)
-            stream.journal.close()
-            stream.log.close()
+            try:
+                stream.journal.close()
+            finally:
+                stream.log.close()
         except OSError as error:
             log.error("%s was not closed in order: %s", self._label(stream.name), error)
         stream.disk.close()
