@@ -15,6 +15,7 @@ from tests.waiting import PATIENCE, eventually
 from zq.handles.spool import LEAVING
 from zq.spool import keeper as keeper_module
 from zq.spool.log import Log
+from zq.spool.shelf import holder_of
 
 
 def test_a_disk_that_hangs_holds_up_nothing_but_its_receipts(
@@ -219,3 +220,24 @@ def test_of_two_directories_with_outboxes_of_one_queue_a_peer_opens_one(
         sender.pusher("news", outbox=tmp_path / "two")
         with puller.receive(timeout=PATIENCE) as message:
             assert message.data == "two"
+
+
+def test_a_spool_that_cannot_begin_lets_go_of_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_environment: None
+) -> None:
+    def fail(*_: object) -> None:
+        raise zq.Closed("the peer is being closed")
+
+    with zq.Peer("keeper") as keeper:
+        for place, make in (
+            ("spool", lambda: keeper.spool(tmp_path / "spool", queues=["jobs"])),
+            ("outbox", lambda: keeper.pusher("mail", outbox=tmp_path / "outbox")),
+        ):
+            make().close()
+            with monkeypatch.context() as patched:
+                patched.setattr("zq.core.spooling.Spooling.open", fail)
+                patched.setattr("zq.core.spooling.Spooling.open_outbox", fail)
+                with pytest.raises(zq.Closed):
+                    make()
+            assert holder_of(tmp_path / place) is None
+            make()

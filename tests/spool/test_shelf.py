@@ -302,6 +302,17 @@ def test_cursors_are_listed_with_their_lag_and_forgotten(made: Made) -> None:
     assert [row.cursor for row in looked.cursors()] == ["dashboard"]
 
 
+def test_a_cursor_of_a_topic_is_none_of_the_queue_of_that_name(made: Made) -> None:
+    stream, disk = made.store.stream(TOPIC, "jobs")
+    journal = Journal(disk, stream.uuid)
+    journal.open()
+    journal.begin("dashboard", 1)
+    journal.close()
+    made.close()
+    with pytest.raises(zq.Refused, match="there are none"):
+        zq.SpoolDirectory(made.directory).forget("queue:jobs", "dashboard")
+
+
 # --- bad input: the error names the file and what to do, and nothing is touched
 
 Look = Callable[[Path], object]

@@ -60,7 +60,11 @@ class OutboxDirectory:
             self._keeper.close()
             raise
         self._keeper.start()
-        self._queues = {name: self._begin(*streams) for name, streams in zip(names, found, strict=True)}
+        try:
+            self._queues = {name: self._begin(*streams) for name, streams in zip(names, found, strict=True)}
+        except BaseException:  # the peer is being closed, most likely
+            self._keeper.close(LEAVING)
+            raise
 
     def _open(self, name: str) -> tuple[Recovered, Recovered]:
         return self._keeper.open(name), self._keeper.open(dead_queue_of(name))

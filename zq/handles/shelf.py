@@ -14,7 +14,7 @@ from zq.spool.contents import message_of
 from zq.spool.journal import Journal
 from zq.spool.log import Log
 from zq.spool.shelf import Shelf, View
-from zq.spool.store import TOPIC, StreamName, open_store
+from zq.spool.store import KINDS, TOPIC, StreamName, open_store
 
 T = TypeVar("T")
 PAGE = 1_000  # messages read at once
@@ -105,7 +105,7 @@ class SpoolDirectory:
         """Forgets a named position: what it has not had is not kept for it, and who asks for it again begins anew."""
         shelf = Shelf(self.directory)
         found = find_stream(shelf, stream)
-        known = [row.cursor for row in self.cursors() if row.stream == found.name]
+        known = [row.cursor for row in self.cursors() if (row.kind, row.stream) == (KINDS[found.kind], found.name)]
         check_cursor(found.name, cursor, known)
         self._change(found, lambda log, journal: journal.forget(cursor))
 

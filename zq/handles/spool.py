@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from zq.core.dead import dead_queue_of
 from zq.core.pulling import Puller
-from zq.core.spooling import Disk, Item, Limits, Room, Spooled, Spooling
+from zq.core.spooling import Disk, Item, Limits, Recovered, Room, Spooled, Spooling
 from zq.core.streams import Disk as TopicDisk
 from zq.core.streams import Streams
 from zq.engine.engine import Engine
@@ -126,6 +126,16 @@ class SpoolCore:
             self._keeper.close()
             raise
         self._keeper.start()
+        try:
+            self._begin(found, bound, options)
+        except BaseException:  # the peer is being closed, most likely
+            self._keeper.close(LEAVING)
+            raise
+
+    def _begin(
+        self, found: list[tuple[Recovered, Recovered]], bound: list[tuple[str, ...]], options: SpoolOptions
+    ) -> None:
+        engine, node = self._engine, self._engine.node
         limits = Limits(options.max_bytes, options.max_messages, options.min_free, options.max_dead)
         self._queues: list[Spooled] = engine.call(
             lambda: [node.spooling.open(*streams, limits, self._keeper, node.now) for streams in found]
