@@ -17,6 +17,7 @@ import struct
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import zmq
@@ -72,6 +73,7 @@ REFUSED_WITHIN = 0.5  # s; a failed attempt sooner than this was refused, later 
 AWAKE = 150e-6  # s that who expects an answer stays awake for it: what a peer on this machine takes, measured
 ENDPOINTS = 4_096  # of which it is remembered which of two keys fits
 MILLISECOND = 0.001  # s; what epoll counts in
+ASIDE = ".shut"  # ends the name of a door that is a file while it is shut
 SELECTABLE = 1_024  # FD_SETSIZE: descriptors from here on cannot be given to select
 PORT_TRIES = 200  # ports of the range that are tried
 
@@ -149,7 +151,7 @@ class Sockets:
         self.crowd = 0  # peers on this host, as far as somebody has counted them
         self._exhausted = False  # there were no descriptors or sockets for a connection once
         self._descriptors = Descriptors()
-        self._files: dict[str, zmq.Socket[bytes]] = {}  # doors that are files
+        self._files: list[str] = []  # doors that are files
         self._shut = False  # these
         self._postponed: dict[int, str] = {}  # mailboxes that are dialled when there are descriptors for them
         self._token: CallerToken | None = None  # of who reads
@@ -232,7 +234,7 @@ class Sockets:
         """Raises zmq.ZMQError when the endpoint cannot be had."""
         if not endpoint.startswith(TCP):
             socket.set(zmq.HANDSHAKE_IVL, HANDSHAKE_HERE)
-            self._files[endpoint] = socket
+            self._files.append(endpoint.removeprefix("ipc://"))
         if self._lock is None or self._knocks:  # these hear of it
             socket.bind(endpoint)
         else:
@@ -302,11 +304,16 @@ class Sockets:
             if self._shut
             else "enough are free again: others are met",
         )
-        for endpoint, socket in self._files.items():
-            if self._shut:
-                socket.unbind(endpoint)
-            else:
-                socket.bind(endpoint)
+        self._move_files()
+
+    def _move_files(self) -> None:
+        """Nobody comes in by a file that has another name; unbinding it would end all who came in there before."""
+        for path in self._files:
+            here, there = (path, path + ASIDE) if self._shut else (path + ASIDE, path)
+            try:
+                Path(here).rename(there)
+            except FileNotFoundError:
+                pass  # somebody has removed it: nobody comes in there any more
 
     def _dial_postponed(self) -> None:
         while self._postponed and not self._descriptors.scarce:
@@ -542,6 +549,9 @@ class Sockets:
 
     def close(self, linger: float) -> None:
         """Closes everything; what is still being sent has `linger` seconds."""
+        if self._shut:
+            self._shut = False
+            self._move_files()  # libzmq removes them by the names that it knows
         for connection in list(self._connections.values()):
             if connection.monitor is not None:
                 connection.socket.disable_monitor()
