@@ -293,6 +293,8 @@ def test_what_a_killed_process_left_is_removed(host_directory: Path) -> None:
         scanners = [HostDirectory([host_directory]) for _ in range(2)]
         assert [[found.name for found in host.scan()] for host in scanners] == [["dying"], ["dying"]]
         assert len(list(host_directory.iterdir())) == 4
+        shut = next(host_directory.glob("*.w"))
+        shut.rename(f"{shut}{place.SHUT}")
         os.kill(process.pid, signal.SIGKILL)
         process.wait(10)
     assert [host.scan() for host in scanners] == [[], []]

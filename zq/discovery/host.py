@@ -26,7 +26,7 @@ import time
 from collections.abc import Container, Sequence
 from pathlib import Path
 
-from zq.discovery.place import SocketKind, default_directory, directories, fault, prepare, socket_path
+from zq.discovery.place import SHUT, SocketKind, default_directory, directories, fault, prepare, socket_path
 from zq.errors import AccessDenied
 from zq.logs import Logger
 from zq.record import dataclass
@@ -274,7 +274,8 @@ def _same(file: int, path: Path) -> bool:
 
 def _sockets(path: Path) -> list[Path]:
     """The sockets that exist beside an entry."""
-    return [socket for kind in ("m", "f", "w") if (socket := path.with_suffix(f".{kind}")).is_socket()]
+    suffixes = [f".{kind}{shut}" for kind in ("m", "f", "w") for shut in ("", SHUT)]
+    return [socket for suffix in suffixes if (socket := path.with_suffix(suffix)).is_socket()]
 
 
 def _remove(path: Path) -> None:

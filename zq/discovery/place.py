@@ -13,6 +13,7 @@ from zq.errors import AccessDenied, Refused
 SocketKind = Literal["m", "f", "w"]  # mailbox, feed, work
 
 SOCKET_PATH_BYTES = 103 if sys.platform == "darwin" else 107  # sun_path less the final zero; unix(7)
+SHUT = ".shut"  # ends the name of a socket by which nobody is to come in for now
 
 CHANGE = "if it is for zq alone chmod 700 it, else set ZQ_HOST_DIR to a directory of your own"
 

@@ -24,6 +24,7 @@ import zmq
 
 from zq.core.endpoints import TCP, is_local
 from zq.core.port import Kind
+from zq.discovery.place import SHUT
 from zq.engine.descriptors import Descriptors
 from zq.engine.leader import CallerToken
 from zq.engine.wake import Bell
@@ -73,7 +74,6 @@ REFUSED_WITHIN = 0.5  # s; a failed attempt sooner than this was refused, later 
 AWAKE = 150e-6  # s that who expects an answer stays awake for it: what a peer on this machine takes, measured
 ENDPOINTS = 4_096  # of which it is remembered which of two keys fits
 MILLISECOND = 0.001  # s; what epoll counts in
-ASIDE = ".shut"  # ends the name of a door that is a file while it is shut
 SELECTABLE = 1_024  # FD_SETSIZE: descriptors from here on cannot be given to select
 PORT_TRIES = 200  # ports of the range that are tried
 
@@ -309,7 +309,7 @@ class Sockets:
     def _move_files(self) -> None:
         """Nobody comes in by a file that has another name; unbinding it would end all who came in there before."""
         for path in self._files:
-            here, there = (path, path + ASIDE) if self._shut else (path + ASIDE, path)
+            here, there = (path, path + SHUT) if self._shut else (path + SHUT, path)
             try:
                 Path(here).rename(there)
             except FileNotFoundError:
