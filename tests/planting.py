@@ -10,6 +10,7 @@ python -m MODULE NAME       plants one in this process and runs its finder, with
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -24,6 +25,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE = 60  # s for a finder; most take one
+# A copy: pytest sets a variable for each test, which may move the original while a thread starts a process with it.
+ENVIRONMENT = dict(os.environ)
 FOUND, NOT_FOUND, NOT_PLANTED = 1, 0, 9  # exit codes: of pytest when a test failed and when none did; our own
 SIMULATION = "simulation"  # the finder that is no test: the simulator's seeds from 0 on
 REQUESTS = "requests"  # the same with its worlds of requests alone
@@ -89,7 +92,7 @@ class Garden:
         command = [sys.executable, "-m", self._module, name]
         began = time.monotonic()
         try:
-            ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE)
+            ended = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=DEADLINE)
             code, said = ended.returncode, ended.stdout + ended.stderr
         except subprocess.TimeoutExpired as late:
             code, said = -1, f"{late}\n{late.stdout!r}"

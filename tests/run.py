@@ -56,11 +56,11 @@ APART = {
 
 SUITES = (
     Suite(name="check", command=("make", "--no-print-directory", "check"), budget=30),
-    pytest("unit", "tests", *(f"--ignore={path}" for paths in APART.values() for path in paths), budget=190),
-    pytest("spool", *APART["spool"], budget=70),
-    pytest("simulation", *APART["simulation"], budget=240),
+    pytest("unit", "tests", *(f"--ignore={path}" for paths in APART.values() for path in paths), budget=280),
+    pytest("spool", *APART["spool"], budget=50),
+    pytest("simulation", *APART["simulation"], budget=200),
     pytest("processes", *APART["processes"], budget=140),
-    pytest("lan", *APART["lan"], budget=260),
+    pytest("lan", *APART["lan"], budget=230),
     pytest("cli", *APART["cli"], budget=95),
     pytest("proofs", *APART["proofs"], budget=90),
     pytest("security", *APART["security"], budget=165),
