@@ -296,3 +296,32 @@ def test_topics_and_their_cursors_are_told_of_one_that_runs_and_of_one_that_is_s
     assert zq("cursors", "--forget", "sensors/**", "dashboard", "--dir", directory).returncode == 0
     assert zq("cursors", "--json", "--dir", directory).stdout == ""
     assert len(lines(zq("export", "sensors/**", "--dir", directory).stdout)) == 100
+
+
+BROKEN = """
+import zq
+from zq.cli import main, spool
+
+opened = zq.Peer.spool
+
+def open_and_break(peer, *arguments, **options):
+    running = opened(peer, *arguments, **options)
+
+    def turn(*_):
+        raise RuntimeError("on purpose")
+
+    spool.note = lambda text: (setattr(peer._engine.node, "turn", turn), peer._engine.wake())
+    return running
+
+zq.Peer.spool = open_and_break
+spool.EVERY = 0.01
+main()
+"""
+
+
+def test_a_spool_whose_engine_fails_ends_and_says_so(tmp_path: Path, clean_environment: None) -> None:
+    """Whoever has started it can start it again; a process that keeps nothing is worse than none."""
+    arguments = ["spool", "--queue", "jobs", "--dir", str(tmp_path / "spool")]
+    run = subprocess.run([sys.executable, "-c", BROKEN, *arguments], capture_output=True, text=True, timeout=DEADLINE)
+    assert run.returncode == 1, run.stderr
+    assert "on purpose" in run.stderr

@@ -14,7 +14,7 @@ from zq.cli.notes import OK, counted, note
 from zq.cli.parameters import to_seconds
 from zq.cli.shelf import COMMANDS
 
-EVERY = 3_600.0  # s; nothing to do but to be there
+EVERY = 5.0  # s between looks whether it is still there; whoever has started it may start it again
 
 
 class Spools(click.Group):
@@ -78,6 +78,7 @@ def spool(
         try:
             while True:
                 threading.Event().wait(EVERY)
+                running.queues()  # EngineFailed
         except KeyboardInterrupt:
             note("interrupted")
     return OK
