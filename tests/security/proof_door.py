@@ -34,6 +34,7 @@ RATE = 1_000.0  # messages a second
 PATIENCE = 600.0  # s for as many strangers as anybody asks for
 STRANGER = "127.0.0.66"  # an address from which nobody of the realm comes
 FLOOD = "random keys"
+REPLAY = "a recorded session, played again"
 PROCESSORS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 THEIRS = PROCESSORS[-1:] if len(PROCESSORS) > 1 else []  # the strangers' and the bystander's
 OURS = PROCESSORS[:-1]  # the friends'; nobody is told to stay anywhere when there is one
@@ -85,6 +86,8 @@ class Scene:
         self._beside = bystander.hear()["doors"]
         assert self.hearer.hear() == "open"
         assert self._strangers.hear() == "ready"
+        for beside in (True, False):  # it is recorded while there is nobody else whose turn it could be
+            self.visit(REPLAY, beside=beside, seconds=0.0)
         self.talker.tell("talk")
         assert self.talker.hear() == "talking"
 
