@@ -468,6 +468,7 @@ class Ledger:
     requested: tuple[RequestedService, ...] = ()
     replied: tuple[RepliedService, ...] = ()
     refused_frames: int = 0  # frames from the network that made no sense, or were for somebody else
+    turned_away: Mapping[str, int] = field(default_factory=dict)  # by limits, see SECURITY.md; by what it was for
     departed: tuple[Departed, ...] = ()  # peers that this one has seen leave, the newest 256
     others: tuple[Ledger, ...] = ()  # with realm=True: what each other peer reports
     unknown: tuple[str, ...] = ()  # with realm=True: names of peers that did not answer or have left

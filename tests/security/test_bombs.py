@@ -23,7 +23,7 @@ from zq.wire import frames
 from zq.wire.batch import BatchHeader, Run, encode_batch, encode_topic, topic_prefix
 from zq.wire.body import address, decode_addressed
 from zq.wire.frames import Hello, Peers, Probe
-from zq.wire.limits import MAILBOX_FRAME
+from zq.wire.limits import MAILBOX_FRAME, SUBSCRIPTIONS
 
 ROOM = MAILBOX_FRAME - 33  # bytes for the array of a mailbox frame: whole, so that one byte less would cut it off
 MEMORY = 400 << 20  # bytes that bombs may cost at the worst moment; the largest is 1 MiB
@@ -81,7 +81,7 @@ def many_names(member: Stranger) -> Iterator[object]:
     """As many as a mailbox frame holds."""
     names = [f"n/{number:06}" for number in range(20_000)]
     yield member.entry(2, topics=[[name, 1] for name in names])
-    yield member.entry(3, filters=[[f"{name}/**", -1.0, number] for number, name in enumerate(names)])
+    yield member.entry(3, filters=[[f"{name}/**", -1.0, number] for number, name in enumerate(names[:SUBSCRIPTIONS])])
     yield member.entry(4, pushes=[[name, 1 << 62, 1e308] for name in names])
     yield member.entry(5, pulls=[[name, secrets.token_bytes(16)] for name in names])
     yield frames.Seen([[name, 1 << 62, 1 << 62] for name in names])

@@ -140,8 +140,12 @@ def show(ledger: zq.Ledger) -> None:
         (REQUESTED, ledger.requested),
         (REPLIED, ledger.replied),
     )
-    garbage = f", {ledger.refused_frames:,} frames refused" if ledger.refused_frames else ""
-    emit(line(f"{ledger.name} ({ledger.peer.hex()[:8]}): {'balanced' if ledger.balanced else 'NOT BALANCED'}{garbage}"))
+    said = ["balanced" if ledger.balanced else "NOT BALANCED"]
+    if ledger.refused_frames:
+        said.append(f"{ledger.refused_frames:,} frames refused")
+    if ledger.turned_away:
+        said.append(f"turned away: {reasons(ledger.turned_away)}")
+    emit(line(f"{ledger.name} ({ledger.peer.hex()[:8]}): {', '.join(said)}"))
     for columns, rows in parts:
         if rows:
             print_table(columns, rows)

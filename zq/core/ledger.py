@@ -68,7 +68,13 @@ _NESTED = {"tuple[Span, ...]": Span, "tuple[Gap, ...]": Gap}  # rows within a ro
 def to_wire(ledger: Ledger) -> list[dict[str, Any]]:
     """Its pages: the first has what is there once; the rows go on from page to page."""
     pages: list[dict[str, Any]] = [
-        {"peer": ledger.peer, "name": ledger.name, "refused_frames": ledger.refused_frames, **{t: [] for t in _TABLES}}
+        {
+            "peer": ledger.peer,
+            "name": ledger.name,
+            "refused_frames": ledger.refused_frames,
+            "turned_away": dict(ledger.turned_away),
+            **{t: [] for t in _TABLES},
+        }
     ]
     size = 0
     for table in _TABLES:
@@ -112,6 +118,7 @@ def from_wire(pages: Iterable[Mapping[str, Any]]) -> Ledger:
             peer=_of_kind("bytes", first["peer"]),
             name=_of_kind("str", first["name"]),
             refused_frames=_of_kind("int", first["refused_frames"]),
+            turned_away=_of_kind("Mapping[str, int]", first.get("turned_away", {})),
             **{table: tuple(those) for table, those in rows.items()},
         )
     except (KeyError, TypeError, ValueError) as error:

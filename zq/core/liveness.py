@@ -3,10 +3,11 @@
     FOUND --proven--> UP --lost--> SUSPECT --proven--> UP
                        |             |
                        +--goodbye----+--silent or refused--> GONE
+                       +--barred-----+
 
 *Proven* means that our hello on a connection came back as its welcome, so that both directions carry frames and the
 right process answers. *Lost* is a broken mailbox connection, by reset or by heartbeats that stay away. A peer that is
-GONE may be found again; then it starts over with a session of its own.
+GONE may be found again; then it starts over with a session of its own. *Barred* is who does not keep to its limits.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Sign(Enum):
     SILENT = "silent"
     REFUSED = "refused"
     GOODBYE = "goodbye"
+    BARRED = "barred"
 
 
 NEXT = {
@@ -38,10 +40,12 @@ NEXT = {
     (Life.UP, Sign.PROVEN): Life.UP,
     (Life.UP, Sign.LOST): Life.SUSPECT,
     (Life.UP, Sign.GOODBYE): Life.GONE,
+    (Life.UP, Sign.BARRED): Life.GONE,
     (Life.SUSPECT, Sign.PROVEN): Life.UP,
     (Life.SUSPECT, Sign.SILENT): Life.GONE,
     (Life.SUSPECT, Sign.REFUSED): Life.GONE,
     (Life.SUSPECT, Sign.GOODBYE): Life.GONE,
+    (Life.SUSPECT, Sign.BARRED): Life.GONE,
 }
 
 

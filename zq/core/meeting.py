@@ -104,6 +104,7 @@ class Meeting:
         self._entry: Entry | None = None
         self.zones: list[str] = []  # interfaces through which we reach link-local addresses
         self.strangers = 0  # hellos of other realms and versions
+        self.cut_offs = 0  # peers
 
     # --- finding and dialling
 
@@ -385,6 +386,16 @@ class Meeting:
             remote.goodbye = True
             self._step(remote, Sign.GOODBYE, now)
 
+    def cut_off(self, sender: bytes, why: str, now: float) -> None:
+        """It is of the realm, and does not keep to its limits: gone, for good. Who is started anew has another id."""
+        remote = self.roster.get(sender)
+        if remote is None or remote.mailbox is None:
+            return
+        self.cut_offs += 1
+        self._neighbours.on_trouble(f"peer {remote.name[:64]!r} ({sender.hex()[:8]}) is cut off: it {why}")
+        remote.barred = True
+        self._step(remote, Sign.BARRED, now)
+
     # --- life
 
     def _step(self, remote: Remote, sign: Sign, now: float) -> None:
@@ -418,7 +429,7 @@ class Meeting:
             self._hang_up(remote, dial)
         remote.session += 1
         self._neighbours.on_gone(remote, now)
-        self.roster.remove(remote, departed=remote.goodbye)
+        self.roster.remove(remote, departed=remote.goodbye or remote.barred)
         if joined:
             self._neighbours.on_event("left", remote, now)
 

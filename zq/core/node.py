@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from zq.core.announced import Announced, subscriptions
 from zq.core.asking import Questions
 from zq.core.binding import Bindings
 from zq.core.departures import Departures
@@ -54,6 +55,7 @@ from zq.wire.batch import BATCH, TOPIC, BatchHeader, Parts, decode_batch, decode
 from zq.wire.body import ID_BYTES, NONCE_BYTES, Addressed, Body, decode_addressed
 from zq.wire.data import Malformed
 from zq.wire.frames import Entry
+from zq.wire.limits import SUBSCRIPTIONS
 from zq.wire.names import Filter
 from zq.wire.requests import REPLY, REQUEST, Single, decode_reply, decode_request, is_small
 
@@ -87,7 +89,8 @@ class Node:
         self._loop: deque[tuple[Kind, Parts]] = deque()
         self._entry_version = 0
         self._entry_dirty = True
-        self._announced: list[Any] = []
+        self.announced = Announced(on_trouble)
+        self._told: list[Any] = []  # counts of the last entry
         self._standing: tuple[list[list[object]], list[list[object]]] = ([], [])  # lags and drops as last looked at
         self._lost = 0  # of subscriptions, as last noticed
         self._reported: set[bytes] = set()
@@ -96,6 +99,7 @@ class Node:
         self.now = 0.0  # this turn's time, for those whom the owner lets in between
         self.discovered = False  # set by the owner when discovery has had its first look around
         self.refused_frames = 0
+        self.turned_away: Callable[[], Mapping[str, int]] = dict  # set by the owner: what its doors have counted
         origin = Origin(card.id)
         self.topics = Topics(origin, self.timers, port.publish, lambda parts: self._loop.append((Kind.FEED, parts)))
         self.receptions = Receptions(
@@ -183,6 +187,8 @@ class Node:
     def publish_topic(self, name: str, *, retain: bool, patience: float) -> Topic:
         """A topic is kept for repairs until the node ends; opened again it goes on."""
         topic = next((topic for topic in self.topics if topic.name == name), None)
+        if topic is None or topic not in self.open_topics:
+            self.announced.add([name])
         if topic is None:
             topic = self.topics.open(name, retain=retain, patience=patience)
             self.bindings.on_topic(topic)
@@ -198,6 +204,8 @@ class Node:
     def subscribe(
         self, filters: Iterable[Filter], inbox: SubscriptionInbox, patience: float, now: float
     ) -> Subscription:
+        filters = list(filters)
+        self.announced.add((), filters)
         self._entry_dirty = True
         subscription = self.receptions.open(filters, inbox, patience, self._draw(NONCE_BYTES), now)
         self.recalling.on_subscription(subscription, now)
@@ -228,6 +236,8 @@ class Node:
         now: float,
     ) -> Durable:
         """A durable subscription."""
+        filters = list(filters)
+        self.announced.add([cursor], filters)
         return self.durables.open(
             cursor, filters, begin, inbox, lasting=lasting, prefetch_bytes=prefetch_bytes, now=now
         )  # fmt: skip
@@ -235,6 +245,7 @@ class Node:
     def push(
         self, queue: str, *, window: int, window_bytes: int, max_attempts: int = MAX_ATTEMPTS, now: float
     ) -> Outbox:
+        self.announced.add([queue])
         self._entry_dirty = True
         bound = self.bindings.adopt(queue, window=window, window_bytes=window_bytes, max_attempts=max_attempts, now=now)
         return bound or self.pushing.open(
@@ -262,6 +273,8 @@ class Node:
         now: float = 0.0,
     ) -> Puller:
         """With `topics` the queue is bound to them; it counts from `now` on."""
+        topics = list(topics)
+        self.announced.add([queue], topics)
         self._entry_dirty = True
         return self.pulling.open(
             self._draw(16),
@@ -305,6 +318,7 @@ class Node:
         self._count_later(self.now)  # what was dropped with a binding is told as well
 
     def reply_to(self, service: str, inbox: RequestInbox) -> Replier:
+        self.announced.add([service])
         self._entry_dirty = True
         return self.replying.open(self._draw(16), service, inbox)
 
@@ -568,7 +582,11 @@ class Node:
         elif frame.kind == frames.ENTRY:
             if self._entry_dirty:
                 self._publish_entry(now)  # first: see `ask_for_entries`
-            self.meeting.on_entry(sender, frames.Entry.decode(body), now)
+            entry = frames.Entry.decode(body)
+            if subscriptions(entry) > SUBSCRIPTIONS:
+                self.meeting.cut_off(sender, f"subscribes to more than {SUBSCRIPTIONS:,} filters", now)
+            else:
+                self.meeting.on_entry(sender, entry, now)
         elif frame.kind == frames.NOTED:
             self.meeting.on_noted(sender, frames.Noted.decode(body))
         elif frame.kind == frames.PEERS:
@@ -744,7 +762,7 @@ class Node:
 
     def _refresh_counts(self, now: float) -> None:
         self._standing = self.standing().rows()
-        if self._counts(now) != self._announced:
+        if self._counts(now) != self._told:
             self._entry_dirty = True
             self._count_later(now)
 
@@ -769,12 +787,12 @@ class Node:
     def _publish_entry(self, now: float) -> None:
         self._entry_dirty = False
         self._entry_version += 1
-        self._announced = self._counts(now)
+        self._told = self._counts(now)
         entry = Entry(
             self._entry_version,
             self.receptions.nonce,
             self.receptions.rows(),
-            self._announced[0],
+            self._told[0],
             self.held(now),
             self.pulling.rows(),
             self.replying.rows(),
@@ -785,6 +803,7 @@ class Node:
             self.streams.rows(),
             self.durables.rows(),
         )
+        entry = self.announced.fit(entry)
         self.topics.on_entry(self.card.id, entry, now)
         self.topics.on_fence(self.card.id, self.receptions.nonce, now)
         self._tell_holders(self.card.id, entry, now)
@@ -896,8 +915,12 @@ class Node:
             requested=self.requesting.ledger(),
             replied=self.replying.ledger(),
             refused_frames=self.refused_frames,
+            turned_away={why: count for why, count in self._turned_away().items() if count},
             departed=self.departures.rows(now),
         )
+
+    def _turned_away(self) -> dict[str, int]:
+        return {**self.turned_away(), "announcement": self.meeting.cut_offs}
 
     def has_up(self, count: int) -> bool:
         return sum(remote.state is Life.UP for remote in self.meeting.roster) >= count

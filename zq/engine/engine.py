@@ -269,6 +269,7 @@ class Engine(Events):
         )
         self.node = Node(card, self._sockets, os.urandom, self._on_event, self._on_trouble)
         self.node.topics.clock = time.monotonic
+        self.node.turned_away = self._sockets.turned_away
         now = self.node.now = time.monotonic()
         self._lookout.start(self.node, doors, self._sockets, now)
         self.node.turn(now, time.time())

@@ -32,6 +32,7 @@ from zq.logs import Logger
 from zq.security.guard import Guard
 from zq.security.overfill import EVERY, Overfill
 from zq.security.porch import PACE, Porch
+from zq.security.subscribers import Subscribers
 from zq.wire.batch import Parts
 from zq.wire.limits import MAILBOX_FRAME, PAYLOAD
 
@@ -58,7 +59,7 @@ KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = (
     3,
 )  # s, s, probes: for feed and work, which have no heartbeat
 RETRANSMIT = 3_000  # ms that written data may stay unacknowledged (TCP_MAXRT)
-CONTROL_FRAME = 64 << 10  # bytes; where no messages come in, only subscriptions, pings and the handshake do
+CONTROL_FRAME = 1 << 10  # bytes; where no messages come in, only subscriptions, pings and the handshake do
 SEAL = 33  # bytes that CURVE adds to a frame, and that libzmq counts: name, nonce, flags and authenticator; RFC 26
 HIGH_WATER_MARK = 10_000  # frames; bounds a stalled pipe, back-pressure is credit and windows
 MOST_FRAMES = 64  # received of one socket before the others get their turn
@@ -168,9 +169,10 @@ class Sockets:
         self._next_knocks = 0.0
         self.overfill = Overfill()
         self.porch = Porch()
+        self.subscribers = Subscribers()
         self._fitting: OrderedDict[str, int] = OrderedDict()  # endpoint: which key to dial it with
         self.feed = self._listener(zmq.XPUB)
-        self.feed.set(zmq.XPUB_VERBOSE, 1)
+        self.feed.set(zmq.XPUB_VERBOSER, 1)  # all that is subscribed and taken back, so that it can be counted
         self.feed.set(zmq.MAXMSGSIZE, CONTROL_FRAME)
         self.mailbox = self._listener(zmq.PULL)
         self.mailbox.set(zmq.MAXMSGSIZE, MAILBOX_FRAME + (0 if lock is None else SEAL))
@@ -482,9 +484,23 @@ class Sockets:
     def _read_fences(self) -> bool:
         for _ in range(MOST_FRAMES):
             if not _is_readable(self.feed):
+                self.subscribers.look()
                 return False
-            self._events.fenced(self.feed.recv(_NOBLOCK))
+            frame = self.feed.recv(_NOBLOCK, copy=False)
+            if self.subscribers.count(frame):
+                self._events.fenced(frame.bytes)
         return True
+
+    def turned_away(self) -> dict[str, int]:
+        """How many the limits have cut off or refused, by what it was for (SECURITY.md, "Limits")."""
+        return {
+            "handshake": self.guard.failures,
+            "failed too often": self.guard.cut_off,
+            "too much before the key": self.overfill.cut_off,
+            "too many waiting": self.porch.turned_away,
+            "too many at once": self.porch.shut_out,
+            "subscriptions": self.subscribers.cut_off,
+        }
 
     def _read_monitor(self, made: Connection) -> bool:
         monitor = made.monitor

@@ -14,3 +14,5 @@ PART_MINIMUM: Final = 16 << 10  # bytes; from here on a buffer is its own frame:
 BATCH_MESSAGES: Final = 512  # messages joined into one frame; more gained nothing in benchmarks
 BATCH_BYTES: Final = 64 << 10  # bytes joined into one frame; above, one slow frame delays the next
 SECONDS: Final = 1 << 30  # s, 34 years: a time to live or a delay; above, it is a mistake in the unit
+SUBSCRIPTIONS: Final = 4_096  # filters of one peer; two prefixes each are what fits a pipe of libzmq (HIGH_WATER_MARK)
+ANNOUNCED: Final = 832 << 10  # bytes of names in a roster entry; what fits a mailbox frame beside what is told of lags
