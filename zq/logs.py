@@ -2,6 +2,10 @@
 
 `logging` takes a twentieth of the time in which a short-lived program starts, sends and ends. As long as nobody has
 imported it nobody can have asked to see what is merely told; a warning imports it, and is shown as ever.
+
+What a line says of others comes from the network, as does what many an error says: names, paths, addresses. All of it
+is escaped here, in one place, whoever logs it: nothing that came from elsewhere begins a line of its own, moves the
+cursor of a terminal, or turns the direction of what follows.
 """
 
 from __future__ import annotations
@@ -26,7 +30,9 @@ class Logger:
     def _logger(self) -> logging.Logger:
         import logging
 
-        return logging.getLogger(self._name)
+        logger = logging.getLogger(self._name)
+        logger.addFilter(_escape)  # once, however often it is called
+        return logger
 
     def debug(self, text: str, *values: Any) -> None:
         if "logging" in sys.modules:
@@ -47,3 +53,48 @@ class Logger:
 
     def critical(self, text: str, *values: Any, exc_info: BaseException | None = None) -> None:
         self._logger().critical(text, *values, exc_info=exc_info, stacklevel=_CALLER)
+
+
+# --- what is shown of others
+
+
+def escaped(text: str) -> str:
+    """One line of characters that can be seen; the others are spelled out as in Python, `\\n`, `\\x1b`, `\\u202e`."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class _Shown:
+    """A value as it stands in a line."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __str__(self) -> str:
+        return escaped(str(self._value))
+
+    def __repr__(self) -> str:
+        return escaped(repr(self._value))
+
+
+def _escape(record: logging.LogRecord) -> bool:
+    """A filter of loggers that lets everything through."""
+    values = record.args if isinstance(record.args, tuple) else (record.args,) if record.args else ()
+    record.args = tuple(value if isinstance(value, int | float) else _Shown(value) for value in values)
+    if record.exc_info and record.exc_info[1] is not None and record.exc_text is None:
+        record.exc_text = _traceback(record.exc_info[1])
+    return True
+
+
+def _traceback(error: BaseException) -> str:
+    """As ever, but what an error says of itself is one line."""
+    import traceback
+
+    lines: list[str] = []
+    for part in traceback.TracebackException.from_exception(error).format():
+        is_ours = part.startswith(('  File "', "Traceback (", "\n"))  # where it came from; it has several lines
+        lines += part.splitlines() if is_ours else [part.removesuffix("\n")]
+    return "\n".join(map(escaped, lines))

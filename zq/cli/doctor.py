@@ -12,7 +12,7 @@ import click
 import zq.doctor
 from zq.cli import connection, parameters
 from zq.cli.notes import ERROR, OK, counted, note
-from zq.cli.render import CONTROLS, line, to_json
+from zq.cli.render import line, to_json
 from zq.cli.table import emit, record
 from zq.doctor import DURATION, Finding
 
@@ -65,6 +65,6 @@ def show(findings: Sequence[Finding]) -> None:
     ):
         emit(line(check))
         for finding in group:
-            emit(line(f"  {MARKS[finding.level]:<8} {finding.subject}: {finding.what}".translate(CONTROLS)))
+            emit(line(f"  {MARKS[finding.level]:<8} {finding.subject}: {finding.what}"))
             if finding.fix:
-                emit(line(f"           fix: {finding.fix}".translate(CONTROLS)))
+                emit(line(f"           fix: {finding.fix}"))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 
+from zq.cli.controls import CONTROLS
+
 OK, ERROR, USAGE, UNFINISHED = range(4)  # exit codes; 3: a timeout, or messages that nobody has confirmed
 
 
 def note(text: str) -> None:
-    """Prints `text` on standard error, behind the program's name."""
-    print(f"zq: {text}", file=sys.stderr, flush=True)
+    """Prints `text` on standard error, behind the program's name: one line, whatever is in it."""
+    print(f"zq: {text}".translate(CONTROLS), file=sys.stderr, flush=True)
 
 
 def counted(number: int, noun: str = "message") -> str:

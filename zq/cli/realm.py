@@ -10,7 +10,7 @@ import click
 import zq
 from zq.cli import connection, parameters
 from zq.cli.notes import OK, counted, note
-from zq.cli.render import CONTROLS, line, timestamp, to_json
+from zq.cli.render import line, timestamp, to_json
 from zq.cli.table import Column, emit, print_table, reasons, record, seconds
 
 SHOWN = 5  # consumers in a cell for people; --json has all
@@ -99,7 +99,7 @@ def told(event: zq.PeerEvent) -> str:
     peer = event.peer
     how = f" found by {', '.join(peer.found_by)} in {seconds(peer.found_in)}" if event.kind == "joined" else ""
     what = f" ({offers(peer)})" if event.kind in ("joined", "changed") and offers(peer) else ""
-    return f"{timestamp(event.at)} {event.kind:<7} {peer.name} on {peer.host}{how}{what}".translate(CONTROLS)
+    return f"{timestamp(event.at)} {event.kind:<7} {peer.name} on {peer.host}{how}{what}"
 
 
 @click.command()

@@ -19,12 +19,10 @@ from string import Formatter
 from typing import Any, Final
 
 from zq import Message
+from zq.cli.controls import CONTROLS, IN_JSON
 
 LONGEST_BYTES = 32  # bytes of a buffer shown on a terminal; two fit beside each other in 80 columns
 FIELDS = ("topic", "queue", "service", "data", "id", "sender", "sent_at", "attempt", "redelivered", "key", "headers")
-
-# A stranger's text must not move the cursor or retitle the terminal: C0 (but tab), DEL and C1 are spelled out.
-CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != 9} | {10: "\\n", 13: "\\r"}
 
 Render = Callable[[Message], bytes]  # one message as the bytes that go to standard output
 
@@ -61,9 +59,10 @@ def beyond_json(value: Any) -> Any:
 def to_json(data: Any) -> str:
     """`data` as one line of JSON, complete."""
     try:
-        return json.dumps(data, default=beyond_json, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(data, default=beyond_json, ensure_ascii=False, allow_nan=False)
     except ValueError:  # a nan or inf somewhere: rare, so only then walk through all of it
-        return json.dumps(without_floats(data), default=beyond_json, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(without_floats(data), default=beyond_json, ensure_ascii=False, allow_nan=False)
+    return text.translate(IN_JSON)
 
 
 def summarise(value: Any) -> Any:
@@ -88,12 +87,18 @@ def readable(data: Any) -> str:
 
 
 def line(text: str) -> bytes:
+    """One line for a terminal, whatever is in the text."""
+    return verbatim(text.translate(CONTROLS))
+
+
+def verbatim(text: str) -> bytes:
+    """`text` as it is, where that is what was asked for."""
     return text.encode(errors="backslashreplace") + b"\n"
 
 
 def topic_and_data(message: Message) -> bytes:
     """The default of `zq sub`."""
-    return line(f"{str(message.topic).translate(CONTROLS)} {readable(message.data)}")
+    return line(f"{message.topic} {readable(message.data)}")
 
 
 def only_data(message: Message) -> bytes:
@@ -105,7 +110,7 @@ def raw(message: Message) -> bytes:
     """`--raw`: text and a line end; bytes and nothing else, so that an image stays one; other data as JSON."""
     if isinstance(message.data, bytes | memoryview):
         return bytes(message.data)
-    return line(message.data if isinstance(message.data, str) else to_json(message.data))
+    return verbatim(message.data if isinstance(message.data, str) else to_json(message.data))
 
 
 def fields(message: Message) -> dict[str, Any]:
@@ -154,7 +159,7 @@ class Template(Formatter):
                 raise ValueError(f"{{{first}}} takes a format such as :.1f, no conversion and no field inside it")
 
     def __call__(self, message: Message) -> bytes:
-        return line(self.format(self._text, message=message))
+        return verbatim(self.format(self._text, message=message))  # its fields are escaped one by one
 
     def get_field(self, field_name: str, args: Any, kwargs: Any) -> tuple[Any, str]:
         name, _, path = field_name.partition("[")
@@ -171,7 +176,7 @@ class Template(Formatter):
             return ""
         if format_spec:
             try:
-                return format(value, format_spec)
+                return format(value, format_spec).translate(CONTROLS)
             except (TypeError, ValueError):
                 pass  # said above: it stays as it is
         return readable(value)

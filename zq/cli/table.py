@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from zq.cli.controls import CONTROLS
 from zq.cli.output import Output
-from zq.cli.render import CONTROLS, line
+from zq.cli.render import line
 
 APART = "  "  # between two columns in a pipe
 
