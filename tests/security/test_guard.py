@@ -35,6 +35,25 @@ def test_an_address_is_cut_off_after_too_many_failures_and_until_the_while_is_ov
     assert guard.cut_off == 2
 
 
+def test_an_address_has_so_many_connections_and_no_more_until_some_have_ended(guard: Guard) -> None:
+    guard.share(10)
+    assert [guard.taken("10.0.0.1") for _ in range(7)] == [True] * 5 + [False] * 2
+    assert guard.taken("10.0.0.2")
+    assert all(guard.taken(UNKNOWN) for _ in range(20))
+    for _ in range(3):
+        guard.ended("10.0.0.1")
+    assert [guard.taken("10.0.0.1"), guard.taken("10.0.0.1")] == [True, False]
+    assert guard.crowded_out == 3
+
+
+def test_connections_of_nobody_are_not_remembered(guard: Guard) -> None:
+    for number in range(100):
+        assert guard.taken(f"10.0.0.{number}")
+        guard.ended(f"10.0.0.{number}")
+        guard.ended(f"10.0.0.{number}")
+    assert guard._connections == {}
+
+
 def test_failures_far_apart_add_up_to_nothing_but_the_total(guard: Guard) -> None:
     for number in range(3 * MOST_FAILURES):
         guard.failed("10.0.0.1", number * WHILE)

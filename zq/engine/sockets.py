@@ -224,6 +224,8 @@ class Sockets:
 
         stand_trial([door for row in rows for door in zip(row, _CALLERS, strict=True)], self._lock, self._zap)
         self.guard = self._zap.guard = Guard()
+        if self._descriptors.limit:
+            self.guard.share(self._descriptors.limit)
         self._zap.porch = self.porch
         self._watch(self._zap.socket, self._zap.answer)
         for socket in (self.mailbox, self.feed, self.work):
@@ -499,6 +501,7 @@ class Sockets:
             "too much before the key": self.overfill.cut_off,
             "too many waiting": self.porch.turned_away,
             "too many at once": self.porch.shut_out,
+            "too many connections": self.guard.crowded_out,
             "subscriptions": self.subscribers.cut_off,
         }
 

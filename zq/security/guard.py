@@ -4,6 +4,9 @@ A failed handshake is counted for the address it came from. An address with too 
 its connections are closed when their turn comes (see `porch`), before any cryptography, until the while is over. One
 that somebody with the key has come from is never cut off, so that a stranger cannot lock out his neighbours on that
 host, nor the ones behind the same gateway. Addresses are forgotten, the oldest first.
+
+Nobody, with or without the key, has more than so many connections from one address: what is beyond is closed at once,
+and descriptors are left for others.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ log = Logger("zq.security")
 WHILE = 10.0  # s over which failures are counted; a peer that is dialled in vain is left alone after as long
 MOST_FAILURES = 100  # of one address in a while: a host of another realm that dials by mistake fails some 40 times
 ADDRESSES = 4_096  # remembered, of those that failed and of those let in
+CONNECTIONS = 4_096  # of one address at a time, whoever has them: a thousand peers of a host have three each
 
 
 @dataclass(slots=True)
@@ -36,12 +40,36 @@ class Guard:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
+        self._most = CONNECTIONS
+        self._connections: dict[str, int] = {}  # by address, of those that have any
+        self.crowded_out = 0  # connections that were closed since their address had too many
         self.failures = 0
         self.cut_off = 0
         self.let_in = 0
         self.unseen = 0  # connections that were gone before they could be asked for their address
         self._records: OrderedDict[str, Record] = OrderedDict()
         self._friends: OrderedDict[str, None] = OrderedDict()
+
+    def share(self, descriptors: int) -> None:
+        """How many this process may have: nobody gets more than half of them."""
+        self._most = min(CONNECTIONS, descriptors // 2)
+
+    def taken(self, address: str) -> bool:
+        """Counts a connection until it has `ended`. False if it is to be closed, since its address has too many."""
+        count = self._connections[address] = self._connections.get(address, 0) + 1
+        if count <= self._most or address == UNKNOWN:
+            return True
+        self.crowded_out += 1
+        if self.crowded_out == 1 and not self._quiet:
+            log.warning("%.64r has %d connections, and others are closed at once", address, self._most)
+        return False
+
+    def ended(self, address: str) -> None:
+        left = self._connections.get(address, 0) - 1
+        if left > 0:
+            self._connections[address] = left
+        else:
+            self._connections.pop(address, None)
 
     def refused(self, address: str, now: float) -> None:
         """Counts somebody whose key was looked at. His connection is closed later."""

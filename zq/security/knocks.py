@@ -18,7 +18,7 @@ import zmq
 from zq.security.guard import Guard
 from zq.security.overfill import Overfill
 from zq.security.porch import Porch
-from zq.security.taken import UNKNOWN, address_of, duplicate
+from zq.security.taken import UNKNOWN, address_of, cut_off, duplicate
 
 MOST = 2  # events read before the other sockets get their turn: one takes some 0.03 ms
 OPEN = 65_536  # descriptors whose address is remembered; as many as a process has
@@ -46,6 +46,7 @@ class Knocks:
         self._overfill = overfill
         self._porch = porch
         self._addresses: dict[int, str] = {}
+        self._too_many: set[int] = set()  # of those: closed, whatever they would have said
         self._failed = False  # the connection that is closed next
         address = f"inproc://knocks-{id(self)}"
         door.monitor(address, _EVENTS)
@@ -73,8 +74,11 @@ class Knocks:
         elif event == zmq.EVENT_DISCONNECTED:
             self._overfill.closed(value)
             self._porch.closed(value)
-            address = self._addresses.pop(value, UNKNOWN)
-            self._guard.closed(address, time.monotonic(), failed=self._failed)
+            address = self._forget(value)
+            if value in self._too_many:
+                self._too_many.remove(value)
+            else:
+                self._guard.closed(address, time.monotonic(), failed=self._failed)
             self._failed = False
         elif event == zmq.EVENT_LISTENING:
             self._porch.opened(value, endpoint.decode())
@@ -90,10 +94,25 @@ class Knocks:
                 self._miss(now)  # the descriptor is another's by now, perhaps the program's own
                 return
             address = address_of(connection)
+            self._forget(descriptor)  # of another's end nobody may have heard
+            self._too_many.discard(descriptor)
             if len(self._addresses) < OPEN:
                 self._addresses[descriptor] = address
+                if not self._guard.taken(address):
+                    self._too_many.add(descriptor)
+                    self._porch.missed(now)  # whoever goes on coming waits outside some time
+                    cut_off(connection)
+                    return
             self._overfill.taken(descriptor, connection, now)
             self._porch.taken(descriptor, connection, address, now)
+
+    def _forget(self, descriptor: int) -> str:
+        """It has ended. Returns where it came from."""
+        address = self._addresses.pop(descriptor, None)
+        if address is None:
+            return UNKNOWN
+        self._guard.ended(address)
+        return address
 
     def _miss(self, now: float) -> None:
         self._guard.unseen += 1
