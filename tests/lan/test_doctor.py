@@ -8,13 +8,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.lan.conftest import MakeLan, Settle
 from tests.lan.lan import ROOT, Lan, run
-from zq.security.keys import new_key_file, today
+from zq.security.keys import new_key_file, read_keys, today
+from zq.security.lock import Lock
 
 pytestmark = pytest.mark.lan
 ZQ = Path(sys.executable).parent / "zq"
@@ -56,15 +60,58 @@ with zq.Peer(**json.loads(sys.argv[1])):
     sys.stdin.read()
 """
 
+# A peer that tells its clock, on a host whose clock is wrong by so many seconds; says when it is there.
+WRONG_CLOCK = """
+import json, sys, time
+right, off = time.time, float(sys.argv[1])
+time.time = lambda: right() + off
+import zq.doctor
+from threading import Event
+zq.doctor.listen(json.loads(sys.argv[2]), until=Event().wait, began=lambda name: print(name, flush=True))
+"""
+
+# Announces a record of our realm, whose tag everybody sees, without the key; says when it is on the network.
+FORGER = """
+import asyncio, sys
+from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
+from zq.discovery.mdns import SERVICE
+async def forge(address, tag):
+    id = "ab" * 16
+    text = {"v": "1", "id": id, "tag": tag, "port": "20000", "proof": "0" * 32}
+    info = AsyncServiceInfo(SERVICE, f"{id}.{SERVICE}", port=20000, properties=text, server=f"{id}.local.",
+                            parsed_addresses=[address])
+    async with AsyncZeroconf(interfaces=[address]) as responder:
+        await responder.async_register_service(info, cooperating_responders=True)
+        print("announced", flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+asyncio.run(forge(*sys.argv[1:]))
+"""
+
+# A port where something listens that is not zq; says when.
+OTHER_SERVICE = """
+import socket, sys, threading
+def answer():
+    while True:
+        connection, _ = server.accept()
+        connection.sendall(b"SSH-2.0-OpenSSH_9.2\\r\\n")
+        connection.close()
+server = socket.create_server(("", int(sys.argv[1])))
+threading.Thread(target=answer, daemon=True).start()
+print("listening", flush=True)
+sys.stdin.read()
+"""
+
 
 class Findings:
     """What one `zq doctor` has found."""
 
-    def __init__(self, lan: Lan, host: int, *arguments: str, mode: str = "--insecure") -> None:
+    def __init__(
+        self, lan: Lan, host: int, *arguments: str, mode: str = "--insecure", under: tuple[str, ...] = ()
+    ) -> None:
         began = time.monotonic()
         directory = tempfile.mkdtemp(prefix=f"{lan.name}-{host}-")
         done = subprocess.run(
-            [*lan.command(host), str(ZQ), "doctor", "--json", "--realm", "lan", *mode.split(), *arguments],
+            [*lan.command(host), *under, str(ZQ), "doctor", "--json", "--realm", "lan", *mode.split(), *arguments],
             cwd=ROOT,
             env=os.environ | {"ZQ_HOST_DIR": directory},
             capture_output=True,
@@ -87,6 +134,24 @@ class Findings:
 
     def problems(self) -> list[str]:
         return [f"{row['check']}: {row['what']}" for row in self.rows if row["level"] == "problem"]
+
+
+@contextmanager
+def running(lan: Lan, host: int, script: str, *arguments: str) -> Iterator[None]:
+    """On a host, from its first line of output until the end of the block."""
+    directory = tempfile.mkdtemp(prefix=f"{lan.name}-{host}-")
+    with subprocess.Popen(
+        [*lan.command(host), sys.executable, "-c", script, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"ZQ_HOST_DIR": directory},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        yield
+        process.terminate()
 
 
 def key_file(directory: Path, name: str) -> Path:
@@ -351,3 +416,72 @@ def test_without_a_key_nothing_is_sent(make_lan: MakeLan) -> None:
     assert "nothing listens on any network" in done
     assert "ZQ_KEY_FILE" in done
     assert sent() == before
+
+
+def test_a_host_with_several_things_wrong_is_told_each_with_what_mends_it(make_lan: MakeLan) -> None:
+    """Few descriptors, no cable, docker's bridge, and a firewall that drops what it does not know."""
+    lan = make_lan(1, nics=2)
+    run("ip", "-n", lan.switch, "link", "set", "p1x1", "down")
+    for line in ("link add docker0 type bridge", "addr add 172.17.0.1/16 dev docker0", "link set docker0 up"):
+        run("ip", "-n", lan.namespace(1), *line.split())
+    rules = "table inet filter { chain in { type filter hook input priority 0; policy drop; iif lo accept; }; }"
+    run(*lan.command(1), "nft", "-f", "-", text=rules)
+    found = Findings(lan, 1, under=("prlimit", "--nofile=300"))
+    assert found.have("warning", "machine", "file descriptors", "at most 300", "LimitNOFILE="), found
+    assert found.have("warning", "interface", "eth1", "no cable", "connect eth1"), found
+    assert found.have("note", "interface", "docker0", "docker's own", "ZQ_INTERFACES"), found
+    assert found.have("warning", "firewall", "drops what no rule of it accepts", "UDP port 5353"), found
+    assert found.have("problem", "multicast", lan.address(1), "does not come in again", "5353"), found
+    assert found.seconds < BOUND
+    found = Findings(lan, 1, "--interfaces", "eth7,nosuch")
+    assert found.have("problem", "interface", "not an interface of this machine", "eth0"), found
+
+
+def test_a_clock_that_is_wrong_is_named_and_a_problem_while_a_key_is_replaced(
+    make_lan: MakeLan, tmp_path: Path
+) -> None:
+    lan = make_lan(2)
+    key = key_file(tmp_path, "realm.key")
+    with running(lan, 2, WRONG_CLOCK, "-90", json.dumps({"realm": "lan", "key_file": str(key)})):
+        found = Findings(lan, 1, "--peer", lan.address(2), mode=f"--key-file {key}")
+    assert found.have("warning", "peer", "s behind this one", "NTP"), found
+    assert found.code == 0
+    old, new = (new_key_file(today()).splitlines()[-1] for _ in range(2))
+    key.write_text(f"{old} until {today() + timedelta(days=20)}\n{new}\n")
+    with running(lan, 2, WRONG_CLOCK, "7200", json.dumps({"realm": "lan", "key_file": str(key)})):
+        found = Findings(lan, 1, "--peer", lan.address(2), mode=f"--key-file {key}")
+    assert found.have("problem", "peer", "s ahead of this one", "the day of the new key", "NTP"), found
+
+
+def test_a_forged_record_and_a_port_where_something_else_listens_are_named(make_lan: MakeLan, tmp_path: Path) -> None:
+    lan = make_lan(2)
+    key = key_file(tmp_path, "realm.key")
+    tag = Lock(read_keys(key), "lan", today()).tag
+    with running(lan, 2, FORGER, lan.address(2), tag), running(lan, 2, OTHER_SERVICE, "20000"):
+        found = Findings(lan, 1, "--peer", f"{lan.address(2)}:20000", mode=f"--key-file {key}")
+    assert found.have("warning", "realm", "mDNS", "written by somebody without the key", "it is not dialled"), found
+    assert found.have("problem", "peer", "something listens there that is no zq peer", "ZQ_PORT"), found
+
+
+def test_peers_counts_those_that_its_key_does_not_open(make_lan: MakeLan, settle: Settle, tmp_path: Path) -> None:
+    """On other hosts: of another key, of the same under another realm, insecure; those of the own are listed."""
+    lan = make_lan(4)
+    mine, theirs = key_file(tmp_path, "mine.key"), key_file(tmp_path, "theirs.key")
+    settle(lan, 2, insecure=None, key_file=str(theirs))
+    settle(lan, 3)
+    settle(lan, 4, insecure=None, key_file=str(mine), name="ours", realm="lan")
+    directory = tempfile.mkdtemp(prefix=f"{lan.name}-1-")
+    done = subprocess.run(
+        [*lan.command(1), str(ZQ), "peers", "--realm", "lan", "--key-file", str(mine)],
+        cwd=ROOT,
+        env=os.environ | {"ZQ_HOST_DIR": directory},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert done.stderr == "zq: 2 zq peers near that this key does not open\n", done
+    title, row = done.stdout.splitlines()
+    assert title.split()[:2] == ["peer", "host"]
+    assert row.startswith("ours")
+    assert "mdns" in row
+    assert f"tcp://{lan.address(4)}:" in row

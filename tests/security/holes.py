@@ -214,6 +214,20 @@ def doors_that_may_be_filled() -> None:
     Overfill.look = lambda self, now: None  # type: ignore[method-assign]
 
 
+@hole("test_subscribers.py::test_a_flood_of_subscriptions_ends_its_connection_and_no_other")
+def subscriptions_without_end() -> None:
+    from zq.security.subscribers import Subscribers
+
+    Subscribers.count = lambda self, frame: True  # type: ignore[method-assign]
+
+
+@hole("test_escaped.py::test_a_line_is_one_line_whatever_is_in_its_values")
+def logs_as_it_comes() -> None:
+    import zq.logs
+
+    zq.logs._escape = lambda record: True
+
+
 @hole("test_trial.py::test_the_check_is_there_before_the_first_door")
 def doors_before_the_check() -> None:
     from zq.engine.sockets import Sockets
