@@ -101,7 +101,7 @@ def test_who_subscribes_to_more_than_the_limit_is_cut_off_for_good_and_others_do
         "cursors": {"cursors": [[bytes(16), "c", bytes(16), texts, 0, 0.0]]},
     }[where]
     plain = Entry(1_000, bytes(8), [], [], [], [])
-    liar.node._send(victim.id, Entry(**(vars(plain) | rows)))
+    liar.node.connections.send(victim.id, Entry(**(vars(plain) | rows)))
     assert realm.run(1.0, lambda: victim.node.meeting.cut_offs)
     realm.run(10.0)  # he goes on calling
     assert not [remote for remote in victim.node.meeting.roster if remote.id == liar.id]
@@ -116,6 +116,6 @@ def test_who_subscribes_to_more_than_the_limit_is_cut_off_for_good_and_others_do
 def test_exactly_as_many_as_the_limit_are_taken() -> None:
     realm = Realm(2)
     victim, other = realm.peers
-    other.node._send(victim.id, entry_of(other, 1_000, SUBSCRIPTIONS))
+    other.node.connections.send(victim.id, entry_of(other, 1_000, SUBSCRIPTIONS))
     realm.run(1.0)
     assert victim.node.meeting.cut_offs == 0

@@ -73,10 +73,10 @@ class Scene:
         return probe
 
     def tell(self, body: Body) -> None:
-        self.liar.node._send(self.victim.id, body)
+        self.liar.node.connections.send(self.victim.id, body)
 
     def work(self, *parts: bytes) -> None:
-        assert self.liar.node._send_work(self.victim.id, parts)
+        assert self.liar.node.connections.send_work(self.victim.id, parts)
 
     def batch(self, first: int, count: int = 1, *, link: bytes = LINK, flags: int = 0, floor: int = 1) -> None:
         header = BatchHeader(self.victim.id, self.liar.id, link, 0, 1, flags, first, count, floor, 0, 0)
@@ -151,7 +151,7 @@ def numbers_that_jump(scene: Scene) -> None:
 def batches_beyond_the_credit(scene: Scene) -> None:
     for _ in range(20):
         scene.batch(1, 512)
-    assert scene.realm.run(1.0, lambda: scene.victim.node.refused_frames >= 20)
+    assert scene.realm.run(1.0, lambda: scene.victim.node.reading.refused >= 20)
 
 
 @lie
@@ -253,7 +253,7 @@ def frames_of_others_that_are_played_again(scene: Scene) -> None:
         remote = scene.liar.node.meeting.roster.get(scene.victim.id)
         assert remote is not None
         if kind is Kind.WORK:
-            scene.liar.node._send_work(scene.victim.id, parts)
+            scene.liar.node.connections.send_work(scene.victim.id, parts)
         else:
             assert remote.mailbox is not None
             scene.liar.send(remote.mailbox.connection, parts)

@@ -281,10 +281,10 @@ def test_what_a_peer_sent_before_it_went_may_come_late(farewell: bool) -> None:
     for kind, body in ((frames.GOODBYE, b"\x91\x90"), (frames.STATE, b"")):
         late = address(kind, stays.id, leaves.id) + body
         stays.node.received(Kind.MAILBOX, (late,), stays.clock())
-    assert stays.node.refused_frames == 0
+    assert stays.node.reading.refused == 0
     assert not stays.troubles
     stays.node.received(Kind.MAILBOX, (address(frames.STATE, stays.id, b"a stranger's id."),), stays.clock())
-    assert stays.node.refused_frames == 1
+    assert stays.node.reading.refused == 1
 
 
 def test_a_peer_of_another_version_is_shown_and_not_met() -> None:
@@ -307,7 +307,7 @@ def test_garbage_is_counted_and_reported_once_a_sender() -> None:
     for kind in ("mailbox", "work", Kind.FEED):
         for frame in garbage:
             peer.node.received(kind, (frame,), peer.clock(), peer.node.meeting.roster.up()[0].feed)
-    assert peer.node.refused_frames == 15
+    assert peer.node.reading.refused == 15
     assert len(peer.troubles) <= 3
     assert peer.node.has_up(1)
 
@@ -421,7 +421,7 @@ def test_when_an_address_of_the_host_is_gone_data_connections_are_made_anew_and_
     assert {connection.kind for connection in before} == {Kind.FEED, Kind.WORK}
     realm.publish(other, b"2")
     realm.push(mover, b"b")
-    mover.node.redial_data(mover.clock())
+    mover.node.connections.redial(mover.clock())
     after = {connection for connection in mover.connections.values() if connection.kind is not Kind.MAILBOX}
     assert {connection.kind for connection in after} == {Kind.FEED, Kind.WORK}
     assert not before & after

@@ -8,7 +8,7 @@ import pytest
 
 import zq
 from zq.core import inbox, topics
-from zq.core.node import ENTRY_REFRESH
+from zq.core.announcement import ENTRY_REFRESH
 from zq.core.standing import ROWS_MOST, Lag, merged
 from zq.testing import Network, Peer
 

@@ -250,7 +250,7 @@ class _Victim:
         first = parts[0]
         if kind is not Kind.FEED and len(first) >= 33:  # so that it gets further than the first check
             parts[0] = first[:1] + peer.id + (self.other.id if first[17] & 1 else first[17:33]) + first[33:]
-        connection = next(iter(peer.node._feeds), None) if kind is Kind.FEED else None
+        connection = next(iter(peer.node.connections.feeds), None) if kind is Kind.FEED else None
         peer.node.received(kind, parts, peer.clock(), connection)
         self.network.now += 0.01
         peer._turn(peer.clock())

@@ -14,13 +14,13 @@ from typing import Any
 
 from tests.planting import REQUESTS, SIMULATION, SPOOLS, Garden
 from zq.core.binding import Binding, Bindings, Hold
+from zq.core.encounters import Encounters
 from zq.core.inbox import SubscriptionInbox
 from zq.core.intake import Intake
 from zq.core.keys import Keys
 from zq.core.lanes import Turns
 from zq.core.link import SendingLink
 from zq.core.meeting import Meeting
-from zq.core.node import Node
 from zq.core.origins import Origins
 from zq.core.outbox import Outbox
 from zq.core.piece import Piece
@@ -76,14 +76,14 @@ def a_work_connection_that_broke_with_the_mailbox_is_not_made_anew() -> None:
     """One that zq has had: the resend waited for a connection that nobody opened."""
 
     def build(on_up: Any) -> Any:
-        def forgetful(node: Node, remote: Any, now: float, *, first: bool) -> None:
+        def forgetful(encounters: Encounters, remote: Any, now: float, *, first: bool) -> None:
             generation, remote.generation = remote.generation, 0 if remote.work is None else remote.generation
-            on_up(node, remote, now, first=first)
+            on_up(encounters, remote, now, first=first)
             remote.generation = max(remote.generation, generation)
 
         return forgetful
 
-    replace(Node, "on_up", build)
+    replace(Encounters, "on_up", build)
 
 
 @bug("tests/core/test_pulling.py::test_a_batch_that_overtakes_another_waits_for_it")

@@ -79,7 +79,10 @@ def check_rest(peers: Sequence[SimulatedPeer]) -> None:
         for topic in node.topics:
             check(not topic.outgoing.items and set(topic.followers) <= ids, f"{name}: {topic.name}")
         check(set(node.topics._entries) <= ids and set(node.topics._fences) <= ids, f"{name} keeps fences of the gone")
-        check(not node._loop and len(node._feeds) == len(ids) - 1, f"{name}: {len(node._feeds)} feeds")
+        check(
+            not node.connections.loop and len(node.connections.feeds) == len(ids) - 1,
+            f"{name}: {len(node.connections.feeds)} feeds",
+        )
         check(set(node.pushing._pullers) <= ids, f"{name} knows pullers of the gone")
 
 

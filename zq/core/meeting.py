@@ -86,6 +86,7 @@ class Meeting:
     def __init__(
         self,
         card: Card,
+        roster: Roster,
         timers: Timers,
         port: Port,
         draw: Callable[[int], bytes],
@@ -93,7 +94,7 @@ class Meeting:
         neighbours: Neighbours,
     ) -> None:
         self.card = card
-        self.roster = Roster()
+        self.roster = roster
         self._timers = timers
         self._port = port
         self._draw = draw

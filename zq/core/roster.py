@@ -109,6 +109,16 @@ class Roster:
     def __iter__(self) -> Iterator[Remote]:
         return iter(list(self._remotes.values()))
 
+    def session(self, peer: bytes) -> int:
+        """How often we have declared it gone."""
+        remote = self._remotes.get(peer)
+        return remote.session if remote is not None else 0
+
+    def their_session(self, peer: bytes) -> int:
+        """How often it has declared us gone, as far as it has said."""
+        remote = self._remotes.get(peer)
+        return remote.their_session if remote is not None else 0
+
     def __len__(self) -> int:
         return len(self._remotes)
 

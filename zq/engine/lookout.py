@@ -244,7 +244,7 @@ class Lookout:
             log.info("listening on %s", ", ".join(addresses.now) or "no address")
             self._announce(node)
         if any(address not in addresses.now for address in before):
-            node.redial_data(now)
+            node.connections.redial(now)
         slept = self._sleep.has_been()
         if slept:
             log.info("the machine has slept for %.0f s", slept)

@@ -448,7 +448,7 @@ class PeerCore:
             return
         node = engine.node
         version = engine.call(lambda: node.unbind(puller.name, node.now))
-        told = yield from until(engine, lambda: node.has_entries(version), deadline)
+        told = yield from until(engine, lambda: node.announcement.has_entries(version), deadline)
         engine.call(lambda: node.unbound(puller.name))
         if not told:
             raise Timeout(f"not all peers know within {timeout} s that {puller.name} is not bound any more")
@@ -583,12 +583,12 @@ def hear_everyone(engine: Engine, deadline: float | None) -> Steps[None]:
 
     def ask() -> int:
         engine.look_around()
-        return node.ask_for_entries(node.now)
+        return node.announcement.ask_for_entries(node.now)
 
     version = engine.call(ask)
     patience = waiting.now() + ANSWER
     deadline = patience if deadline is None else min(deadline, patience)
-    yield from until(engine, lambda: node.is_settled() and node.has_entries(version), deadline)
+    yield from until(engine, lambda: node.is_settled() and node.announcement.has_entries(version), deadline)
 
 
 class Watching:
@@ -638,7 +638,7 @@ class Standings:
     def __init__(self, engine: Engine) -> None:
         node = engine.node
         others = [from_entry(remote.entry) for remote in node.meeting.roster.up() if remote.entry]
-        everyone = [node.standing(), *others]
+        everyone = [node.announcement.standing(), *others]
         self._engine = engine
         self._lags: dict[tuple[int, str], list[Lag]] = {}
         self._drops: dict[tuple[int, str], dict[str, int]] = {}
@@ -722,7 +722,7 @@ def list_queues(engine: Engine) -> list[QueueInfo]:
     pushes: dict[str, list[tuple[int, float]]] = {}
     pulls: dict[str, int] = {}
     entries = [(remote.entry.pushes, node.now - remote.entry_at) for remote in node.meeting.roster.up() if remote.entry]
-    for rows, since in [(node.held(node.now), 0.0), *entries]:
+    for rows, since in [(node.announcement.held(node.now), 0.0), *entries]:
         for queue, held, age in rows:
             pushes.setdefault(str(queue), []).append((held, age + since))  # if it moves, there is a newer entry
     for rows in [node.pulling.rows(), *(remote.entry.pulls for remote in node.meeting.roster.up() if remote.entry)]:
