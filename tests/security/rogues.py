@@ -21,6 +21,7 @@ from zq.security.keys import new_key_file, today
 from zq.security.lock import Lock, Pair, fit
 
 DEADLINE = 20.0  # s for anything here
+PATIENCE = 5_000  # ms until a stranger gives up who hears nothing: longer than any door has for him
 MESSAGES = 5  # that each stranger tries to send
 _numbers = itertools.count()
 _NUMBER = struct.Struct("=H")
@@ -83,6 +84,7 @@ class Rogue:
         self.verdict: bool | None = None
         self.socket = context.socket(kind)
         self.socket.set(zmq.RECONNECT_IVL, 60_000)  # ms: one try
+        self.socket.set(zmq.HANDSHAKE_IVL, PATIENCE)
         self.socket.set(zmq.IPV6, 1)
         fit(self.socket)
         if kind == zmq.SUB:

@@ -11,8 +11,9 @@ from contextlib import ExitStack
 import pytest
 
 from zq.security import porch as porches
+from zq.security import valve
 from zq.security.guard import ADDRESSES, MOST_FAILURES, Guard
-from zq.security.porch import BURST, PACE, Porch
+from zq.security.porch import BURST, PACE, STEP, Porch
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel does not hold them")
 GREETING = bytes(64)
@@ -25,6 +26,7 @@ class Door:
     def __init__(self) -> None:
         self._stack = ExitStack()
         self.listener = self._stack.enter_context(socket.create_server((HERE, 0)))
+        self.callers: list[socket.socket] = []
         self.guard, self.porch = Guard(), Porch()
         self.porch.opened(self.listener.fileno(), "tcp://127.0.0.1:1")
         self.porch.shut(self.guard)
@@ -32,6 +34,7 @@ class Door:
     def accept(self, source: str = HERE) -> socket.socket:
         caller = self._stack.enter_context(socket.create_connection(self.listener.getsockname(), None, (source, 0)))
         caller.sendall(GREETING)
+        self.callers.append(caller)
         taken, _ = self.listener.accept()
         return self._stack.enter_context(taken)
 
@@ -293,6 +296,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
     """One that takes four at once."""
     monkeypatch.setattr(porches, "CROWD", 4)
     monkeypatch.setattr(porches, "AGAIN", 0.5)
+    monkeypatch.setattr(porches, "FIRST", 0.0)
     made = Door()
     made.listener.settimeout(0.1)
     yield made
@@ -312,14 +316,50 @@ def test_who_comes_faster_than_anybody_should_waits_outside_until_he_may(small: 
         small.take()
     assert nobody_comes_in(small)
     assert is_heard(small.take("127.0.0.2"))  # each address has tokens of its own
-    small.porch.look(1.0 * porches.STEP)
+    assert small.porch.look(0.5 * porches.WINDOW) == pytest.approx(0.5 * porches.WINDOW)
     assert nobody_comes_in(small)
     assert small.porch
-    assert small.porch.look(1.5 * porches.STEP) == pytest.approx(0.5 * porches.STEP)
     small.porch.look(2.0 * porches.STEP)
     small.listener.settimeout(5.0)
     small.accept()
-    assert not small.porch._closed
+    assert not small.porch._rations
+    assert not small.porch
+
+
+def test_who_is_taken_through_the_valve_loses_nothing_of_what_he_says(small: Door) -> None:
+    for _ in range(4):
+        small.take("127.0.0.3")
+    taken = small.accept("127.0.0.2")
+    valve.attach(taken, valve.program({}, 0.0))  # as it has it of a door that lets only a share pass
+    small.porch.taken(taken.fileno(), taken, "127.0.0.2", 0.0)
+    small.callers[-1].sendall(b"word")
+    assert taken.recv(len(GREETING) + 4, socket.MSG_WAITALL) == GREETING + b"word"
+
+
+@pytest.mark.parametrize("rate", [100.0, 1_000.0, 10_000.0])
+def test_on_rations_as_many_come_as_there_are_new_tokens(rate: float) -> None:
+    """Whatever the share is to begin with; those who wait say it again, so that it takes some time."""
+    now, tick, came = 0.0, 0.02, 0.0
+    ration, taken = porches.Ration(now), 0
+    for _ in range(round(10.0 / tick)):
+        now += tick
+        came += rate * tick * ration.share
+        while came >= 1.0:
+            came -= 1.0
+            taken += 1
+            ration.took(STEP, now)
+        ration.look(STEP, now)
+    assert 0.3 * 10.0 / STEP < taken < 2.0 * 10.0 / STEP
+
+
+def test_on_rations_a_new_rush_is_answered_at_once() -> None:
+    ration = porches.Ration(0.0)
+    for window in range(1, 20):
+        ration.look(STEP, window * porches.WINDOW)
+    assert ration.share == 1.0
+    now = 20 * porches.WINDOW
+    assert [ration.took(STEP, now) for _ in range(porches.SURPLUS)] == [False] * (porches.SURPLUS - 1) + [True]
+    assert ration.share == pytest.approx(porches.WINDOW / STEP / porches.SURPLUS)
 
 
 def test_a_friends_address_is_closed_by_itself(small: Door) -> None:

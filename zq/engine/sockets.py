@@ -31,7 +31,7 @@ from zq.engine.wake import Bell
 from zq.logs import Logger
 from zq.security.guard import Guard
 from zq.security.overfill import EVERY, Overfill
-from zq.security.porch import PACE, Porch
+from zq.security.porch import Porch
 from zq.security.subscribers import Subscribers
 from zq.wire.batch import Parts
 from zq.wire.limits import MAILBOX_FRAME, PAYLOAD
@@ -67,6 +67,7 @@ LARGE = 16 << 10  # bytes of a frame with so much in it that its receiver may as
 FRAMES_AT_ONCE = (
     3  # of these that it waits for: beginning to read costs as much; more take longer to hand out than PARK
 )
+KNOCKS = 0.02  # s from one look at the doors to the next, while somebody waits there
 BACKLOG = 512  # connections waiting to be accepted, on this machine or from everybody
 BACKLOG_LOCKED = 128  # where strangers may come: what waits there comes in although the valve is closed by then
 MAX_SOCKETS = 16_384  # three and two monitors a remote peer
@@ -427,7 +428,7 @@ class Sockets:
     def _attend(self, timeout: float | None) -> float | None:
         """To those who wait at the doors. Returns how long to sleep, if `timeout` were the limit otherwise.
 
-        While some wait, nobody is woken by whoever comes, but all who have come are looked at PACE seconds later:
+        While some wait, nobody is woken by whoever comes, but all who have come are looked at KNOCKS seconds later:
         being woken for each of them costs several times what they do themselves.
         """
         now = time.monotonic()
@@ -438,7 +439,7 @@ class Sockets:
                 self._poll.modify(fd, 0 if self._crowded else select.POLLIN)
         elif now < self._next_knocks:
             return turn if timeout is None else min(timeout, turn)
-        self._next_knocks = now + PACE
+        self._next_knocks = now + KNOCKS
         self._again.update(self._knock_fds)
         return 0.0
 

@@ -18,9 +18,13 @@ and whoever comes first from an address goes first of all. Whose turn it is may 
 connections are closed without a handshake.
 
 Being taken costs something, too, and tokens of another kind: each address has CROWD of them, and one more each STEP
-seconds, and all where nobody has been let in have four times as many together. Who has used up more than those has the
-`valve` closed for him until there are some again, and waits outside. A connection that is gone before it can be asked
-where it came from is counted for who came last.
+seconds, and all where nobody has been let in have four times as many together.
+
+    free       there are tokens
+    rationed   they were used up: the `valve` lets only a share of those from there pass, chosen anew each WINDOW so
+               that as many come as there are new tokens; free again when enough have been saved or given back
+
+A connection that is gone before it can be asked where it came from is counted for who came last.
 
 Descriptors are those of libzmq; one may be another's by now, and a release means nothing to it. On Linux only (since
 4.18 a release is signalled at once; before, who is held fails after 3 s and tries again).
@@ -40,11 +44,15 @@ from zq.security.taken import UNKNOWN, address_of, cut_off, duplicate, hold
 
 HELD = ENOUGH  # bytes; who has sent more is cut off
 BURST = 8  # handshakes at once of those who share tokens: some 2 ms of the I/O thread
-PACE = 0.02  # s from one token to the next: 50 handshakes a second take that thread and ours a fiftieth of their time
-CROWD = 128  # connections taken at once
-STEP = 0.01  # s from one of those tokens to the next
-DEBT = 4  # times the tokens that there are at most: who was taken before the valve was closed has used them
-AGAIN = 1 / 8  # of the tokens that there are at most: with so many the valve is opened again
+PACE = 0.1  # s from one token to the next: less than a hundredth of the messages a second meets a stranger's handshake
+CROWD = 64  # connections taken at once
+STEP = 0.1  # s from one of those tokens to the next
+DEBT = 1  # times the tokens that there are at most: who was taken before the valve was closed has used them
+AGAIN = 1 / 2  # of the tokens that there are at most: with so many the valve is opened
+WINDOW = 0.25  # s over which those who come are counted while they are rationed
+SURPLUS = 16  # that come in a window: so many are not waited for
+FIRST, LEAST = 1 / 256, 1 / 4_096  # shares that pass; a process that does nothing else comes 10,000 times a second
+NARROWER, WIDER = 1 / 16, 4.0  # at most at a time
 ELSEWHERE = ""  # all addresses where nobody has been let in
 MOST = 1_024  # connections of one address that wait; the oldest are closed
 CAN_HOLD = sys.platform == "linux"
@@ -53,17 +61,17 @@ CAN_HOLD = sys.platform == "linux"
 class Tokens:
     """So many, and one more in each `pace` seconds."""
 
-    __slots__ = ("_at", "_left", "_most", "_pace")
+    __slots__ = ("_at", "_left", "_most", "pace")
 
     def __init__(self, most: int, pace: float, now: float) -> None:
         self._most = most
-        self._pace = pace
+        self.pace = pace
         self._left = float(most)
         self._at = now
 
     def there_are(self, now: float, share: float = 0.0) -> bool:
         """At least one, and that share of those that there are at most."""
-        self._left = min(self._left + (now - self._at) / self._pace, self._most)
+        self._left = min(self._left + (now - self._at) / self.pace, self._most)
         self._at = now
         return self._left > max(1, share * self._most) - 0.001  # what adding fractions loses
 
@@ -74,9 +82,41 @@ class Tokens:
     def give_back(self) -> None:
         self._left = min(self._left + 1, self._most)
 
-    def seconds(self, share: float = 0.0) -> float:
-        """From the last look until there are so many."""
-        return max(max(1, share * self._most) - self._left, 0.0) * self._pace
+    def seconds(self) -> float:
+        """From the last look until there is one."""
+        return max(1.0 - self._left, 0.0) * self.pace
+
+
+class Ration:
+    """Of somebody who came too often: the share that passes, and how many have in this window."""
+
+    __slots__ = ("_came", "_since", "share")
+
+    def __init__(self, now: float) -> None:
+        self.share = FIRST
+        self._since = now
+        self._came = 0
+
+    def took(self, pace: float, now: float) -> bool:
+        """One more. Whether the share is another now."""
+        self._came += 1
+        return self._came >= SURPLUS and self._choose(pace, now)
+
+    def look(self, pace: float, now: float) -> bool:
+        """The same, without one."""
+        return self.over(now) <= 0 and self._choose(pace, now)
+
+    def over(self, now: float) -> float:
+        """In how many seconds this window is."""
+        return self._since + WINDOW - now
+
+    def _choose(self, pace: float, now: float) -> bool:
+        before = self.share
+        expected = max(now - self._since, 0.001) / pace
+        factor = expected / self._came if self._came else WIDER
+        self.share = min(max(self.share * min(max(factor, NARROWER), WIDER), LEAST), 1.0)
+        self._since, self._came = now, 0
+        return self.share != before
 
 
 class Queue:
@@ -101,17 +141,17 @@ class Porch:
         self._busy: dict[Queue, None] = {}  # where somebody waits
         self._taken: OrderedDict[str, Tokens] = OrderedDict()  # by address; those that were used last are last
         self._taken_elsewhere = Tokens(4 * CROWD, STEP / 4, 0.0)
-        self._closed: dict[str, Tokens] = {}  # for whom the valve is: addresses, or ELSEWHERE
+        self._rations: dict[str, Ration] = {}  # of addresses, or ELSEWHERE
         self._last = UNKNOWN  # the address that was counted for last
         self._addresses: dict[int, str] = {}  # of those who wait
         self.held = 0  # that had to wait, in all
         self.released = 0  # that were given a turn, in all
-        self.shut_out = 0  # how often the valve was closed for somebody
+        self.shut_out = 0  # how often somebody was put on rations
         self.turned_away = 0  # since too many of their address waited
 
     def __bool__(self) -> bool:
         """Whether anybody waits, here or outside."""
-        return bool(self._addresses or self._closed)
+        return bool(self._addresses or self._rations)
 
     # --- doors
 
@@ -139,6 +179,8 @@ class Porch:
     def taken(self, descriptor: int, connection: socket.socket, address: str, now: float) -> None:
         """Releases it or lets it wait. `connection` is a duplicate of `descriptor`."""
         self.closed(descriptor)  # its end may not have been heard yet
+        if self.shut_out:
+            valve.detach(connection)  # it has that of its door
         self._count(address, now)
         queue = self._queue(address)
         line = queue.lines.get(address)
@@ -169,7 +211,7 @@ class Porch:
             if len(self._friends) > ADDRESSES:
                 oldest, forgotten = self._friends.popitem(last=False)
                 self._move(oldest, forgotten, self._elsewhere)
-            if self._closed:
+            if self._rations:
                 self._turn_valve()
         self._friends.move_to_end(address)
 
@@ -184,9 +226,9 @@ class Porch:
 
     def look(self, now: float) -> float:
         """Releases those whose turn it is. Returns for how many seconds to sleep at most, if anybody waits."""
-        sleep = CROWD * STEP
-        if self._closed:
-            sleep = self._look_at_valve(now)
+        sleep = WINDOW
+        if self._rations:
+            sleep = self._look_at_rations(now)
         for queue in list(self._busy):
             while queue.lines and queue.turns.there_are(now):
                 queue.turns.take()
@@ -217,42 +259,49 @@ class Porch:
             del self._busy[source]
 
     def _count(self, address: str, now: float) -> None:
-        """One more that was taken. Closes the valve for who has come too often."""
+        """One more that was taken. Puts on rations who has come too often."""
         self._last = address
         if (own := self._taken.get(address)) is None:
             own = self._taken[address] = Tokens(CROWD, STEP, now)
             if len(self._taken) > ADDRESSES:
-                self._closed.pop(self._taken.popitem(last=False)[0], None)
+                self._rations.pop(self._taken.popitem(last=False)[0], None)
         self._taken.move_to_end(address)
         counted = {address: own} if address in self._friends else {address: own, ELSEWHERE: self._taken_elsewhere}
-        too_often: dict[str, Tokens] = {}
+        turned = False
         for whose, tokens in counted.items():
             tokens.take()
-            if not tokens.there_are(now) and whose not in self._closed and CAN_HOLD and whose != UNKNOWN:
-                too_often[whose] = tokens
-        if too_often:
-            self.shut_out += 1
-            self._closed |= too_often
+            if (ration := self._rations.get(whose)) is not None:
+                turned |= ration.took(tokens.pace, now)
+            elif not tokens.there_are(now) and CAN_HOLD and whose != UNKNOWN:
+                self._rations[whose] = Ration(now)
+                self.shut_out += 1
+                turned = True
+        if turned:
             self._turn_valve()
 
-    def _look_at_valve(self, now: float) -> float:
-        """Opens it for whom there are tokens again. Returns in how many seconds that may be so for the next."""
-        opened = [whose for whose, tokens in self._closed.items() if tokens.there_are(now, AGAIN)]
-        for whose in opened:
-            del self._closed[whose]
-        if opened:
+    def _look_at_rations(self, now: float) -> float:
+        """Of those who have tokens again there are none. Returns in how many seconds to look again."""
+        turned = False
+        for whose, ration in list(self._rations.items()):
+            tokens = self._taken[whose] if whose else self._taken_elsewhere
+            if tokens.there_are(now, AGAIN):
+                del self._rations[whose]
+                turned = True
+            else:
+                turned |= ration.look(tokens.pace, now)
+        if turned:
             self._turn_valve()
-        return min((tokens.seconds(AGAIN) for tokens in self._closed.values()), default=CROWD * STEP)
+        return min((ration.over(now) for ration in self._rations.values()), default=WINDOW)
 
     def _turn_valve(self) -> None:
         """As it should be: of many addresses only those that were here last are told apart."""
-        if ELSEWHERE in self._closed:
-            friends = (address for address in reversed(self._friends) if address not in self._closed)
-            code = valve.program(itertools.islice(friends, valve.MOST), listed=False)
-        elif self._closed:
-            code = valve.program(itertools.islice(reversed(self._closed), valve.MOST), listed=True)
-        else:
-            code = valve.EVERYBODY
+        rations, others = self._rations, 1.0
+        whose = [address for address in reversed(rations) if address]
+        if ELSEWHERE in rations:
+            others = rations[ELSEWHERE].share
+            whose = list(itertools.islice(reversed(self._friends), valve.MOST))
+        shares = {address: rations[address].share if address in rations else 1.0 for address in whose[: valve.MOST]}
+        code = valve.program(shares, others) if rations else valve.EVERYBODY
         for descriptor in self._listening:
             if (door := duplicate(descriptor)) is not None:
                 with door:
