@@ -28,7 +28,7 @@ from tests.processes.process import Process
 from tests.security.rogues import percentile, write_key
 from tests.security.strangers import KINDS
 
-SECONDS = 2.0  # s of each phase
+SECONDS = 3.0  # s of each phase
 ROUNDS = 3  # of all kinds, and of quiet, beside and strangers for each
 RATE = 1_000.0  # messages a second
 PATIENCE = 600.0  # s for as many strangers as anybody asks for

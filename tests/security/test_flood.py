@@ -17,12 +17,12 @@ from tests.security.rogues import DEADLINE, Rogues, doors_of, lock_of, sockets_o
 from tests.security.strangers import KINDS, Until
 from tests.waiting import eventually
 from zq.security.guard import MOST_FAILURES
-from zq.security.porch import BURST, CROWD, PACE, STEP
+from zq.security.porch import BURST, PACE, STEP
 
 SECONDS = 0.7  # s of each phase
 ROUNDS = 8  # at most, of which the best has to hold, since others work on this machine as well
 SLACK = 1_000.0  # us; without turns it is 7,000 for some kinds, and with them 500 for all
-COUNT = 150  # strangers
+COUNT = 60  # strangers
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +64,9 @@ def test_strangers_have_their_turns_one_after_the_other(interface: str, keyed: O
     with zq.Peer(**(keyed | {"interfaces": [interface]})) as peer:
         porch, began = sockets_of(peer).porch, time.monotonic()
         assert flood(peer, COUNT) == []
-        assert porch.released > COUNT // 2  # the others have waited for longer than a handshake may take
-        assert time.monotonic() - began >= (porch.released - BURST - 1) * PACE
-        assert porch.held >= COUNT - BURST - (time.monotonic() - began) / PACE
+        turns = BURST + (time.monotonic() - began) / PACE
+        assert BURST < porch.released <= turns + 1
+        assert porch.held >= COUNT - turns  # most have waited for longer than a handshake may take
 
 
 def test_friends_need_not_wait_for_turns(keyed: Options) -> None:
@@ -115,7 +115,7 @@ def test_a_flood_from_another_address_is_cut_off(keyed: Options) -> None:
         assert flood(peer, MOST_FAILURES + COUNT, STRANGER) == []
         assert peer.ledger().refused_frames == 0
         assert guard.by_address()[STRANGER] >= MOST_FAILURES
-        assert guard.cut_off > COUNT // 2
+        assert guard.cut_off > 0  # as many as have had a turn since
 
 
 def test_who_connects_and_vanishes_is_taken_no_faster_than_the_valve_lets_him(friends: Scene) -> None:
@@ -123,8 +123,8 @@ def test_who_connects_and_vanishes_is_taken_no_faster_than_the_valve_lets_him(fr
     _, said = friends.visit("HELLO and gone", seconds=None, most=4_000)
     after = friends.state()
     assert after["shut_out"] > 0  # now, or still for those who came from there before
-    # what is taken before the engine has seen that it is too much may be some times as many each time the valve is open
-    assert after["taken"] - before["taken"] <= 4 * (CROWD + said["seconds"] / STEP)
+    # more are taken before the engine has seen that it is too much, and until the valve is narrow enough
+    assert after["taken"] - before["taken"] <= said["count"] // 4 + 2 * said["seconds"] / STEP
 
 
 def test_a_newcomer_does_not_wait_outside_for_who_connects_and_vanishes_elsewhere(keyed: Options) -> None:

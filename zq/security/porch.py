@@ -44,7 +44,7 @@ from zq.security.taken import UNKNOWN, address_of, cut_off, duplicate, hold
 
 HELD = ENOUGH  # bytes; who has sent more is cut off
 BURST = 8  # handshakes at once of those who share tokens: some 2 ms of the I/O thread
-PACE = 0.1  # s from one token to the next: less than a hundredth of the messages a second meets a stranger's handshake
+PACE = 0.2  # s from one token to the next: less than a hundredth of the messages a second meets a stranger's handshake
 CROWD = 64  # connections taken at once
 STEP = 0.1  # s from one of those tokens to the next
 DEBT = 1  # times the tokens that there are at most: who was taken before the valve was closed has used them
