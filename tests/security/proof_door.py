@@ -9,14 +9,17 @@ message takes then is put beside what it takes in two kinds of peace, in turns w
              machine that all share, they take then as well, as they would not if they had one of their own
 
 Of most kinds as many come as can in SECONDS; of those with random keys, as many as it is told, from an address where a
-friend is as well and from one where none is.
+friend is as well and from one where none is. At the end it says how long newcomers who have the key wait beside those
+who come most.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -24,16 +27,25 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import zmq
+
 from tests.processes.process import Process
-from tests.security.rogues import percentile, write_key
+from tests.security.rogues import Rogues, percentile, write_key
 from tests.security.strangers import KINDS
+from tests.waiting import eventually
+from zq.security.keys import read_keys, today
+from zq.security.lock import Lock
 
 SECONDS = 3.0  # s of each phase
 ROUNDS = 3  # of all kinds, and of quiet, beside and strangers for each
 RATE = 1_000.0  # messages a second
 PATIENCE = 600.0  # s for as many strangers as anybody asks for
+FRIEND = "127.0.0.1"  # one where a friend is
 STRANGER = "127.0.0.66"  # an address from which nobody of the realm comes
 FLOOD = "random keys"
+RUSH = "HELLO and gone"
+NEWCOMERS = 5
+SPELL = 12.0  # s in which newcomers come
 REPLAY = "a recorded session, played again"
 PROCESSORS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 THEIRS = PROCESSORS[-1:] if len(PROCESSORS) > 1 else []  # the strangers' and the bystander's
@@ -88,6 +100,7 @@ class Scene:
         assert self._strangers.hear() == "ready"
         for beside in (True, False):  # it is recorded while there is nobody else whose turn it could be
             self.visit(REPLAY, beside=beside, seconds=0.0)
+        self._newcomers = 0
         self.talker.tell("talk")
         assert self.talker.hear() == "talking"
 
@@ -144,6 +157,24 @@ class Scene:
         row.seconds += said["seconds"]
         row.wrong += said["wrong"]
 
+    def newcomers(self, kind: str, source: str, *, theirs: bool) -> list[float]:
+        """What some who have the key need until they are in, in s, one after another, while strangers come from
+        `source`: from addresses of their own or from `theirs`. Those who are not in when SPELL is over are infinite."""
+        access = self._access[False]
+        lock = Lock(read_keys(Path(access["key_file"])), access["realm"], today())
+        doors = [from_address(source, each) for each in self.doors]
+        before = self.state()
+        self._strangers.tell({"kind": kind, "doors": doors, "seconds": SPELL, "most": None} | access)
+        over = time.monotonic() + SPELL
+        eventually(lambda: any(self.state()[each] > before[each] for each in ("held", "taken", "shut_out")))
+        waited: list[float] = []
+        while len(waited) < NEWCOMERS and time.monotonic() < over:
+            self._newcomers += 1
+            own = source if theirs else f"127.0.1.{self._newcomers}"
+            waited.append(_until_in(from_address(own, self.doors[0]), lock, over))
+        self._strangers.hear(PATIENCE)
+        return waited
+
     def rest(self) -> int:
         """Says no more, and returns how many messages have not come."""
         self.talker.tell("rest")
@@ -151,6 +182,18 @@ class Scene:
         self.hearer.tell("rest")
         came: int = self.hearer.hear()
         return sent - came
+
+
+def _until_in(endpoint: str, lock: Lock, over: float) -> float:
+    """How long it takes, however often he has to try."""
+    began = time.monotonic()
+    while time.monotonic() < over:
+        with Rogues() as newcomer:
+            newcomer.knock(zmq.PUSH, endpoint, lock.fit_own)
+            newcomer.wait_for_verdicts()
+            if newcomer.who_is_in():
+                return time.monotonic() - began
+    return math.inf
 
 
 def p99(took: Sequence[float]) -> float:
@@ -180,10 +223,21 @@ def main(count: int, kinds: Sequence[str]) -> int:
                 print(f"  {name:<40} {row}", flush=True)
         friends.quiet()  # the last strangers' connections are being closed
         after = friends.state()
+        waits = {
+            (kind, source, theirs): friends.newcomers(kind, source, theirs=theirs)
+            for kind in (FLOOD, RUSH)
+            if kind in rows
+            for source in (FRIEND, STRANGER)
+            for theirs in (False, True)
+        }
         lost = friends.rest()
     print(f"\n{HEADER}")
     for name, row in rows.items():
         print(f"  {name:<40} {row}")
+    for (kind, source, theirs), waited in waits.items():
+        whence = "there" if theirs else "elsewhere"
+        each = " ".join(f"{seconds:.2f}" for seconds in waited)
+        print(f"a newcomer from {whence:<9} while {kind} come from {source:<10} is in after {each} s")
     wrong = [each for row in rows.values() for each in row.wrong]
     print(f"strangers: {sum(row.count for row in rows.values()):,}, of whom {len(wrong)} got in or heard something")
     print(f"at the doors: {after['failures']:,} failures, {after['cut_off']:,} cut off, {after['held']:,} had to wait")
