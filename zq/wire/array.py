@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from functools import cache, lru_cache
 from math import prod
 from types import ModuleType
@@ -107,7 +108,8 @@ def from_numpy(array: Any, numpy: ModuleType, *, copy: bool) -> Array:
 
     The items are copied only if they are not contiguous or, with `copy`, if anybody could still write to them.
     """
-    if isinstance(array, numpy.ma.MaskedArray):
+    masked = sys.modules.get("numpy.ma")  # importing it takes longer than a start of zq; without it there is none
+    if masked is not None and isinstance(array, masked.MaskedArray):
         raise Refused("a masked array would lose its mask; send its data and its mask")
     dtype = _description(array.dtype)
     plain = numpy.asarray(array)  # a view without what subclasses add
