@@ -15,7 +15,7 @@ import msgpack
 import numpy
 import zmq
 
-from benchmarks import peers
+from benchmarks import alternatives, peers
 from benchmarks.process import Running, Say
 from benchmarks.raw import LOOPBACK
 from benchmarks.workload import Compare, Contender, Scale, Target, Values, Workload
@@ -126,6 +126,7 @@ def _workload(name: str, workers: int, title: str, limit: float | None) -> Workl
         contenders=(
             Contender(name=by_hand, run=carried(workers, pull_by_hand, push_by_hand)),
             Contender(name="zq", run=carried(workers, pull, push)),
+            *alternatives.ARRAYS[workers],
         ),
         targets=()
         if limit is None

@@ -3,8 +3,8 @@
 `busy`: the subscriber computes in Python for 100 us a message, and holds the interpreter meanwhile. What it reaches of
 10,000 a second is what the library leaves it: its own threads need the interpreter too.
 
-`processor`: seconds of processor time, of all threads and both ends, a million messages take one way. Rates hide what
-a second core does.
+`processor`: seconds of processor time, of all threads and both ends, a million messages take one way, with those of the
+server in between if there is one. Rates hide what a second core does.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any
 import msgpack
 import zmq
 
-from benchmarks import one_way, peers, raw
+from benchmarks import alternatives, one_way, peers, raw
 from benchmarks.process import Running, Say, finish
 from benchmarks.workload import Compare, Contender, Scale, Target, Values, Workload
 
 WORK = 100e-6  # s of pure Python a message
 
 
-def _work() -> None:
+def work() -> None:
     """Holds the interpreter, as a loop over numbers does, for WORK seconds of this thread's own processor time."""
     clock = time.thread_time
     until = clock() + WORK
@@ -41,7 +41,7 @@ def subscribe_busily(say: Say, count: int) -> float:
         started = time.perf_counter()
         for message in islice(messages, count - 1):
             _ = message.data
-            _work()
+            work()
         return (count - 1) / (time.perf_counter() - started)
 
 
@@ -56,7 +56,7 @@ def receive_busily(say: Say, count: int) -> float:
         started = time.perf_counter()
         for _ in range(count - 1):
             unpack(socket.recv())
-            _work()
+            work()
         return (count - 1) / (time.perf_counter() - started)
 
 
@@ -87,17 +87,17 @@ def cost(scale: Scale) -> Values:
     with Running(costed, one_way.subscribe, scale.messages, scale.warm_up) as receiver:
         receiver.hear()
         with Running(costed, one_way.publish, scale.messages + scale.warm_up) as sender:
-            return _million(scale, receiver.result() + sender.result())
+            return million(scale, receiver.result() + sender.result())
 
 
 def cost_by_hand(scale: Scale) -> Values:
     with Running(costed, raw.receive, zmq.SUB, scale.messages, scale.warm_up) as receiver:
         endpoint = receiver.hear()
         with Running(costed, raw.send, zmq.XPUB, endpoint, scale.messages + scale.warm_up) as sender:
-            return _million(scale, receiver.result() + sender.result())
+            return million(scale, receiver.result() + sender.result())
 
 
-def _million(scale: Scale, seconds: float) -> Values:
+def million(scale: Scale, seconds: float) -> Values:
     return {"CPU s": seconds / (scale.messages + scale.warm_up) * 1e6}
 
 
@@ -108,6 +108,7 @@ BUSY = Workload(
     contenders=(
         Contender(name="pyzmq PUB/SUB", run=busy_by_hand),
         Contender(name="zq", run=busy),
+        *alternatives.BUSY,
     ),
     targets=(
         Target(
@@ -117,11 +118,12 @@ BUSY = Workload(
 )
 PROCESSOR = Workload(
     name="processor",
-    title="processor time of both ends for a million messages, one way",
+    title="processor time of both ends, and of a server between them, for a million messages, one way",
     rounds=3,
     contenders=(
         Contender(name="pyzmq PUB/SUB", run=cost_by_hand),
         Contender(name="zq", run=cost),
+        *alternatives.PROCESSOR,
     ),
     targets=(),
 )

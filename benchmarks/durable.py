@@ -13,7 +13,6 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,6 +22,7 @@ import msgpack
 import zq
 from benchmarks import alternatives, peers, place
 from benchmarks.process import Running, Say, finish
+from benchmarks.work_queue import settled
 from benchmarks.workload import READING, Compare, Contender, Scale, Target, Values, Workload
 
 QUEUE = "benchmark-durable"
@@ -123,20 +123,10 @@ def push_and_leave(say: Say, count: int) -> None:
 
 
 def pull(say: Say, count: int, warm_up: int) -> float:
-    """Messages a second between the last of `warm_up` and the last of `count` that follow."""
-    with peers.blocking("puller") as peer, peer.puller(QUEUE) as puller:
-        say("open")
-        messages = iter(puller)
-        for message in islice(messages, warm_up):
-            with message:
-                pass
-        started = time.perf_counter()
-        for message in islice(messages, count):
-            with message:
-                pass
-        taken = time.perf_counter() - started
+    with peers.blocking("puller") as peer:
+        rate = settled(say, peer, QUEUE, count, warm_up)
         end(peer)
-        return count / taken
+        return rate
 
 
 def _with_a_spool(scale: Scale, role: Callable[..., Any], *arguments: Any) -> Any:

@@ -11,7 +11,7 @@ import zmq
 
 from benchmarks import alternatives, peers
 from benchmarks.one_way import TOPIC, subscribe
-from benchmarks.process import Running, Say, finish
+from benchmarks.process import READY, Running, Say, begin_together, finish
 from benchmarks.raw import receive
 from benchmarks.workload import READING, Contender, Scale, Values, Workload, rates
 
@@ -29,13 +29,16 @@ def fan_out(scale: Scale, receive: Callable[..., float], send: Callable[..., Non
 
 
 def fan_in(scale: Scale, receive: Callable[..., float], send: Callable[..., None], *where: Any) -> Values:
-    """The one receiver's rate."""
+    """The one receiver's rate, of senders that all begin at once."""
     count, warm_up = scale.messages, scale.warm_up
     share = (count + warm_up) // scale.blades
     with contextlib.ExitStack() as stack:
         receiver = stack.enter_context(Running(receive, *where, share * scale.blades - warm_up, warm_up))
         said = receiver.hear()
-        senders = [stack.enter_context(Running(send, *(where or ([said],)), share)) for _ in range(scale.blades)]
+        senders = [
+            stack.enter_context(Running(send, *(where or ([said],)), share, held=True)) for _ in range(scale.blades)
+        ]
+        begin_together(senders)
         return {"msg/s": finish(receiver, *senders)}
 
 
@@ -46,6 +49,7 @@ def publish_to_all(say: Say, said: Sequence[Any], count: int) -> None:
     with peers.blocking("publisher") as peer, peer.publisher(TOPIC) as publisher:
         publisher.wait_for_subscribers(len(said))
         peers.require_tcp(peer.peers())
+        say(READY)
         for _ in range(count):
             publisher.send(READING)
         publisher.flush(timeout=60)
@@ -66,6 +70,7 @@ def send_by_hand(say: Say, endpoints: Sequence[str], count: int) -> None:
             socket.connect(endpoint)
         for _ in endpoints:
             socket.recv()
+        say(READY)
         pack = msgpack.Packer(autoreset=True).pack
         for _ in range(count):
             socket.send(pack(READING))

@@ -15,7 +15,7 @@ from statistics import median
 
 import psutil
 
-from benchmarks.process import DEADLINE, EXIT, Failed
+from benchmarks.process import DEADLINE, EXIT, Failed, processor_seconds
 from benchmarks.workload import Compare, Contender, Scale, Target, Values, Workload
 
 MEETING = 2.0  # s for each process that starts and meets those that are there, on two processors
@@ -106,12 +106,6 @@ def _wait_until_ready(program: subprocess.Popen[str]) -> None:
             return
         said += line
     raise Failed(f"an idle process ended before it was ready: {said.strip()}")
-
-
-def processor_seconds(pid: int) -> float:
-    """Processor time of all threads of a process so far, to the nanosecond (/proc/PID/stat has steps of 10 ms)."""
-    clock = (~pid << 3) | 2  # the clockid of another process, as clock_getcpuclockid(3) makes it on Linux
-    return time.clock_gettime(clock)
 
 
 IDLE = Workload(

@@ -9,8 +9,9 @@ import os
 import secrets
 import sys
 import tempfile
+import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,7 @@ SPAWN: Final = multiprocessing.get_context("spawn")  # a forked child would star
 SILENT: Final = f"said nothing for {DEADLINE:g} s"
 
 Say = Callable[[Any], None]  # what a role tells the benchmark before it returns
+READY = "ready"  # what senders say that are connected and have sent nothing
 
 
 class Failed(Exception):
@@ -53,16 +55,17 @@ class Running:
     """A role at work in a process of its own: `with Running(receive, 1000) as receiver: receiver.result()`.
 
     The role is a function of a module; its first argument tells the benchmark something (`hear` gets it), what it
-    returns is the `result`. Leaving the block waits for its end; after an exception it is killed at once.
+    returns is the `result`. Leaving the block waits for its end; after an exception it is killed at once. One that is
+    `held` says that it is ready and goes on when it is told to: see `begin_together`.
     """
 
-    def __init__(self, role: Callable[..., Any], *arguments: Any) -> None:
+    def __init__(self, role: Callable[..., Any], *arguments: Any, held: bool = False) -> None:
         self._name = role.__name__
-        self.line, self._theirs = SPAWN.Pipe(duplex=False)
+        self.line, self._theirs = SPAWN.Pipe(duplex=held)
         # What it writes to stderr is shown only if it fails.
         self._errors = tempfile.NamedTemporaryFile(prefix="zq-bench-")  # noqa: SIM115, closed by __exit__
         self._process = SPAWN.Process(
-            target=_work, args=(role, arguments, self._theirs, self._errors.name), daemon=True
+            target=_work, args=(role, arguments, self._theirs, self._errors.name, held), daemon=True
         )
 
     def __enter__(self) -> Self:
@@ -88,25 +91,36 @@ class Running:
         return self._next("said")
 
     def result(self) -> Any:
-        """What the role returns. Raises `Failed`."""
+        """What the role returns, whatever it has said that nobody has heard. Raises `Failed`."""
         return self._next("returned")
 
     def _next(self, expected: str) -> Any:
-        if not self.line.poll(DEADLINE):
-            raise self.failed(SILENT)
-        try:
-            kind, value = self.line.recv()
-        except EOFError:
-            raise self.failed("died") from None
-        if kind != expected:
-            raise self.failed(f"{kind} {value}")
-        return value
+        kind = "said"
+        while kind == "said":
+            if not self.line.poll(DEADLINE):
+                raise self.failed(SILENT)
+            try:
+                kind, value = self.line.recv()
+            except EOFError:
+                raise self.failed("died") from None
+            if kind == expected:
+                return value
+        raise self.failed(f"{kind} {value}")
 
     def failed(self, how: str) -> Failed:
         """The exception that says how it failed, and what it had written to stderr."""
         self._errors.seek(0)
         written = self._errors.read().decode(errors="replace")
         return Failed(f"{self._name} {how}\n{written}".rstrip())
+
+
+def begin_together(held: Sequence[Running]) -> None:
+    """Lets them go once all of them are ready: how fast messages flow has nothing to do with how long so many processes
+    take to start and to connect."""
+    for running in held:
+        running.hear()
+    for running in held:
+        running.line.send(None)
 
 
 def finish(measuring: Running, *others: Running) -> Any:
@@ -122,11 +136,23 @@ def finish(measuring: Running, *others: Running) -> Any:
     return results[measuring]
 
 
-def _work(role: Callable[..., Any], arguments: tuple[Any, ...], line: Connection, errors: str) -> None:
+def processor_seconds(pid: int) -> float:
+    """Processor time of all threads of a process so far, to the nanosecond (/proc/PID/stat has steps of 10 ms)."""
+    clock = (~pid << 3) | 2  # the clockid of another process, as clock_getcpuclockid(3) makes it on Linux
+    return time.clock_gettime(clock)
+
+
+def _work(role: Callable[..., Any], arguments: tuple[Any, ...], line: Connection, errors: str, held: bool) -> None:
     with Path(errors).open("ab") as file:
         os.dup2(file.fileno(), sys.stderr.fileno())
     faulthandler.dump_traceback_later(DEADLINE + EXIT, exit=True)  # ends it even if nobody is left to kill it
+
+    def say(said: Any) -> None:
+        line.send(("said", said))
+        if held:
+            line.recv()
+
     try:
-        line.send(("returned", role(lambda said: line.send(("said", said)), *arguments)))
+        line.send(("returned", role(say, *arguments)))
     except BaseException:  # noqa: BLE001, whatever ended it is the report
         line.send(("raised", traceback.format_exc()))

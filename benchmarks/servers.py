@@ -18,9 +18,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks import place
-from benchmarks.process import Failed
+from benchmarks.process import Failed, processor_seconds
 
 HOST = "127.0.0.1"
 READY = 60.0  # s a server may take until its port answers; RabbitMQ needs 6 to 15
@@ -28,7 +29,7 @@ END = 10.0  # s it has to end when asked to
 PR_SET_PDEATHSIG = 1
 LOOK = 0.05  # s between looks at the port: a server has no other way to tell us
 
-_running: dict[str, int] = {}  # name: port
+_running: dict[str, Server] = {}  # by name
 _ending: contextlib.ExitStack | None = None
 
 
@@ -38,6 +39,13 @@ class Launch:
 
     commands: Sequence[Sequence[str]]
     environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class Server(NamedTuple):
+    """One that runs."""
+
+    port: int
+    pid: int
 
 
 def _nats(directory: Path, port: int) -> Launch:
@@ -129,7 +137,12 @@ def port_of(name: str) -> int:
     if name not in _running:
         assert _ending is not None, "servers run inside `stopped_at_the_end`"
         _running[name] = _ending.enter_context(_started(name))
-    return _running[name]
+    return _running[name].port
+
+
+def processor_seconds_of(name: str) -> float:
+    """The processor time that a server which runs has taken so far."""
+    return processor_seconds(_running[name].pid)
 
 
 def free_port() -> int:
@@ -139,7 +152,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def _started(name: str) -> Iterator[int]:
+def _started(name: str) -> Iterator[Server]:
     with place.scratch(f"zq-bench-{name}-") as directory:
         port = free_port()
         launch = _SERVERS[name][1](directory, port)
@@ -159,7 +172,7 @@ def _started(name: str) -> Iterator[int]:
                     )
                     processes.append(process)
                 _wait_until_it_answers(name, processes[-1], port, directory / "output")
-                yield port
+                yield Server(port, processes[-1].pid)
             finally:
                 for process in reversed(processes):
                     _end(process)

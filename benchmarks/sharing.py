@@ -16,7 +16,7 @@ import msgpack
 import zmq
 
 from benchmarks import alternatives, peers
-from benchmarks.process import Running, Say
+from benchmarks.process import READY, Running, Say, begin_together
 from benchmarks.raw import LOOPBACK
 from benchmarks.work_queue import ACKNOWLEDGING, QUEUE
 from benchmarks.workload import READING, Contender, Scale, Values, Workload, rates
@@ -48,7 +48,8 @@ def shared(
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(Running(pull, *where, pushers)) for _ in range(count)]
         said = [worker.hear() for worker in workers]
-        senders = [stack.enter_context(Running(push, *where, said, share)) for _ in range(pushers)]
+        senders = [stack.enter_context(Running(push, *where, said, share, held=True)) for _ in range(pushers)]
+        begin_together(senders)
         for sender in senders:
             sender.result()
         if stop is not None:
@@ -79,6 +80,7 @@ def push(say: Say, said: Sequence[Any], count: int) -> None:
     with peers.blocking("pusher") as peer, peer.pusher(QUEUE) as pusher:
         pusher.wait_for_pullers(len(said))
         peers.require_tcp(peer.peers())
+        say(READY)
         for _ in range(count):
             pusher.send(READING)
         pusher.flush(until="processed", timeout=60)
@@ -115,6 +117,7 @@ def push_by_hand(say: Say, endpoints: Sequence[str], count: int) -> None:
         socket.sndhwm = 0
         for endpoint in endpoints:
             socket.connect(endpoint)
+        say(READY)
         pack = msgpack.Packer(autoreset=True).pack
         for _ in range(count):
             socket.send(pack(READING))

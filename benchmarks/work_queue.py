@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from itertools import islice
 
+import zq
 from benchmarks import alternatives, peers, raw
 from benchmarks.process import Running, Say, finish
 from benchmarks.workload import READING, Contender, Scale, Values, Workload, rates
@@ -21,8 +22,13 @@ ACKNOWLEDGING = {
 
 
 def pull(say: Say, count: int, warm_up: int) -> float:
+    with peers.blocking("puller") as peer:
+        return settled(say, peer, QUEUE, count, warm_up)
+
+
+def settled(say: Say, peer: zq.Peer, queue: str, count: int, warm_up: int) -> float:
     """Messages a second between the last of `warm_up` and the last of `count` messages that follow."""
-    with peers.blocking("puller") as peer, peer.puller(QUEUE) as puller:
+    with peer.puller(queue) as puller:
         say("open")
         messages = iter(puller)
         for message in islice(messages, warm_up):

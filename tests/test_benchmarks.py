@@ -10,14 +10,15 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import zmq
 
-from benchmarks import alternatives, budget, command, idle, raw, report, servers
-from benchmarks.process import Failed, Running, finish, isolated
+from benchmarks import alternatives, budget, command, raw, report, servers
+from benchmarks.process import READY, Failed, Running, Say, begin_together, finish, isolated, processor_seconds
 from benchmarks.progress import Progress
 from benchmarks.workload import QUICK, Compare, Contender, Result, Scale, Target, Values, Workload, measure, rates
 from tests.waiting import eventually
@@ -131,6 +132,19 @@ def test_the_failure_of_one_process_ends_the_wait_for_the_other() -> None:
     assert not multiprocessing.active_children()
 
 
+def wait_to_begin(say: Say) -> tuple[float, float]:
+    ready = time.monotonic()
+    say(READY)
+    return ready, time.monotonic()
+
+
+def test_several_senders_begin_when_all_are_ready() -> None:
+    with Running(wait_to_begin, held=True) as first, Running(wait_to_begin, held=True) as second:
+        begin_together([first, second])
+        times = [first.result(), second.result()]
+    assert max(ready for ready, _ in times) <= min(begun for _, begun in times)
+
+
 def test_leaving_after_an_exception_kills_what_runs() -> None:
     def interrupted() -> None:
         with Running(raw.receive, zmq.PULL, 1, 0) as receiver:
@@ -147,7 +161,7 @@ def test_processor_time_of_another_process_is_read() -> None:
     with subprocess.Popen([sys.executable, "-c", spinning], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
         assert program.stdout is not None
         program.stdout.readline()
-        used = idle.processor_seconds(program.pid)
+        used = processor_seconds(program.pid)
         program.kill()
     assert 0.2 <= used < 5.0
 

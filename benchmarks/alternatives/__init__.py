@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from operator import attrgetter
 
 from benchmarks import servers
 from benchmarks.workload import Contender, Scale, Values
 
 
 def contender(name: str, adapter: str, job: str, *, package: str, server: str = "") -> Contender:
-    """The `job` of a module beside this one, imported only where it runs."""
+    """The `job` of a module beside this one, which may be a method's; imported only where it runs."""
 
     def run(scale: Scale) -> Values:
-        done: Values = getattr(importlib.import_module(f"benchmarks.alternatives.{adapter}"), job)(scale)
+        done: Values = attrgetter(job)(importlib.import_module(f"benchmarks.alternatives.{adapter}"))(scale)
         return done
 
     def absent() -> str:
@@ -26,50 +27,46 @@ def contender(name: str, adapter: str, job: str, *, package: str, server: str = 
     return Contender(name=name, run=run, absent=absent)
 
 
-ZMQ_ASYNCIO = contender("zmq.asyncio", "zmq_asyncio", "one_way", package="zmq")
-ONE_WAY = (
-    ZMQ_ASYNCIO,
-    contender("Zenoh", "zenoh_peers", "one_way", package="zenoh"),
-    contender("NATS", "nats_client", "one_way", package="nats", server="nats"),
-    contender("Redis pub/sub", "redis_client", "one_way", package="redis", server="redis"),
-    contender("MQTT", "mqtt_client", "one_way", package="paho", server="mosquitto"),
-)
-FAN_OUT, FAN_IN = (
-    (
-        contender("Zenoh", "zenoh_peers", job, package="zenoh"),
-        contender("NATS", "nats_client", job, package="nats", server="nats"),
-        contender("Redis pub/sub", "redis_client", job, package="redis", server="redis"),
-        contender("MQTT", "mqtt_client", job, package="paho", server="mosquitto"),
+def _pub_sub(job: str) -> tuple[Contender, ...]:
+    """All libraries that publish and subscribe."""
+    return tuple(
+        contender(name, adapter, f"PUB_SUB.{job}", package=package, server=server)
+        for name, adapter, package, server in (
+            ("Zenoh", "zenoh_peers", "zenoh", ""),
+            ("NATS", "nats_client", "nats", "nats"),
+            ("Redis pub/sub", "redis_client", "redis", "redis"),
+            ("MQTT", "mqtt_client", "paho", "mosquitto"),
+        )
     )
-    for job in ("fan_out", "fan_in")
-)
-WORK_QUEUE = (
-    contender("Redis streams", "redis_client", "work_queue", package="redis", server="redis"),
-    contender("JetStream", "nats_client", "work_queue", package="nats", server="nats"),
-    contender("RabbitMQ", "rabbitmq_client", "work_queue", package="pika", server="rabbitmq"),
-)
-LATENCY = (
-    contender("Zenoh", "zenoh_peers", "latency", package="zenoh"),
-    contender("NATS", "nats_client", "latency", package="nats", server="nats"),
-    contender("Redis pub/sub", "redis_client", "latency", package="redis", server="redis"),
-    contender("MQTT", "mqtt_client", "latency", package="paho", server="mosquitto"),
-)
-ROUND_TRIP = (
-    contender("Zenoh", "zenoh_peers", "round_trip", package="zenoh"),
-    contender("NATS", "nats_client", "round_trip", package="nats", server="nats"),
-    contender("Redis pub/sub", "redis_client", "round_trip", package="redis", server="redis"),
-    contender("MQTT", "mqtt_client", "round_trip", package="paho", server="mosquitto"),
-    contender("RabbitMQ", "rabbitmq_client", "round_trip", package="pika", server="rabbitmq"),
-)
-SHARING = {
-    pushers: (
+
+
+def _queue(job: str) -> tuple[Contender, ...]:
+    """All that have queues with acknowledgements."""
+    return (
         contender("Redis streams", "redis_client", job, package="redis", server="redis"),
+        contender("JetStream", "nats_client", job, package="nats", server="nats"),
         contender("RabbitMQ", "rabbitmq_client", job, package="pika", server="rabbitmq"),
     )
-    for pushers, job in ((1, "one_to_four"), (4, "four_to_four"))
+
+
+ONE_WAY = (contender("zmq.asyncio", "zmq_asyncio", "one_way", package="zmq"), *_pub_sub("one_way"))
+FAN_OUT, FAN_IN = _pub_sub("fan_out"), _pub_sub("fan_in")
+LATENCY, BUSY, PROCESSOR = _pub_sub("latency"), _pub_sub("busy"), _pub_sub("processor")
+ROUND_TRIP = (
+    *_pub_sub("round_trip"),
+    contender("RabbitMQ", "rabbitmq_client", "round_trip", package="pika", server="rabbitmq"),
+)
+WORK_QUEUE = _queue("work_queue")
+SHARING = {pushers: _queue(job) for pushers, job in ((1, "one_to_four"), (4, "four_to_four"))}
+ARRAYS = {
+    workers: (contender("Zenoh", "zenoh_peers", job, package="zenoh"),)
+    for workers, job in ((1, "arrays_one_to_one"), (4, "arrays_one_to_four"))
 }
 DURABLE = (
     contender("Redis streams, appendfsync always", "redis_client", "durable", package="redis", server="redis-durable"),
     contender("JetStream, not synced", "nats_client", "durable", package="nats", server="nats"),
 )
-ALL = {*DURABLE, *SHARING[1], *SHARING[4], *ONE_WAY, *FAN_OUT, *FAN_IN, *WORK_QUEUE, *ROUND_TRIP, *LATENCY}
+ALL = {
+    *(contender for one in (*SHARING.values(), *ARRAYS.values()) for contender in one),
+    *(*ONE_WAY, *FAN_OUT, *FAN_IN, *LATENCY, *BUSY, *PROCESSOR, *ROUND_TRIP, *WORK_QUEUE, *DURABLE),
+}

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import queue
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgpack
 import paho.mqtt.client as mqtt
 
-from benchmarks import fan, servers
-from benchmarks.alternatives.figures import ages, percentiles
-from benchmarks.process import Running, Say, finish
-from benchmarks.schedule import RATES, WARM_UP, on_schedule
-from benchmarks.workload import READING, Scale, Values
+from benchmarks import servers
+from benchmarks.alternatives.jobs import PubSub
+from benchmarks.process import READY, Say
+from benchmarks.schedule import on_schedule
+from benchmarks.workload import READING
 
 THERE, BACK = "benchmark/there", "benchmark/back"
 MOST = 100_000  # messages counted
@@ -61,22 +62,13 @@ def receive(say: Say, port: int, count: int, warm_up: int) -> float:
 def send(say: Say, port: int, count: int) -> None:
     client = _connect(port)
     client.loop_start()
+    say(READY)
     pack = msgpack.Packer(autoreset=True).pack
     for _ in range(count):
         last = client.publish(THERE, pack(READING))
     last.wait_for_publish(WAIT)
     client.disconnect()
     client.loop_stop()
-
-
-def one_way(scale: Scale) -> Values:
-    port = servers.port_of("mosquitto")
-    count = min(scale.messages, MOST)
-    warm_up = min(scale.warm_up, count // 5)
-    with Running(receive, port, count, warm_up) as receiver:
-        receiver.hear()
-        with Running(send, port, count + warm_up) as sender:
-            return {"msg/s": finish(receiver, sender)}
 
 
 def echo(say: Say, port: int, count: int) -> None:
@@ -115,34 +107,13 @@ def travel(say: Say, port: int, count: int) -> list[float]:
     return times
 
 
-def round_trip(scale: Scale) -> Values:
-    port = servers.port_of("mosquitto")
-    warm_up = scale.trips // 10
-    with Running(echo, port, scale.trips + warm_up) as other:
-        other.hear()
-        with Running(travel, port, scale.trips + warm_up) as traveller:
-            return percentiles(finish(traveller, other)[warm_up:])
-
-
-def _fewer(scale: Scale) -> Scale:
-    return replace(scale, messages=min(scale.messages, MOST), warm_up=min(scale.warm_up, MOST // 5))
-
-
-def fan_out(scale: Scale) -> Values:
-    return fan.fan_out(_fewer(scale), receive, send, servers.port_of("mosquitto"))
-
-
-def fan_in(scale: Scale) -> Values:
-    return fan.fan_in(_fewer(scale), receive, send, servers.port_of("mosquitto"))
-
-
-def receive_ages(say: Say, port: int, count: int) -> list[float]:
+def look(say: Say, port: int, count: int, see: Callable[[bytes], float]) -> list[float]:
     client = _connect(port)
     found: list[float] = []
     done: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def on_message(_client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
-        found.append(time.monotonic() - msgpack.unpackb(message.payload)["t"])
+        found.append(see(message.payload))
         if len(found) == count:
             done.put(None)
 
@@ -165,13 +136,14 @@ def send_on_schedule(say: Say, port: int, count: int, rate: int) -> None:
     client.loop_stop()
 
 
-def latency(scale: Scale) -> Values:
-    port = servers.port_of("mosquitto")
-    values: dict[str, float] = {}
-    for name, rate in RATES.items():
-        count = int(rate * (scale.seconds + WARM_UP))
-        with Running(receive_ages, port, count) as receiver:
-            receiver.hear()
-            with Running(send_on_schedule, port, count, rate) as sender:
-                values.update(ages(name, finish(receiver, sender)[int(rate * WARM_UP) :]))
-    return values
+PUB_SUB = PubSub(
+    where=partial(servers.port_of, "mosquitto"),
+    server="mosquitto",
+    most=MOST,
+    receive=receive,
+    send=send,
+    echo=echo,
+    travel=travel,
+    look=look,
+    send_on_schedule=send_on_schedule,
+)

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import median
+from typing import Any
 
 import msgpack
 import nats
 from nats.aio.client import Client
 from nats.errors import TimeoutError as NothingYet
-from nats.js.api import RetentionPolicy
+from nats.js import JetStreamContext
+from nats.js.api import ConsumerConfig, RetentionPolicy
 
-from benchmarks import fan, servers
-from benchmarks.alternatives.figures import ages, percentiles
-from benchmarks.process import Running, Say, finish
-from benchmarks.schedule import RATES, WARM_UP
+from benchmarks import servers, sharing
+from benchmarks.alternatives.jobs import PubSub, fewer, rate
+from benchmarks.process import READY, Say
+from benchmarks.sharing import STOP, WORKERS, Share
 from benchmarks.workload import READING, Scale, Values
 
-THERE, JOBS = "benchmark.there", "benchmark.jobs"
-STREAM = "benchmark"
+THERE, JOBS, SHARED = "benchmark.there", "benchmark.jobs", "benchmark.shared"
+STREAM, SHARED_STREAM = "benchmark", "benchmark-shared"
 JETSTREAM_MOST = 50_000  # messages counted; a hundredth of a second more each than the others take
 IN_FLIGHT = 256
 FETCH = 500
@@ -56,24 +60,17 @@ async def _receive(say: Say, port: int, count: int, warm_up: int) -> float:
 
 
 def send(say: Say, port: int, count: int) -> None:
-    asyncio.run(_send(port, count))
+    asyncio.run(_send(say, port, count))
 
 
-async def _send(port: int, count: int) -> None:
+async def _send(say: Say, port: int, count: int) -> None:
     client = await _connect(port)
+    say(READY)
     pack = msgpack.Packer(autoreset=True).pack
     for _ in range(count):
         await client.publish(THERE, pack(READING))
     await client.flush(timeout=60)
     await client.close()
-
-
-def one_way(scale: Scale) -> Values:
-    port = servers.port_of("nats")
-    with Running(receive, port, scale.messages, scale.warm_up) as receiver:
-        receiver.hear()
-        with Running(send, port, scale.messages + scale.warm_up) as sender:
-            return {"msg/s": finish(receiver, sender)}
 
 
 def echo(say: Say, port: int, count: int) -> None:
@@ -111,13 +108,15 @@ async def _travel(port: int, count: int) -> list[float]:
     return times
 
 
-def round_trip(scale: Scale) -> Values:
-    port = servers.port_of("nats")
-    warm_up = scale.trips // 10
-    with Running(echo, port, scale.trips + warm_up) as other:
-        other.hear()
-        with Running(travel, port, scale.trips + warm_up) as traveller:
-            return percentiles(finish(traveller, other)[warm_up:])
+async def _new_stream(client: Client) -> JetStreamContext:
+    """A work queue with nothing in it."""
+    stream = client.jetstream()
+    try:
+        await stream.delete_stream(STREAM)
+    except nats.js.errors.NotFoundError:
+        pass  # the first round
+    await stream.add_stream(name=STREAM, subjects=[JOBS], retention=RetentionPolicy.WORK_QUEUE)
+    return stream
 
 
 def pull(say: Say, port: int, count: int, warm_up: int) -> float:
@@ -126,12 +125,7 @@ def pull(say: Say, port: int, count: int, warm_up: int) -> float:
 
 async def _pull(say: Say, port: int, count: int, warm_up: int) -> float:
     client = await _connect(port)
-    stream = client.jetstream()
-    try:
-        await stream.delete_stream(STREAM)
-    except nats.js.errors.NotFoundError:
-        pass  # the first round
-    await stream.add_stream(name=STREAM, subjects=[JOBS], retention=RetentionPolicy.WORK_QUEUE)
+    stream = await _new_stream(client)
     subscription = await stream.pull_subscribe(JOBS, durable="worker")
     say("open")
     done, started, total = 0, 0.0, warm_up + count
@@ -153,40 +147,39 @@ async def _pull(say: Say, port: int, count: int, warm_up: int) -> float:
 
 
 def push(say: Say, port: int, count: int) -> None:
-    asyncio.run(_push(port, count))
+    asyncio.run(_push(say, port, JOBS, count))
 
 
-async def _push(port: int, count: int) -> None:
+async def _push(say: Say, port: int, subject: str, count: int) -> None:
     client = await _connect(port)
-    stream = client.jetstream()
-    pack = msgpack.Packer(autoreset=True).pack
-    for at in range(0, count, IN_FLIGHT):
-        await asyncio.gather(*(stream.publish(JOBS, pack(READING)) for _ in range(min(IN_FLIGHT, count - at))))
+    say(READY)
+    await _publish(client.jetstream(), subject, count)
     await client.close()
 
 
+async def _publish(stream: JetStreamContext, subject: str, count: int) -> None:
+    """Returns when the server has confirmed all of them."""
+    pack = msgpack.Packer(autoreset=True).pack
+    for at in range(0, count, IN_FLIGHT):
+        await asyncio.gather(*(stream.publish(subject, pack(READING)) for _ in range(min(IN_FLIGHT, count - at))))
+
+
 def work_queue(scale: Scale) -> Values:
-    port = servers.port_of("nats")
-    count = min(scale.messages, JETSTREAM_MOST)
-    warm_up = min(scale.warm_up, count // 5)
-    with Running(pull, port, count, warm_up) as puller:
-        puller.hear()
-        with Running(push, port, count + warm_up) as pusher:
-            return {"msg/s": finish(puller, pusher)}
+    return rate(fewer(scale, JETSTREAM_MOST), pull, push, servers.port_of("nats"))
 
 
-def receive_ages(say: Say, port: int, count: int) -> list[float]:
-    return asyncio.run(_receive_ages(say, port, count))
+def look(say: Say, port: int, count: int, see: Callable[[bytes], float]) -> list[float]:
+    return asyncio.run(_look(say, port, count, see))
 
 
-async def _receive_ages(say: Say, port: int, count: int) -> list[float]:
+async def _look(say: Say, port: int, count: int, see: Callable[[bytes], float]) -> list[float]:
     client = await _connect(port)
     subscription = await client.subscribe(THERE, pending_msgs_limit=-1, pending_bytes_limit=-1)
     await client.flush()
     say("open")
     found: list[float] = []
     async for message in subscription.messages:
-        found.append(time.monotonic() - msgpack.unpackb(message.data)["t"])
+        found.append(see(message.data))
         if len(found) == count:
             break
     await client.close()
@@ -212,46 +205,89 @@ async def _send_on_schedule(port: int, count: int, rate: int) -> None:
     await client.close()
 
 
-def latency(scale: Scale) -> Values:
-    port = servers.port_of("nats")
-    values: dict[str, float] = {}
-    for name, rate in RATES.items():
-        count = int(rate * (scale.seconds + WARM_UP))
-        with Running(receive_ages, port, count) as receiver:
-            receiver.hear()
-            with Running(send_on_schedule, port, count, rate) as sender:
-                values.update(ages(name, finish(receiver, sender)[int(rate * WARM_UP) :]))
-    return values
+PUB_SUB = PubSub(
+    where=partial(servers.port_of, "nats"),
+    server="nats",
+    receive=receive,
+    send=send,
+    echo=echo,
+    travel=travel,
+    look=look,
+    send_on_schedule=send_on_schedule,
+)
 
 
-def fan_out(scale: Scale) -> Values:
-    return fan.fan_out(scale, receive, send, servers.port_of("nats"))
+def share(say: Say, port: int, pushers: int) -> Share:
+    return asyncio.run(_share(say, port))
 
 
-def fan_in(scale: Scale) -> Values:
-    return fan.fan_in(scale, receive, send, servers.port_of("nats"))
+async def _share(say: Say, port: int) -> Share:
+    """A worker at the consumer that all share. Of the stops it fetches at once it puts back all but its own."""
+    client = await _connect(port)
+    stream = client.jetstream()
+    # Whoever is first makes them; they are empty after a round.
+    await stream.add_stream(name=SHARED_STREAM, subjects=[SHARED], retention=RetentionPolicy.WORK_QUEUE)
+    limits = ConsumerConfig(max_ack_pending=2 * WORKERS * FETCH)  # 1,000 by itself: too few for four that fetch 500
+    subscription = await stream.pull_subscribe(SHARED, durable="workers", config=limits)
+    say("open")
+    done, stops, first, last = 0, 0, 0.0, 0.0
+    while not stops:
+        try:
+            messages = await subscription.fetch(FETCH, timeout=1)
+        except NothingYet:
+            continue
+        first = first or time.monotonic()
+        for message in messages:
+            if "stop" in msgpack.unpackb(message.data):
+                stops += 1
+            else:
+                done += 1
+            await message.ack()
+        last = time.monotonic()
+    for _ in range(stops - 1):
+        await stream.publish(SHARED, msgpack.packb(STOP))
+    await client.flush(timeout=60)
+    await client.close()
+    return Share(done, first if done else 0.0, last)
+
+
+def push_shared(say: Say, port: int, said: Sequence[Any], count: int) -> None:
+    asyncio.run(_push(say, port, SHARED, count))
+
+
+def stop(say: Say, port: int, workers: int) -> None:
+    asyncio.run(_stop(port, workers))
+
+
+async def _stop(port: int, workers: int) -> None:
+    client = await _connect(port)
+    for _ in range(workers):
+        await client.jetstream().publish(SHARED, msgpack.packb(STOP))
+    await client.close()
+
+
+def one_to_four(scale: Scale) -> Values:
+    return sharing.shared(scale, 1, share, push_shared, servers.port_of("nats"), stop=stop, most=JETSTREAM_MOST)
+
+
+def four_to_four(scale: Scale) -> Values:
+    return sharing.shared(scale, 4, share, push_shared, servers.port_of("nats"), stop=stop, most=JETSTREAM_MOST)
 
 
 async def _store(port: int, count: int, alone: int) -> Values:
     client = await _connect(port)
-    stream = client.jetstream()
-    try:
-        await stream.delete_stream(STREAM)
-    except nats.js.errors.NotFoundError:
-        pass  # the first round
-    await stream.add_stream(name=STREAM, subjects=[JOBS], retention=RetentionPolicy.WORK_QUEUE)
-    pack = msgpack.Packer(autoreset=True).pack
+    stream = await _new_stream(client)
     started = time.perf_counter()
-    for at in range(0, count, IN_FLIGHT):
-        await asyncio.gather(*(stream.publish(JOBS, pack(READING)) for _ in range(min(IN_FLIGHT, count - at))))
-    rate = count / (time.perf_counter() - started)
+    await _publish(stream, JOBS, count)
+    a_second = count / (time.perf_counter() - started)
+    pack = msgpack.Packer(autoreset=True).pack
     times = []
     for _ in range(alone):
         started = time.perf_counter()
         await stream.publish(JOBS, pack(READING))
         times.append(time.perf_counter() - started)
     await client.close()
-    return {"one by one msg/s": rate, "in lists msg/s": rate, "one alone us": median(times) * 1e6}
+    return {"one by one msg/s": a_second, "in lists msg/s": a_second, "one alone us": median(times) * 1e6}
 
 
 def durable(scale: Scale) -> Values:

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgpack
 import pika
 
 from benchmarks import servers, sharing
-from benchmarks.alternatives.figures import percentiles
-from benchmarks.process import Running, Say, finish
+from benchmarks.alternatives.jobs import fewer, rate, trips
+from benchmarks.process import READY, Say
 from benchmarks.sharing import STOP, Share
 from benchmarks.workload import READING, Scale, Values
 
 JOBS, BACK, SHARED = "benchmark-jobs", "benchmark-back", "benchmark-shared"
 PREFETCH = 500
 MOST = 100_000  # messages counted
+TRIPS_MOST = 2_000
 
 
 def _connect(port: int) -> pika.BlockingConnection:
@@ -56,13 +58,7 @@ def push(say: Say, port: int, count: int) -> None:
 
 
 def work_queue(scale: Scale) -> Values:
-    port = servers.port_of("rabbitmq")
-    count = min(scale.messages, MOST)
-    warm_up = min(scale.warm_up, count // 5)
-    with Running(pull, port, count, warm_up) as puller:
-        puller.hear()
-        with Running(push, port, count + warm_up) as pusher:
-            return {"msg/s": finish(puller, pusher)}
+    return rate(fewer(scale, MOST), pull, push, servers.port_of("rabbitmq"))
 
 
 def echo(say: Say, port: int, count: int) -> None:
@@ -97,13 +93,8 @@ def travel(say: Say, port: int, count: int) -> list[float]:
 
 
 def round_trip(scale: Scale) -> Values:
-    port = servers.port_of("rabbitmq")
-    trips = min(scale.trips, 2_000)
-    warm_up = trips // 10
-    with Running(echo, port, trips + warm_up) as other:
-        other.hear()
-        with Running(travel, port, trips + warm_up) as traveller:
-            return percentiles(finish(traveller, other)[warm_up:])
+    scale = replace(scale, trips=min(scale.trips, TRIPS_MOST))
+    return trips(scale, echo, travel, servers.port_of("rabbitmq"))
 
 
 def share(say: Say, port: int, pushers: int) -> Share:
@@ -130,6 +121,7 @@ def push_shared(say: Say, port: int, said: Sequence[Any], count: int) -> None:
     pack = msgpack.Packer(autoreset=True).pack
     with _connect(port) as connection:
         channel = connection.channel()
+        say(READY)
         for _ in range(count):
             channel.basic_publish("", SHARED, pack(READING))
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import median
 from typing import Any
 
 import msgpack
 import redis
 
-from benchmarks import fan, servers, sharing
-from benchmarks.alternatives.figures import ages, percentiles
-from benchmarks.process import Running, Say, finish
-from benchmarks.schedule import RATES, WARM_UP, on_schedule
+from benchmarks import servers, sharing
+from benchmarks.alternatives.jobs import PubSub, fewer, rate
+from benchmarks.process import READY, Say
+from benchmarks.schedule import on_schedule
 from benchmarks.sharing import STOP, Share
 from benchmarks.workload import READING, Scale, Values
 
@@ -51,18 +52,12 @@ def receive(say: Say, port: int, count: int, warm_up: int) -> float:
 def send(say: Say, port: int, count: int) -> None:
     pack = msgpack.Packer(autoreset=True).pack
     with _connect(port) as client, client.pipeline(transaction=False) as pipeline:
+        client.ping()
+        say(READY)
         for number in range(1, count + 1):
             pipeline.publish(THERE, pack(READING))
             if number % PIPELINE == 0 or number == count:
                 pipeline.execute()
-
-
-def one_way(scale: Scale) -> Values:
-    port = servers.port_of("redis")
-    with Running(receive, port, scale.messages, scale.warm_up) as receiver:
-        receiver.hear()
-        with Running(send, port, scale.messages + scale.warm_up) as sender:
-            return {"msg/s": finish(receiver, sender)}
 
 
 def echo(say: Say, port: int, count: int) -> None:
@@ -91,15 +86,6 @@ def travel(say: Say, port: int, count: int) -> list[float]:
         return times
 
 
-def round_trip(scale: Scale) -> Values:
-    port = servers.port_of("redis")
-    warm_up = scale.trips // 10
-    with Running(echo, port, scale.trips + warm_up) as other:
-        other.hear()
-        with Running(travel, port, scale.trips + warm_up) as traveller:
-            return percentiles(finish(traveller, other)[warm_up:])
-
-
 def pull(say: Say, port: int, count: int, warm_up: int) -> float:
     with _connect(port) as client, client.pipeline(transaction=False) as acks:
         client.delete(JOBS)
@@ -119,28 +105,22 @@ def pull(say: Say, port: int, count: int, warm_up: int) -> float:
 
 
 def push(say: Say, port: int, count: int) -> None:
+    _add(say, port, JOBS, count)
+
+
+def _add(say: Say, port: int, stream: str, count: int) -> None:
     pack = msgpack.Packer(autoreset=True).pack
     with _connect(port) as client, client.pipeline(transaction=False) as pipeline:
+        client.ping()
+        say(READY)
         for number in range(1, count + 1):
-            pipeline.xadd(JOBS, {"d": pack(READING)})
+            pipeline.xadd(stream, {"d": pack(READING)})
             if number % PIPELINE == 0 or number == count:
                 pipeline.execute()
 
 
 def work_queue(scale: Scale) -> Values:
-    port = servers.port_of("redis")
-    with Running(pull, port, scale.messages, scale.warm_up) as puller:
-        puller.hear()
-        with Running(push, port, scale.messages + scale.warm_up) as pusher:
-            return {"msg/s": finish(puller, pusher)}
-
-
-def fan_out(scale: Scale) -> Values:
-    return fan.fan_out(scale, receive, send, servers.port_of("redis"))
-
-
-def fan_in(scale: Scale) -> Values:
-    return fan.fan_in(scale, receive, send, servers.port_of("redis"))
+    return rate(scale, pull, push, servers.port_of("redis"))
 
 
 def share(say: Say, port: int, pushers: int) -> Share:
@@ -174,12 +154,7 @@ def _prepare(client: redis.Redis) -> None:
 
 
 def push_shared(say: Say, port: int, said: Sequence[Any], count: int) -> None:
-    pack = msgpack.Packer(autoreset=True).pack
-    with _connect(port) as client, client.pipeline(transaction=False) as pipeline:
-        for number in range(1, count + 1):
-            pipeline.xadd(SHARED, {"d": pack(READING)})
-            if number % PIPELINE == 0 or number == count:
-                pipeline.execute()
+    _add(say, port, SHARED, count)
 
 
 def stop(say: Say, port: int, workers: int) -> None:
@@ -218,21 +193,17 @@ def durable(scale: Scale) -> Values:
             times.append(time.perf_counter() - started)
         values["one alone us"] = median(times) * 1e6
         client.delete(JOBS)
-    warm_up = min(scale.warm_up, count // 5)
-    with Running(pull, port, count, warm_up) as puller:
-        puller.hear()
-        with Running(push, port, count + warm_up) as pusher:
-            values["to a consumer msg/s"] = finish(puller, pusher)
+    values["to a consumer msg/s"] = rate(fewer(scale, DURABLE_MOST), pull, push, port)["msg/s"]
     return values
 
 
-def receive_ages(say: Say, port: int, count: int) -> list[float]:
+def look(say: Say, port: int, count: int, see: Callable[[bytes], float]) -> list[float]:
     with _connect(port) as client, client.pubsub(ignore_subscribe_messages=True) as subscription:
         subscription.subscribe(THERE)
         subscription.get_message(timeout=5)
         say("open")
         messages = subscription.listen()
-        return [time.monotonic() - msgpack.unpackb(next(messages)["data"])["t"] for _ in range(count)]
+        return [see(next(messages)["data"]) for _ in range(count)]
 
 
 def send_on_schedule(say: Say, port: int, count: int, rate: int) -> None:
@@ -242,13 +213,13 @@ def send_on_schedule(say: Say, port: int, count: int, rate: int) -> None:
         on_schedule(count, rate, lambda data: client.publish(THERE, pack(data)))
 
 
-def latency(scale: Scale) -> Values:
-    port = servers.port_of("redis")
-    values: dict[str, float] = {}
-    for name, rate in RATES.items():
-        count = int(rate * (scale.seconds + WARM_UP))
-        with Running(receive_ages, port, count) as receiver:
-            receiver.hear()
-            with Running(send_on_schedule, port, count, rate) as sender:
-                values.update(ages(name, finish(receiver, sender)[int(rate * WARM_UP) :]))
-    return values
+PUB_SUB = PubSub(
+    where=partial(servers.port_of, "redis"),
+    server="redis",
+    receive=receive,
+    send=send,
+    echo=echo,
+    travel=travel,
+    look=look,
+    send_on_schedule=send_on_schedule,
+)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgpack
+import numpy
 import zenoh
 
-from benchmarks import fan, servers
-from benchmarks.alternatives.figures import ages, percentiles
-from benchmarks.process import Running, Say, finish
-from benchmarks.schedule import RATES, WARM_UP, on_schedule
+from benchmarks import arrays, fan, servers
+from benchmarks.alternatives.jobs import PubSub
+from benchmarks.process import READY, Say
+from benchmarks.schedule import on_schedule
 from benchmarks.workload import READING, Scale, Values
 
-THERE, BACK = "benchmark/there", "benchmark/back"
+THERE, BACK, ARRAYS = "benchmark/there", "benchmark/back", "benchmark/arrays"
+HELD = 4  # arrays that a worker has not looked at; its sender waits while there are more
+
+
+def _endpoint() -> str:
+    return f"tcp/{servers.HOST}:{servers.free_port()}"
 
 
 def _session(*, listen: str = "", connect: Sequence[str] = ()) -> zenoh.Session:
@@ -63,14 +69,6 @@ def send(say: Say, endpoint: str, count: int) -> None:
             publisher.put(pack(READING))
 
 
-def one_way(scale: Scale) -> Values:
-    endpoint = f"tcp/{servers.HOST}:{servers.free_port()}"
-    with Running(receive, endpoint, scale.messages, scale.warm_up) as receiver:
-        receiver.hear()
-        with Running(send, endpoint, scale.messages + scale.warm_up) as sender:
-            return {"msg/s": finish(receiver, sender)}
-
-
 def echo(say: Say, endpoint: str, count: int) -> None:
     with _session(listen=endpoint) as session:
         subscriber = session.declare_subscriber(THERE, zenoh.handlers.FifoChannel(64))
@@ -95,24 +93,11 @@ def travel(say: Say, endpoint: str, count: int) -> list[float]:
         return times
 
 
-def round_trip(scale: Scale) -> Values:
-    endpoint = f"tcp/{servers.HOST}:{servers.free_port()}"
-    warm_up = scale.trips // 10
-    with Running(echo, endpoint, scale.trips + warm_up) as other:
-        other.hear()
-        with Running(travel, endpoint, scale.trips + warm_up) as traveller:
-            return percentiles(finish(traveller, other)[warm_up:])
-
-
-def receive_ages(say: Say, endpoint: str, count: int) -> list[float]:
+def look(say: Say, endpoint: str, count: int, see: Callable[[bytes], float]) -> list[float]:
     with _session(listen=endpoint) as session:
         subscriber = session.declare_subscriber(THERE, zenoh.handlers.FifoChannel(65_536))
         say("open")
-        found = []
-        for _ in range(count):
-            data = msgpack.unpackb(subscriber.recv().payload.to_bytes())
-            found.append(time.monotonic() - data["t"])
-        return found
+        return [see(subscriber.recv().payload.to_bytes()) for _ in range(count)]
 
 
 def send_on_schedule(say: Say, endpoint: str, count: int, rate: int) -> None:
@@ -122,20 +107,8 @@ def send_on_schedule(say: Say, endpoint: str, count: int, rate: int) -> None:
         on_schedule(count, rate, lambda data: publisher.put(pack(data)))
 
 
-def latency(scale: Scale) -> Values:
-    values: dict[str, float] = {}
-    for name, rate in RATES.items():
-        endpoint = f"tcp/{servers.HOST}:{servers.free_port()}"
-        count = int(rate * (scale.seconds + WARM_UP))
-        with Running(receive_ages, endpoint, count) as receiver:
-            receiver.hear()
-            with Running(send_on_schedule, endpoint, count, rate) as sender:
-                values.update(ages(name, finish(receiver, sender)[int(rate * WARM_UP) :]))
-    return values
-
-
 def receive_anywhere(say: Say, count: int, warm_up: int) -> float:
-    endpoint = f"tcp/{servers.HOST}:{servers.free_port()}"
+    endpoint = _endpoint()
     return receive(lambda _: say(endpoint), endpoint, count, warm_up)
 
 
@@ -148,6 +121,7 @@ def send_to_all(say: Say, endpoints: Sequence[str], count: int) -> None:
                 raise TimeoutError("not all subscribers are connected")
             time.sleep(0.01)
         time.sleep(0.5)  # its subscriptions cannot be counted
+        say(READY)
         pack = msgpack.Packer(autoreset=True).pack
         for _ in range(count):
             publisher.put(pack(READING))
@@ -159,3 +133,46 @@ def fan_out(scale: Scale) -> Values:
 
 def fan_in(scale: Scale) -> Values:
     return fan.fan_in(scale, receive_anywhere, send_to_all)
+
+
+def pull_arrays(say: Say, share: int, size: int) -> tuple[float, float]:
+    """With a key of its own, so that the sender says who is to get an array."""
+    endpoint = _endpoint()
+    key = f"{ARRAYS}/{endpoint.rpartition(':')[2]}"
+    with _session(listen=endpoint) as session:
+        subscriber = session.declare_subscriber(key, zenoh.handlers.FifoChannel(HELD))
+        say((endpoint, key))
+        first = 0.0
+        for number in range(share + arrays.WARM_UP):
+            sample = subscriber.recv()
+            header = msgpack.unpackb(sample.attachment.to_bytes())
+            array = numpy.frombuffer(sample.payload.to_bytes(), header["dtype"]).reshape(header["shape"])
+            assert array.nbytes == size
+            _ = array[-1]
+            if number == arrays.WARM_UP - 1:
+                first = time.monotonic()
+        return first, time.monotonic()
+
+
+def push_arrays(say: Say, said: Sequence[tuple[str, str]], share: int, size: int) -> None:
+    array = numpy.arange(size // 8, dtype=arrays.DTYPE)
+    pack = msgpack.Packer(autoreset=True).pack
+    with _session(connect=[endpoint for endpoint, _ in said]) as session:
+        publishers = [_publisher(session, key) for _, key in said]
+        for number in range(share + arrays.WARM_UP):
+            for publisher in publishers:
+                header = {"number": number, "dtype": array.dtype.str, "shape": array.shape}
+                publisher.put(array.tobytes(), attachment=pack(header))
+
+
+PUB_SUB = PubSub(
+    where=_endpoint,
+    receive=receive,
+    send=send,
+    echo=echo,
+    travel=travel,
+    look=look,
+    send_on_schedule=send_on_schedule,
+)
+arrays_one_to_one = arrays.carried(1, pull_arrays, push_arrays)
+arrays_one_to_four = arrays.carried(4, pull_arrays, push_arrays)
