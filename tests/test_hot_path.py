@@ -12,6 +12,7 @@ import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from itertools import islice
+from statistics import median
 from types import FrameType
 from typing import Any
 
@@ -25,7 +26,7 @@ READING = {"id": 1, "t": 21.5, "name": "sensor-kitchen", "payload": b"x" * 50}
 
 # Instructions of CPython 3.11 for the map above, one by one; other versions differ by less than a third.
 SEND, ITERATE, PUSH, SETTLE = 176, 31, 172, 94
-ROUND_TRIP = 4_780
+ROUND_TRIP = 4_680
 SLACK = 1.1 if sys.version_info[:2] == (3, 11) else 1.45
 
 
@@ -126,7 +127,8 @@ def test_a_round_trip_costs_no_more_instructions(peer: zq.Peer) -> None:
     """Of who sends, waits, and does the engine's work meanwhile: all of it, up to the answer in the program's hands.
 
     The other end is a thread here. What its peer's engine or ours does in another thread is not counted, and nor is
-    looking again and again for an answer that is expected soon.
+    looking again and again for an answer that is expected soon. It is the median of all trips that counts: on some of
+    them something is due that has to do with the time and not with the trip, and on a slow machine on more of them.
     """
     with (
         zq.Peer("hot-echo") as other,
@@ -144,16 +146,16 @@ def test_a_round_trip_costs_no_more_instructions(peer: zq.Peer) -> None:
                 answers.send(message.data)
 
         def travel() -> None:
-            for _ in range(TRIPS):
-                questions.send(READING)
-                _ = back.receive().data
+            questions.send(READING)
+            _ = back.receive().data
 
         thread = threading.Thread(target=echo)
         thread.start()
-        travel()
-        count = instructions(travel, without="wait")
+        for _ in range(TRIPS):
+            travel()
+        counts = [instructions(travel, without="wait") for _ in range(TRIPS)]
         thread.join()
-        assert count / TRIPS <= ROUND_TRIP * SLACK
+        assert median(counts) <= ROUND_TRIP * SLACK
 
 
 def test_what_is_sent_takes_the_memory_of_its_bytes(peer: zq.Peer) -> None:
