@@ -36,16 +36,24 @@ def test_on_this_machine_only_a_few_peers_are_asked_every_second(
             intervals[where].append(int(sockets._connections[mailbox].socket.get(zmq.HEARTBEAT_IVL)))
     assert intervals["elsewhere"] == [module.HEARTBEAT] * 4
     assert intervals["here"][0] == module.HEARTBEAT
-    assert intervals["here"][-1] == module.HEARTBEAT_OF_MANY
+    assert intervals["here"] == sorted(intervals["here"])
+    assert intervals["here"][-1] == module.interval_among(3) > module.HEARTBEAT  # two a peer, as with its feed
 
 
 def test_where_many_start_at_once_not_even_the_first_are_asked_every_second(sockets: Sockets, tmp_path: Path) -> None:
     intervals: list[int] = []
-    for crowd in (module.FEW - 1, module.FEW):
+    for crowd in (module.FEW - 1, 2 * module.FEW, 200):
         sockets.crowd = crowd
         sockets.dial(crowd, Kind.MAILBOX, f"ipc://{tmp_path}/{crowd}")
         intervals.append(int(sockets._connections[crowd].socket.get(zmq.HEARTBEAT_IVL)))
-    assert intervals == [module.HEARTBEAT, module.HEARTBEAT_OF_MANY]
+    assert intervals == [module.HEARTBEAT, 4 * module.HEARTBEAT, module.HEARTBEAT_MOST]
+
+
+def test_what_all_cost_together_does_not_grow_until_the_longest_interval_is_reached() -> None:
+    """Pings a second between all of so many, who are asked alike."""
+    rates = [crowd**2 / module.interval_among(crowd) for crowd in range(module.FEW, 100)]
+    assert max(rates) < 1.05 * min(rates)
+    assert module.interval_among(50) + module.HEARTBEAT_TIMEOUT < 5_000  # ms until a stopped one of 50 is suspect
 
 
 def test_a_file_has_longer_for_its_handshake_than_a_port(sockets: Sockets, tmp_path: Path) -> None:

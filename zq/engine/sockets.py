@@ -46,9 +46,10 @@ log = Logger("zq.engine")
 HEARTBEAT = 1_000  # ms between pings on mailboxes
 HEARTBEAT_TIMEOUT = 1_900  # ms without an answer until the connection is cut: suspect within 3 s of silence
 # On this machine only so many mailboxes are asked like others. Each costs 60 us of processor a second: with 200 peers
-# they alone took more than two processors. What dies here the kernel tells us; who is stopped may be noticed later.
+# they alone took more than two processors. What dies here the kernel tells us; who is stopped may be noticed later. All
+# together there are as many pairs as the square of their number, so that is by how much later each is asked.
 FEW = 32
-HEARTBEAT_OF_MANY, HEARTBEAT_TIMEOUT_OF_MANY = 10_000, 10_000  # ms
+HEARTBEAT_MOST = 10_000  # ms between pings up to which
 HANDSHAKE = 3_000  # ms a connection may take to become one; libzmq's 30 s let strangers hold descriptors
 HANDSHAKE_HERE = 30_000  # ms; where only this user can come from. When 200 peers start at once, it may take seconds
 RECONNECT, RECONNECT_MOST = 20, 200  # ms between attempts to connect, doubled up to; one that leads nowhere takes 1 s
@@ -98,6 +99,11 @@ _NOBLOCK, _STATE, _POLLIN = int(zmq.NOBLOCK), int(zmq.EVENTS), int(zmq.POLLIN)
 
 def _is_readable(socket: zmq.Socket[bytes]) -> bool:
     return bool(socket.getsockopt(_STATE) & _POLLIN)  # type: ignore[operator]
+
+
+def interval_among(crowd: int) -> int:
+    """Milliseconds between pings to one of so many peers on this machine."""
+    return HEARTBEAT if crowd < FEW else min(HEARTBEAT * crowd**2 // FEW**2, HEARTBEAT_MOST)
 
 
 class Connection:
@@ -339,9 +345,9 @@ class Sockets:
             socket.set(zmq.MAXMSGSIZE, PAYLOAD + MAILBOX_FRAME if kind is Kind.FEED else CONTROL_FRAME)
             if kind is Kind.MAILBOX:
                 known = len(self._connections) // 2  # each with its feed
-                many = is_local(endpoint) and max(known, self.crowd) >= FEW
-                socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT_OF_MANY if many else HEARTBEAT)
-                socket.set(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_OF_MANY if many else HEARTBEAT_TIMEOUT)
+                interval = interval_among(max(known, self.crowd)) if is_local(endpoint) else HEARTBEAT
+                socket.set(zmq.HEARTBEAT_IVL, interval)
+                socket.set(zmq.HEARTBEAT_TIMEOUT, max(interval, HEARTBEAT_TIMEOUT))
             if kind is not Kind.FEED or self._has_two_keys():
                 self._monitors += 1
                 address = f"inproc://monitor-{self._monitors}"
