@@ -15,12 +15,12 @@ from typing import Any
 from tests.planting import REQUESTS, SIMULATION, SPOOLS, Garden
 from zq.core.binding import Binding, Bindings, Hold
 from zq.core.encounters import Encounters
+from zq.core.entries import Entries
 from zq.core.inbox import SubscriptionInbox
 from zq.core.intake import Intake
 from zq.core.keys import Keys
 from zq.core.lanes import Turns
 from zq.core.link import SendingLink
-from zq.core.meeting import Meeting
 from zq.core.origins import Origins
 from zq.core.outbox import Outbox
 from zq.core.piece import Piece
@@ -684,27 +684,27 @@ def a_publisher_waits_for_ever() -> None:
 @bug(SIMULATION)
 def an_entry_is_sent_once_whether_noted_or_not() -> None:
     def build(send_entry: Any) -> Any:
-        def once(meeting: Meeting, remote: Any, now: float) -> None:
+        def once(entries: Entries, remote: Any, now: float) -> None:
             if remote.entry_patience == 0.0:
-                send_entry(meeting, remote, now)
+                send_entry(entries, remote, now)
 
         return once
 
-    replace(Meeting, "_send_entry", build)
+    replace(Entries, "_send", build)
 
 
 @bug("tests/core/test_node.py::test_an_older_entry_changes_nothing")
 def an_entry_that_comes_late_wins() -> None:
     def build(on_entry: Any) -> Any:
-        def latest(meeting: Meeting, sender: bytes, entry: Any, now: float) -> None:
-            remote = meeting.roster.get(sender)
+        def latest(entries: Entries, sender: bytes, entry: Any, now: float) -> None:
+            remote = entries._roster.get(sender)
             if remote is not None and remote.entry is not None and remote.entry.version > entry.version:
                 remote.entry.__dict__["version"] = -1
-            on_entry(meeting, sender, entry, now)
+            on_entry(entries, sender, entry, now)
 
         return latest
 
-    replace(Meeting, "on_entry", build)
+    replace(Entries, "on_entry", build)
 
 
 @bug("tests/core/test_lies.py::test_a_lie_costs_only_the_liar[receipts_for_links_of_others]")

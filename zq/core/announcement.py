@@ -94,7 +94,7 @@ class Announcement:
         machines.encounters.tell_holders(machines.card.id, entry, now)
         machines.bindings.on_entry(machines.card.id, entry, now)
         machines.requesting.on_entry(machines.card.id, entry, now)
-        machines.meeting.publish_entry(entry, now)
+        machines.meeting.entries.publish(entry, now)
 
     def ask_for_entries(self, now: float) -> int:
         """Sends our entry to everyone again: whoever has noted it has told us its own as it was before."""

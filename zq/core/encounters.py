@@ -74,7 +74,7 @@ class Encounters:
         machines.requesting.on_lost(remote.id, now)
         machines.replying.on_lost(remote.id)
         machines.announcement.version += 1
-        machines.meeting.tell_again(remote, machines.announcement.version, now)
+        machines.meeting.entries.tell_again(remote, machines.announcement.version, now)
 
     def on_gone(self, remote: Remote, now: float) -> None:
         machines = self._machines

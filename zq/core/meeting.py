@@ -8,8 +8,7 @@ An unproven connection carries only HELLO and WELCOME. Every frame names sender 
 process on an old port is noticed. A hello carries its sender's *session*: how often it has declared the addressee
 gone. A higher one than before says that all links between the two are over (docs/adr/0003).
 
-Entries (what a peer subscribes, publishes, pushes and pulls) are state: the highest version wins, and they are sent
-again until they are noted. Lost frames are asked for by timers, repeated ones change nothing.
+Who has met exchanges `entries`. Lost frames are asked for by timers, repeated ones change nothing.
 
 A peer that fell silent may be behind a cut cable, asleep, or no more: it is *pursued*, dialled on and on for two
 minutes though nobody names it, so that both sides meet as soon as the way is free and not when discovery speaks again.
@@ -22,13 +21,14 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from zq.core.endpoints import in_zones, is_file, is_local, tellable
+from zq.core.entries import Entries
 from zq.core.liveness import REFUSALS, SUSPECT_FOR, Life, Sign
 from zq.core.port import Kind, Port
 from zq.core.roster import REMEMBERED, Dial, Remote, Roster
 from zq.core.timers import Timers
 from zq.info import EventKind
 from zq.record import dataclass
-from zq.wire.frames import VERSION, Entry, Goodbye, Hello, Noted, Welcome
+from zq.wire.frames import VERSION, Entry, Goodbye, Hello, Welcome
 
 HELLO_AGAIN, HELLO_MOST = 0.5, 2.0  # s until an unanswered hello is repeated, doubled up to
 DROPPED_AGAIN = 0.02  # s until an address that dropped a connection is dialled anew, doubled up to HELLO_AGAIN
@@ -38,7 +38,6 @@ TAKEN_FOR = 60.0  # s at a file that is there; it is late when 200 start at once
 SPARE_AFTER, SPARES = 1.0, 2  # s until an address that neither answers nor refuses is dialled once more at once, times
 ANSWER = 1.0  # s a found peer has to answer before nobody waits for it: short-lived programs end then
 REDIAL, REDIAL_MOST = 1.0, 10.0  # s until a peer that does not answer is dialled anew, doubled up to
-ENTRY_AGAIN, ENTRY_MOST = 0.2, 2.0  # s until an entry that was not noted is sent again, doubled up to
 PURSUED_FOR = 120.0  # s a peer that fell silent is dialled on; afterwards it takes discovery, as for a newcomer
 PURSUED = 256  # peers at once; of more, whose whole network must be gone, discovery reminds us
 QUICKLY = 1.0  # s between two refusals that count as such; an address that leads nowhere fails every 3 s (ARP)
@@ -101,8 +100,8 @@ class Meeting:
         self._connection = connection
         self._neighbours = neighbours
         self._dials: dict[int, Remote] = {}  # mailbox connections
+        self.entries = Entries(card.id, self.roster, timers, port, neighbours, self._later)
         self._resting: dict[bytes, tuple[float, float]] = {}  # id: not dialled before, pause
-        self._entry: Entry | None = None
         self.zones: list[str] = []  # interfaces through which we reach link-local addresses
         self.strangers = 0  # hellos of other realms and versions
         self.cut_offs = 0  # peers
@@ -416,16 +415,15 @@ class Meeting:
         first = before is Life.FOUND
         if first:
             remote.joined_at = now
-        remote.noted = 0 if first else remote.noted
         self._neighbours.on_up(remote, now, first=first)
         self._neighbours.on_event("joined" if first else "changed", remote, now)
-        remote.entry_patience = 0.0
-        self._send_entry(remote, now)
+        self.entries.on_up(remote, now, first=first)
 
     def _gone(self, remote: Remote, now: float) -> None:
         joined = remote.joined_at is not None
-        for what in ("silent", "answer", "entry", "found"):
+        for what in ("silent", "answer", "found"):
             self._timers.cancel((remote, what))
+        self.entries.on_gone(remote)
         for dial in list(remote.dials.values()):
             self._hang_up(remote, dial)
         remote.session += 1
@@ -433,47 +431,6 @@ class Meeting:
         self.roster.remove(remote, departed=remote.goodbye or remote.barred)
         if joined:
             self._neighbours.on_event("left", remote, now)
-
-    # --- entries
-
-    def publish_entry(self, entry: Entry, now: float) -> None:
-        """Our entry has changed: everyone who is up gets it."""
-        self._entry = entry
-        for remote in self.roster.up():
-            remote.entry_patience = 0.0
-            self._send_entry(remote, now)
-
-    def tell_again(self, remote: Remote, version: int, now: float) -> None:
-        """It has forgotten our entry, and gets it as a new version: what it noted of an old one may come late."""
-        if self._entry is not None:
-            self._entry = Entry(**(vars(self._entry) | {"version": version}))
-            remote.entry_patience = 0.0
-            self._send_entry(remote, now)
-
-    def _send_entry(self, remote: Remote, now: float) -> None:
-        if self._entry is None or remote.noted >= self._entry.version or remote.mailbox is None:
-            return
-        self._port.send(remote.mailbox.connection, (self._entry.encode(remote.id, self.card.id),))
-        remote.entry_patience = self._later(remote.entry_patience, ENTRY_AGAIN, ENTRY_MOST)
-        self._timers.set((remote, "entry"), now + remote.entry_patience, lambda when: self._send_entry(remote, when))
-
-    def on_noted(self, sender: bytes, noted: Noted) -> None:
-        remote = self.roster.get(sender)
-        if remote is not None:
-            remote.noted = max(remote.noted, noted.version)
-
-    def on_entry(self, sender: bytes, entry: Entry, now: float) -> None:
-        remote = self.roster.get(sender)
-        if remote is None or remote.mailbox is None:
-            return  # it will be sent again when we have met
-        self._port.send(remote.mailbox.connection, (Noted(entry.version).encode(sender, self.card.id),))
-        if remote.entry is not None and remote.entry.version >= entry.version:
-            return
-        known = remote.entry is not None
-        remote.entry = entry
-        self._neighbours.on_entry(remote, entry, now)
-        if known:
-            self._neighbours.on_event("changed", remote, now)
 
     # --- leaving
 

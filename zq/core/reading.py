@@ -186,9 +186,9 @@ class Reading:
             if subscriptions(entry) > SUBSCRIPTIONS:
                 machines.meeting.cut_off(sender, f"subscribes to more than {SUBSCRIPTIONS:,} filters", now)
             else:
-                machines.meeting.on_entry(sender, entry, now)
+                machines.meeting.entries.on_entry(sender, entry, now)
         elif frame.kind == frames.NOTED:
-            machines.meeting.on_noted(sender, frames.Noted.decode(body))
+            machines.meeting.entries.on_noted(sender, frames.Noted.decode(body))
         elif frame.kind == frames.PEERS:
             machines.gossip.on_peers(sender, frames.Peers.decode(body), now)
         elif frame.kind == frames.BINDING:
