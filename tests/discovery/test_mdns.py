@@ -19,7 +19,8 @@ import zeroconf.asyncio
 from zeroconf import ServiceStateChange
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from zq.discovery.mdns import ENDPOINTS, SERVICE, Mdns, Sighting, sighting
+from zq.discovery.mdns import Mdns
+from zq.discovery.sighting import ENDPOINTS, SERVICE, Sighting, sighting
 
 LOOPBACK = ["127.0.0.1"]
 DEADLINE = 20.0  # s for anything here; on an idle machine the slowest takes 0.2

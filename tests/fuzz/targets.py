@@ -19,7 +19,7 @@ from zq.core.port import Kind
 from zq.core.replying import RequestInbox
 from zq.core.requesting import Call
 from zq.discovery.host import Entry as HostEntry
-from zq.discovery.mdns import sighting
+from zq.discovery.sighting import sighting
 from zq.errors import Refused
 from zq.handles.dead import _attempt as attempt_of
 from zq.handles.dead import _letter as letter_of

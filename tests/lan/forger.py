@@ -8,7 +8,7 @@ from zeroconf import ServiceInfo
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from tests.processes.roles import listen, role, say
-from zq.discovery.mdns import SERVICE
+from zq.discovery.sighting import SERVICE
 
 EVERY = 0.2  # s between forged packets
 

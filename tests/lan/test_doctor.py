@@ -74,7 +74,7 @@ zq.doctor.listen(json.loads(sys.argv[2]), until=Event().wait, began=lambda name:
 FORGER = """
 import asyncio, sys
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
-from zq.discovery.mdns import SERVICE
+from zq.discovery.sighting import SERVICE
 async def forge(address, tag):
     id = "ab" * 16
     text = {"v": "1", "id": id, "tag": tag, "port": "20000", "proof": "0" * 32}

@@ -174,9 +174,11 @@ def proof_not_checked() -> None:
 @hole("test_records.py::test_nothing_that_is_proven_can_be_changed")
 def proof_without_the_port() -> None:
     import zq.discovery.mdns
+    import zq.discovery.sighting
 
-    proven = zq.discovery.mdns.proven_text
-    zq.discovery.mdns.proven_text = lambda id, tag, version, port: proven(id, tag, version, 0)
+    proven = zq.discovery.sighting.proven_text
+    for module in (zq.discovery.mdns, zq.discovery.sighting):
+        module.proven_text = lambda id, tag, version, port: proven(id, tag, version, 0)  # type: ignore[attr-defined]
 
 
 @hole("test_keys.py::test_a_file_that_is_open_to_others_is_refused")

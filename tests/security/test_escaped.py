@@ -26,7 +26,7 @@ from tests.test_bad_frames import Stranger
 from tests.waiting import eventually
 from zq.core.node import Node
 from zq.discovery.host import Entry
-from zq.discovery.mdns import SERVICE
+from zq.discovery.sighting import SERVICE
 from zq.engine.doors import realm_tag
 from zq.logs import Logger, escaped
 from zq.options import load

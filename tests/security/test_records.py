@@ -15,7 +15,7 @@ from tests.processes.conftest import Options, Start
 from tests.processes.watching import Watcher
 from tests.security.rogues import lock_of
 from tests.waiting import eventually
-from zq.discovery.mdns import SERVICE, Sighting, proven_text
+from zq.discovery.sighting import SERVICE, Sighting, proven_text
 from zq.engine.lookout import Lookout
 from zq.security.keys import read_keys, today
 from zq.security.lock import Lock

@@ -16,25 +16,21 @@ the record of a crashed peer stays for 75 minutes. Whether a peer lives, only it
 from __future__ import annotations
 
 import random
-import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from zq.discovery.interfaces import endpoint, interface_addresses, is_loopback
+from zq.discovery.interfaces import is_loopback
+from zq.discovery.sighting import INSTANCE, SERVICE, TAG_BYTES, Sighting, proven_text, sighting
 from zq.logs import Logger
-from zq.record import dataclass
 
 if TYPE_CHECKING:
     import asyncio
 
     from zeroconf import RecordUpdate, RecordUpdateListener, ServiceInfo, Zeroconf
 
-__all__ = ["Mdns", "Sighting", "endpoint", "interface_addresses", "is_loopback", "sighting"]
-
-SERVICE = "_zq._tcp.local."
 REPEAT = 10.0  # s between announcements; 18 kB in 40 s on a LAN of 30 peers
 EARLY = (1.2, 2.4, 4.8)  # s after the start at which it is announced too: on a bad network the first may all be lost
 JITTER = 0.2  # of REPEAT, either way: peers that start together do not stay together
@@ -42,67 +38,8 @@ FIRST_QUESTION = 0.13  # s; the browser asks 20 to 120 ms after its start, RFC 6
 HANGS = 3  # REPEATs without a turn of the loop after which the thread is given up
 RESOLVE = 3_000  # ms to ask for what an announcement left out
 RESOLVING = 64  # names asked about at once at most; a flood of forged ones ends here
-ENDPOINTS = 16  # of one peer that are worth dialling; a forged record may list hundreds
-TAG_BYTES = 200  # of a realm tag; the whole TXT record stays below 400
-
-_INSTANCE = re.compile(rf"([0-9a-f]{{32}})\.{re.escape(SERVICE)}")
 
 logger = Logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
-    """What a record says about a peer; none of it is proven."""
-
-    id: bytes
-    tag: str  # of its realm
-    version: int  # of the protocol
-    endpoints: tuple[str, ...]  # of its mailbox: those that we could reach, at least one
-    port: int = 0  # of its mailbox
-    proof: str = ""  # that its writer has the realm's key, for whoever has it too
-
-    @property
-    def proven_text(self) -> str:
-        """What `proof` is about."""
-        return proven_text(self.id, self.tag, self.version, self.port)
-
-
-def proven_text(id: bytes, tag: str, version: int, port: int) -> str:
-    """What a record says that must not be forged. Its addresses may change without a new record, and are left out:
-    a false one costs a dial."""
-    return f"zq mdns v={version} id={id.hex()} tag={tag} port={port}"
-
-
-def sighting(
-    name: str, properties: Mapping[bytes, bytes | None], port: int | None, addresses: Iterable[str], *, loopback: bool
-) -> Sighting | None:
-    """What a resolved record says. Raises ValueError if it is none of zq's.
-
-    None if no address is left: on `loopback` only loopback addresses can be meant for us, elsewhere they never are.
-    (A listener on loopback also hears the LAN when another process of the host has joined the group there.)
-    """
-    match = _INSTANCE.fullmatch(name)
-    id, tag, version, said = ((properties.get(key) or b"").decode("ascii") for key in (b"id", b"tag", b"v", b"port"))
-    if match is None or id != match[1]:
-        raise ValueError("the name and the id differ")
-    if not 1 <= len(tag) <= TAG_BYTES or not tag.isprintable():
-        raise ValueError("no realm tag")
-    if not re.fullmatch(r"[0-9]{1,5}", version) or port is None or port < 1 or said != str(port):
-        raise ValueError("no version, or no port")
-    proof = (properties.get(b"proof") or b"").decode("ascii")
-    if not re.fullmatch(r"[0-9a-f]{0,64}", proof):
-        raise ValueError("no proof")
-    meant = [endpoint(address, port) for address in addresses if is_loopback(address) == loopback]
-    if not meant:
-        return None
-    return Sighting(
-        id=bytes.fromhex(id),
-        tag=tag,
-        version=int(version),
-        endpoints=tuple(meant[:ENDPOINTS]),
-        port=port,
-        proof=proof,
-    )
 
 
 class Mdns:
@@ -299,7 +236,7 @@ class Mdns:
 
         names, self._touched = self._touched - self._resolving.keys(), set()
         for name in names:
-            if (match := _INSTANCE.fullmatch(name)) is None:
+            if (match := INSTANCE.fullmatch(name)) is None:
                 self._complain(name, "no name of a peer")
                 continue
             if match[1] == self._id.hex():

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from zq.discovery.group import PACKET, PORT, group_of, listener, name_of, plain, speaker
-from zq.discovery.mdns import SERVICE, Sighting, sighting
+from zq.discovery.sighting import SERVICE, Sighting, sighting
 from zq.record import dataclass
 
 WAYS = 3  # in which a host can answer; see above

@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from zq.discovery.mdns import Sighting
 from zq.discovery.question import Answer, ask
 from zq.discovery.shared import shared_directories
+from zq.discovery.sighting import Sighting
 from zq.doctor.finding import Finding, failure, note, problem, warning
 from zq.doctor.firewall import examine_firewall, nft_rules
 from zq.doctor.greeting import Greeting, greet
@@ -38,6 +38,7 @@ from zq.doctor.remote import (
     examine_reached,
     examine_ways,
     find_host,
+    met,
     of_host,
     ports_to_try,
 )
@@ -268,17 +269,6 @@ class Examination:
                 if parts is not None and parts[0] not in host.addresses:
                     others[parts] = None
         return [(*each, greet(*each, self._left(GREET))) for each in list(others)[:GREETED]]
-
-
-def met(host: Host, each: PeerInfo) -> Finding:
-    where = each.address.removeprefix("tcp://")
-    found_by = ", ".join(each.found_by)
-    return Finding(
-        check="peer",
-        level="ok",
-        subject=host.name,
-        what=f"{each.name} (pid {each.pid}) is met at {where}, found by {found_by}: key, realm and version fit",
-    )
 
 
 def by_id(sightings: Any) -> dict[bytes, Sighting]:

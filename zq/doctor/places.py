@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zq.discovery.host import ENTRY_BYTES, Entry, HostDirectory
-from zq.discovery.mdns import Sighting
 from zq.discovery.place import directories, fault, socket_path
+from zq.discovery.sighting import Sighting
 from zq.doctor.finding import Finding, failure, note, ok, problem, warning
 from zq.errors import Error
 from zq.options import Settings

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from zq.discovery.mdns import Sighting
+from zq.discovery.sighting import Sighting
 from zq.doctor.finding import Finding, note, ok, problem, warning
 from zq.engine.doors import realm_tag
 from zq.info import PeerInfo

@@ -85,6 +85,18 @@ def of_host(host: Host, met: Sequence[PeerInfo]) -> list[PeerInfo]:
     return found
 
 
+def met(host: Host, each: PeerInfo) -> Finding:
+    """A peer of that host that is met."""
+    where = each.address.removeprefix("tcp://")
+    found_by = ", ".join(each.found_by)
+    return Finding(
+        check=CHECK,
+        level="ok",
+        subject=host.name,
+        what=f"{each.name} (pid {each.pid}) is met at {where}, found by {found_by}: key, realm and version fit",
+    )
+
+
 def examine_ways(host: Host, answers: Sequence[Answer], *, other_ways: bool) -> list[Finding]:
     """Whether multicast passes between that host and this one, in each direction."""
     ways = {each.way for each in answers if each.source in {plain(address) for address in host.addresses}}

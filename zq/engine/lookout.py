@@ -29,8 +29,9 @@ from zq.options import Settings
 from zq.wire.frames import VERSION
 
 if TYPE_CHECKING:
-    from zq.discovery.mdns import Mdns, Sighting
+    from zq.discovery.mdns import Mdns
     from zq.discovery.shared import SharedDirectory
+    from zq.discovery.sighting import Sighting
     from zq.security.lock import Lock
 
 log = Logger("zq.discovery")
