@@ -55,6 +55,8 @@ class Subscribers:
         except (zmq.ZMQError, OSError, ValueError):
             self._ended = True
             return True  # nobody's any more: what libzmq has taken back itself
+        if not inode:
+            return True  # this system does not tell sockets apart
         wishes = self._wishes.get(descriptor)
         if wishes is None or wishes.inode != inode:
             wishes = self._wishes[descriptor] = Wishes(inode)
