@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 import zq
 from tests.waiting import PATIENCE, eventually
-from zq.engine.wake import LoopToken, ThreadToken, Waiters
+from zq.engine.wake import Bell, LoopToken, ThreadToken, Waiters
 
 
 def test_a_wake_is_for_one_waiter_the_longest_first() -> None:
@@ -71,6 +72,24 @@ def test_a_burst_of_as_many_messages_as_waiters_leaves_nobody_asleep(kind: str) 
             sender.send_many(range(turn * 8, turn * 8 + 8))
             got = sorted(future.result() for future in waiting)
             assert got == list(range(turn * 8, turn * 8 + 8))
+
+
+@pytest.mark.skipif(not hasattr(os, "eventfd"), reason="elsewhere the bell is a pair of sockets, which know their end")
+def test_who_rings_a_bell_that_is_closed_writes_to_nobody_elses_descriptor() -> None:
+    """A disk thread that has answered too late. libzmq aborts a process in which that happens to one of its own."""
+    bell = Bell()
+    number = bell.fd
+    bell.close()
+    other = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    try:
+        if other != number:
+            os.dup2(other, number)  # the system gives the lowest that is free: this is what comes sooner or later
+        bell.ring()
+        with pytest.raises(BlockingIOError):
+            os.eventfd_read(other)
+    finally:
+        for descriptor in {other, number}:
+            os.close(descriptor)
 
 
 def test_who_takes_several_wakes_the_next_for_the_rest() -> None:

@@ -128,7 +128,7 @@ class Bell:
     def _ring_eventfd(self) -> None:
         try:
             os.eventfd_write(self._eventfd, 1)
-        except OSError:
+        except (OSError, ValueError):
             pass  # closed meanwhile: the engine has ended and needs no waking
 
     def _ring_pair(self) -> None:
@@ -150,7 +150,10 @@ class Bell:
 
     def close(self) -> None:
         if self._pair is None:
-            os.close(self._eventfd)
+            # First: whoever rings late must not write to what the system gives this number to next. libzmq has such
+            # descriptors, and aborts the process when somebody else writes to one.
+            closed, self._eventfd = self._eventfd, -1
+            os.close(closed)
         else:
             for end in self._pair:
                 end.close()
