@@ -229,6 +229,7 @@ class SpoolAnswer:
     count: int = 0  # messages purged, cursors forgotten, or bytes read
     next: int = 0  # of messages: the number to go on with, 0 for the end
     damaged: tuple[tuple[int, int], ...] = ()  # numbers of messages that should be among them: first, last
+    gaps: tuple[Gap, ...] = ()  # of topics: what the spool never got
     unknown: tuple[str, ...] = ()  # names of peers that did not answer or have left meanwhile
     problems: tuple[str, ...] = ()  # why a peer could not do what was asked, beginning with its name
 
@@ -255,7 +256,7 @@ class SpooledMessage:
     attempt: int  # of its next delivery
     redelivered: bool  # it may have been delivered before
     size: int  # bytes
-    complete: bool = True  # False: it does not decode, or is too large for a peer's answer; `data` is None
+    complete: bool = True  # False: it does not decode; `data` is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

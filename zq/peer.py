@@ -22,7 +22,7 @@ from zq.handles.requests import Survey, request_steps
 from zq.handles.session import LEAVING, PeerCore, Watching
 from zq.handles.since import Since
 from zq.handles.spool import SpoolCore
-from zq.handles.steps import OnDamage, Progress, Release, SendOptions, Timeout, deadline_after, finish
+from zq.handles.steps import OnDamage, OnGap, Progress, Release, SendOptions, Timeout, deadline_after, finish
 from zq.info import (
     DeadLetters,
     Gap,
@@ -320,7 +320,8 @@ class Peer(PeerCore):
         timeout: Timeout = 5.0,
     ) -> SpoolAnswer:
         """Messages of a queue or topic that the spool of peer `holder` has, from number `first` on; nothing is taken.
-        Rows are `SpooledMessage`, as many as fit into an answer; `next` is where to go on, 0 for the end."""
+        Rows are `SpooledMessage`, about 512 KiB of them or one that is larger, and `gaps` what the spool never got of
+        topics; `next` is where to go on, 0 for the end."""
         steps = self._inspect_steps(
             MESSAGES, timeout, stream=stream, first=first, most=most, settled=settled, holder=holder
         )
@@ -682,10 +683,16 @@ class Spool(SpoolCore):
         return self._shelf().cursors()
 
     def export(
-        self, stream: str, *, first: int = 1, settled: bool = False, on_damage: OnDamage | None = None
+        self,
+        stream: str,
+        *,
+        first: int = 1,
+        settled: bool = False,
+        on_damage: OnDamage | None = None,
+        on_gap: OnGap | None = None,
     ) -> Iterator[SpooledMessage]:
         """What waits in a queue, or is kept of a topic, in order, as `SpoolDirectory.export`; nothing is taken."""
-        return self._shelf().export(stream, first=first, settled=settled, on_damage=on_damage)
+        return self._shelf().export(stream, first=first, settled=settled, on_damage=on_damage, on_gap=on_gap)
 
     def verify(self, progress: Progress | None = None) -> SpoolReport:
         """Reads everything that is on the disk, beside what goes on, and tells what is wrong. `progress` hears how
@@ -694,7 +701,9 @@ class Spool(SpoolCore):
 
     def purge(self, queue: str, *, timeout: Timeout = 30.0) -> int:
         """Removes all that waits in a queue for good, and says how many messages that were. Refused, and nothing is
-        removed, if some of it is in flight at a puller, or if there is no such queue."""
+        removed, if some of it is in flight at a puller, or if there is no such queue. It is on the disk when this
+        returns; SpoolDamaged if the disk has not taken it: then it is delivered no more as long as this spool is open,
+        and may be back when it is opened again."""
         return finish(self._purge_steps(queue, timeout))
 
     def close(self, *, timeout: Timeout = 5.0) -> None:

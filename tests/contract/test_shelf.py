@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,12 @@ import pytest
 import zq
 from tests.contract.faces import PATIENCE, Face, eventually, take
 from zq.core.inspection import Found
+from zq.spool.log import Log
 from zq.spool.segment import HEADER
+from zq.spool.store import TOPIC, open_store
+from zq.wire.batch import GAP, Run
+from zq.wire.data import pack
+from zq.wire.kept import Kept, KeptGap, encode, encode_gap, run_of_gap
 
 
 @pytest.fixture
@@ -100,27 +108,145 @@ def test_another_peer_asks_for_the_same(face: Face, keeper: Any, spool: Any) -> 
     eventually(lambda: asker.verify_spools().count == spool.verify().bytes)
 
 
-def test_a_message_that_is_too_large_for_an_answer_is_told_without_its_data(
-    face: Face, keeper: Any, spool: Any
-) -> None:
-    pusher = push(face, 1)
-    pusher.send(b"x" * 100_000)
-    pusher.send(b"x" * 2_000_000)
-    pusher.send("last")
-    pusher.flush()
+def exported(asker: Any, holder: bytes, stream: str = "jobs") -> tuple[list[Any], list[zq.Gap]]:
+    """All that another peer is told of a stream."""
     found: list[Any] = []
+    gaps: list[zq.Gap] = []
     number = 1
+    while number:
+        page = asker.spooled_messages(stream, holder=holder, first=number)
+        assert (page.unknown, page.problems) == ((), ())
+        found += page.rows
+        gaps += page.gaps
+        number = page.next
+    return found, gaps
+
+
+def test_a_message_of_any_size_is_told_whole(face: Face, keeper: Any, spool: Any) -> None:
+    pusher = push(face, 1)
+    sent = [b"x" * 100_000, bytes(range(256)) * 10_000, {"a": b"y" * 700_000, "b": [b"z" * 900_000]}, "w" * 600_000]
+    for data in [*sent, "last"]:
+        pusher.send(data)
+    pusher.flush()
     asker = face.peer("asker")
     eventually(lambda: asker.spooled_streams().rows)
-    while number:
-        page = asker.spooled_messages("jobs", holder=keeper.id, first=number)
-        found += page.rows
-        number = page.next
-    assert [(message.number, message.complete) for message in found] == [(1, True), (2, True), (3, False), (4, True)]
-    assert found[1].data == b"x" * 100_000
-    assert found[2].data is None
-    assert found[2].size > 2_000_000
-    assert [len(message.data) for message in spool.export("jobs") if message.number in (2, 3)] == [100_000, 2_000_000]
+    found, _ = exported(asker, keeper.id)
+    assert [message.complete for message in found] == [True] * 6
+    assert [message.data for message in found] == [0, *sent, "last"]
+    assert [message.data for message in found] == [message.data for message in spool.export("jobs")]
+    assert found[2].size > 2_560_000
+
+
+def test_a_listing_that_does_not_fit_into_a_frame_is_told_whole(
+    face: Face, keeper: Any, spool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker = face.peer("asker")
+    eventually(lambda: asker.spooled_streams().rows)
+    made = [
+        zq.SpoolProblem(
+            kind="queue", stream="jobs", file="f" * 200, offset=number, end=number + 1, first=number, last=number,
+            what="it is damaged",
+        )
+        for number in range(1, 10_001)
+    ]  # fmt: skip
+    report = zq.SpoolReport(streams=1, bytes=17, problems=tuple(made))
+    monkeypatch.setattr("zq.handles.look.verify_shelf", lambda shelf, note: report)
+    answer = asker.verify_spools()
+    assert (answer.unknown, answer.problems, answer.count) == ((), (), 17)
+    assert [(row.first, row.holder) for row in answer.rows] == [(number, "keeper") for number in range(1, 10_001)]
+    monkeypatch.setattr("zq.handles.look.ROWS", 3_000)
+    answer = asker.verify_spools()
+    assert len(answer.rows) == 3_000
+    assert len(answer.problems) == 1
+    assert "7,000 more problems are not told here" in answer.problems[0]
+
+
+def test_what_never_came_to_a_topic_stream_is_told_with_it(face: Face, keeper: Any, tmp_path: Path) -> None:
+    place, gap = tmp_path / "topics", zq.Gap(publisher=b"p" * 16, topic="t/a", first=2, last=7)
+    vanished = zq.Gap(publisher=b"p" * 16, topic="t/a", first=9, last=None)
+    store = open_store(place)
+    stream, disk = store.stream(TOPIC, "t/**")
+    log = Log(disk, stream.uuid, wall=time.time)
+    log.open()
+    for number in (1, 8):
+        run = Run(b"p" * 16, number, 1, 1.7e9)
+        kept = Kept(1.7e9, number, 1, 0, run, "t/a", bytes(pack({"number": number})), ())
+        log.append(1, [run], encode(kept), kept.flags)
+        hole = KeptGap(1.7e9, gap if number == 1 else vanished)
+        log.append(1, [run_of_gap(hole)], encode_gap(hole), GAP)
+    log.close()
+    store.close()
+    told: list[zq.Gap] = []
+    stopped = list(zq.SpoolDirectory(place).export("t/**", on_gap=told.append))
+    assert ([message.data["number"] for message in stopped], told) == ([1, 8], [gap, vanished])
+    told.clear()
+    spool = keeper.spool(place, topics=["t/**"])
+    own = list(spool.export("t/**", on_gap=told.append))
+    assert ([message.id for message in own], told) == ([message.id for message in stopped], [gap, vanished])
+    asker = face.peer("asker")
+    eventually(lambda: asker.spooled_streams().rows)
+    found, gaps = exported(asker, keeper.id, "t/**")
+    assert ([message.id for message in found], gaps) == ([message.id for message in stopped], [gap, vanished])
+
+
+@pytest.mark.parametrize("remotely", [False, True])
+def test_purge_is_answered_once_it_is_on_the_disk(
+    face: Face, keeper: Any, spool: Any, monkeypatch: pytest.MonkeyPatch, remotely: bool
+) -> None:
+    push(face, 100)
+    asker = face.peer("asker")
+    eventually(lambda: asker.spooled_streams().rows)
+    may_sync, fdatasync = threading.Event(), os.fdatasync
+
+    def hang(descriptor: int) -> None:
+        assert may_sync.wait(6 * PATIENCE)
+        fdatasync(descriptor)
+
+    eventually(lambda: not any(stream.unmarked for stream in keeper_streams(spool)))
+    monkeypatch.setattr(os, "fdatasync", hang)
+    if remotely:
+        assert asker.purge_spools("jobs", timeout=0.3).unknown == ("keeper",)
+        purged = face.background(asker.purge_spools, "jobs", timeout=PATIENCE)
+        may_sync.set()
+        assert (purged.result().count, purged.result().problems) == (0, ())
+    else:
+        with pytest.raises(zq.Timeout, match="has not said yet"):
+            spool.purge("jobs", timeout=0.3)
+        may_sync.set()
+        assert spool.purge("jobs") == 0
+    assert row_of(spool.streams()).depth == 0
+
+
+@pytest.mark.parametrize("remotely", [False, True])
+def test_a_purge_that_the_disk_has_not_taken_says_so(
+    face: Face, keeper: Any, spool: Any, monkeypatch: pytest.MonkeyPatch, remotely: bool
+) -> None:
+    push(face, 100)
+    asker = face.peer("asker")
+    eventually(lambda: asker.spooled_streams().rows)
+    eventually(lambda: not any(stream.unmarked for stream in keeper_streams(spool)))
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", fail)
+        if remotely:
+            answer = asker.purge_spools("jobs")
+            assert answer.count == 100
+            assert len(answer.problems) == 1
+            assert "may be back when the spool is opened again" in answer.problems[0]
+        else:
+            with pytest.raises(zq.SpoolDamaged, match=r"jobs: 100 messages are purged, and may be back .* error"):
+                spool.purge("jobs")
+    assert spool.queues()[0].depth == 0
+    assert spool.purge("jobs") == 0  # and now it is there
+    assert row_of(spool.streams()).depth == 0
+
+
+def keeper_streams(spool: Any) -> list[Any]:
+    """Of its disk thread."""
+    return list(spool._keeper._streams.values())
 
 
 @pytest.mark.parametrize("remotely", [False, True])

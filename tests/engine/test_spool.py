@@ -104,7 +104,7 @@ def test_a_spool_that_was_idle_writes_nothing(tmp_path: Path, clean_environment:
 def test_a_disk_thread_that_ends_keeps_nobody_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_environment: None
 ) -> None:
-    """Publishers, and whoever opens one more outbox there."""
+    """Publishers, whoever opens one more outbox there, and whoever waits for it to be synced."""
 
     def fail(log: Log) -> int:
         raise RuntimeError("a bug")
@@ -122,6 +122,10 @@ def test_a_disk_thread_that_ends_keeps_nobody_waiting(
             jobs.send(1, timeout=PATIENCE)
         with pytest.raises(zq.SpoolDamaged):
             sender.pusher("others", outbox=tmp_path / "outbox")
+        told: list[str] = []
+        spool._keeper.sync(b"", told.append)  # as one who purges does
+        assert len(told) == 1
+        assert "has ended" in told[0]
 
 
 def test_a_disk_that_hangs_keeps_nobody_who_opens_one_more_outbox(

@@ -146,11 +146,11 @@ BODIES: list[tuple[Body, str]] = [
     ),
     (
         frames.Inspect(6, frames.MESSAGES, "jobs", "", 17, 100, False),
-        "56" + "62" * 16 + "61" * 16 + "970602a46a6f6273a01164c2",
+        "56" + "62" * 16 + "61" * 16 + "980602a46a6f6273a01164c201",
     ),
     (
         frames.Findings(6, True, [{"number": 17}], 18, 0, "no"),
-        "76" + "62" * 16 + "61" * 16 + "9606c39181a66e756d626572111200a26e6f",
+        "76" + "62" * 16 + "61" * 16 + "9806c39181a66e756d626572111200a26e6f0101",
     ),
     (
         frames.Letters(6, 0, [["jobs.dead", 4, A, 9, 1.5, 2, True, b"\x92\x01"]], True, "no"),

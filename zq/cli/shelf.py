@@ -15,6 +15,7 @@ from zq.cli import connection, parameters
 from zq.cli.bar import bar
 from zq.cli.notes import ERROR, OK, UNFINISHED, counted, note
 from zq.cli.output import Output
+from zq.cli.publish import report_gap
 from zq.cli.render import line, readable, timestamp, to_json
 from zq.cli.table import Column, emit, print_table, record, seconds
 
@@ -84,7 +85,8 @@ class Directory:
     def export(
         self, name: str, first: int, most: int | None, settled: bool, damage: Damage
     ) -> Iterator[zq.SpooledMessage]:
-        return islice(self._spool.export(name, first=first, settled=settled, on_damage=damage.add), most)
+        found = self._spool.export(name, first=first, settled=settled, on_damage=damage.add, on_gap=report_gap)
+        return islice(found, most)
 
     def verify(self, progress: Callable[[int, int], None]) -> tuple[Sequence[zq.SpoolProblem], int]:
         report = self._spool.verify(progress)
@@ -141,6 +143,8 @@ class Realm:
             yield from answer.rows
             for lost in answer.damaged:
                 damage.add(*lost)
+            for gap in answer.gaps:
+                report_gap(gap)
             first = answer.next if answer.next > first else 0
 
     def verify(self, progress: Callable[[int, int], None]) -> tuple[Sequence[zq.SpoolProblem], int]:
@@ -229,7 +233,7 @@ def told(message: zq.SpooledMessage) -> list[str]:
     about += [f"key {message.key}"] if message.key is not None else []
     about += [f"lane {message.lane}"] if message.lane != "normal" else []
     about += [f"headers {readable(dict(message.headers))}"] if message.headers else []
-    data = readable(message.data) if message.complete else f"{message.size:,} bytes that are not shown"
+    data = readable(message.data) if message.complete else f"{message.size:,} bytes that do not decode"
     return [f"{message.number:,}  {readable(message.id)}  {readable(', '.join(about))}", f"    {data}"]
 
 
@@ -238,7 +242,8 @@ def told(message: zq.SpooledMessage) -> list[str]:
 @click.option("--settled", is_flag=True, help="Also what nobody is to have any more and is still on the disk.")
 @asked
 def export(stream: str, settled: bool, spools: Directory | Realm) -> int:
-    """Write the messages of NAME, a queue or topic, one JSON object a line, without taking them."""
+    """Write the messages of NAME, a queue or topic, one JSON object a line, without taking them. What of a topic never
+    came to the spool is told on standard error, as a subscriber is told."""
     total = sum(row.depth for row in spools.streams() if row.name == stream)
     damage = Damage(stream)
     with bar(f"export {stream}") as progress:
@@ -246,7 +251,7 @@ def export(stream: str, settled: bool, spools: Directory | Realm) -> int:
         count, incomplete = write_all(messages, lambda done: progress(done, total))
     note(f"{counted(count)} exported")
     if incomplete:
-        note(f"{counted(incomplete)} without data: too large for an answer (--dir reads them) or not decodable")
+        note(f"{counted(incomplete)} without data: they do not decode")
     return ERROR if incomplete else damage.code or spools.code
 
 

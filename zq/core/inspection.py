@@ -5,8 +5,9 @@
                                                                      FINDINGS(done, rows, where to go on)
 
 A question is repeated until it is answered, since either frame may be lost; looking is begun once. What was done is
-remembered, and told again to whoever asks again, so that a purge is counted once. The looking itself is not done here:
-each spool has a `Look`, which answers from a thread of its own, when it can.
+remembered, and told again to whoever asks again, so that a purge is counted once. An answer that does not fit into a
+frame is told in pages, which are asked for one after the other. The looking itself is not done here: each spool has a
+`Look`, which answers from a thread of its own, when it can.
 
 States of a question, for each peer asked: asked, then answered, or gone. A crash of the one who asks loses what it
 would have seen; a crash of a spool leaves what it had done by then.
@@ -17,11 +18,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
+import msgpack
+
 from zq.core.timers import Timers
 from zq.wire.frames import Findings, Inspect
 
 AGAIN = 0.5  # s until a question that nobody has answered is asked again
 KEPT = 64  # answers that are remembered for those who ask again, and questions that are looked at in all
+PAGE = 600 << 10  # bytes of rows in a page; a mailbox frame has room for 1 MiB
+LARGE = 4  # answers of more than a page that are remembered
 
 
 class Found:
@@ -66,6 +71,11 @@ class Inspection:
         self.pending[peer] = self._question(request)
         return self.pending[peer]
 
+    def go_on(self, peer: bytes) -> None:
+        """With the next page of its answer."""
+        asked = self.pending[peer]
+        self.pending[peer] = Inspect(**vars(asked) | {"page": asked.page + 1})
+
 
 class Inspections:
     """The questions of this peer."""
@@ -107,8 +117,14 @@ class Inspections:
             if not findings.done:
                 inspection.progress[peer] = findings.count, findings.next
                 continue
-            del inspection.pending[peer]
+            if findings.page != question.page:
+                continue  # it was told twice
             inspection.found.append((peer, findings))
+            if findings.page < findings.pages:
+                inspection.go_on(peer)
+                self._send(peer, inspection.pending[peer])
+                continue
+            del inspection.pending[peer]
             if inspection.complete:
                 self.end(inspection)
 
@@ -127,7 +143,7 @@ class Inspected:
         self._send = send
         self._looks: list[Look] = []
         self._asked: dict[tuple[bytes, int], tuple[Inspect, list[Look], list[Found]]] = {}
-        self._answers: dict[tuple[bytes, int], Findings] = {}
+        self._answers: dict[tuple[bytes, int], list[Findings]] = {}  # their pages
 
     def add(self, look: Look) -> None:
         self._looks.append(look)
@@ -139,7 +155,7 @@ class Inspected:
     def on_inspect(self, peer: bytes, question: Inspect) -> None:
         key = peer, question.request
         if key in self._answers:
-            self._send(peer, self._answers[key])
+            self._send(peer, self._page(self._answers[key], question))
         elif key in self._asked:
             _, open_looks, _ = self._asked[key]
             done, total = map(sum, zip(*(look.progress(question) for look in open_looks), strict=True))
@@ -167,15 +183,37 @@ class Inspected:
 
     def _answer(self, key: tuple[bytes, int], found: list[Found]) -> None:
         peer, request = key
-        answer = Findings(
-            request,
-            True,
-            [row for one in found for row in one.rows],
-            max((one.next for one in found), default=0),
-            sum(one.count for one in found),
-            "; ".join(one.problem for one in found if one.problem)[:1_000],
-        )
-        self._answers[key] = answer
+        pages = _pages([row for one in found for row in one.rows])
+        problem = "; ".join(one.problem for one in found if one.problem)[:1_000]
+        go_on = max((one.next for one in found), default=0)
+        count = sum(one.count for one in found)
+        told = [Findings(request, True, rows, go_on, 0, "", page, len(pages)) for page, rows in enumerate(pages, 1)]
+        told[-1] = Findings(request, True, pages[-1], go_on, count, problem, len(pages), len(pages))
+        self._answers[key] = told
         while len(self._answers) > KEPT:
             del self._answers[next(iter(self._answers))]
-        self._send(peer, answer)
+        large = [old for old, its in self._answers.items() if len(its) > 1]
+        for old in large[:-LARGE]:
+            self._answers[old] = []  # it was looked at, and is not again under this number
+        self._send(peer, told[0])
+
+    @staticmethod
+    def _page(pages: list[Findings], question: Inspect) -> Findings:
+        if 1 <= question.page <= len(pages):
+            return pages[question.page - 1]
+        problem = "the rest of its answer is not kept any more; ask again"
+        return Findings(question.request, True, [], 0, 0, problem, question.page, question.page)
+
+
+def _pages(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """One at least; a row that is larger than a page is one of its own."""
+    pages: list[list[dict[str, Any]]] = [[]]
+    size = 0
+    for row in rows:
+        bytes_of_row = len(msgpack.packb(row))
+        if pages[-1] and size + bytes_of_row > PAGE:
+            pages.append([])
+            size = 0
+        pages[-1].append(row)
+        size += bytes_of_row
+    return pages

@@ -7,8 +7,9 @@ What is on the disk is read from the files, in a thread of its own, beside the o
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,17 @@ from zq.engine.engine import Engine
 from zq.errors import Closed, Error, Refused
 from zq.handles.shelf import PAGE, find_stream, verify_shelf
 from zq.handles.steps import Steps, deadline_after, until
-from zq.info import SpoolAnswer, SpoolCursor, SpooledStream, SpoolProblem
+from zq.info import Gap, SpoolAnswer, SpoolCursor, SpooledStream, SpoolProblem
 from zq.record import asdict, replace
-from zq.spool.contents import from_wire, message_of, to_wire
+from zq.spool.contents import from_wire, gap_from_wire, gap_to_wire, message_of, to_wire
 from zq.spool.shelf import Shelf, View
 from zq.wire.body import is_bytes, is_number, is_seconds, is_text, list_of
 from zq.wire.data import Malformed
 from zq.wire.frames import CURSORS, EMPTY, FORGET, MESSAGES, STREAMS, VERIFY, Inspect
 
-ANSWER = 512 << 10  # bytes of rows in one answer; a mailbox frame has room for 1 MiB
-ROWS = 2_000  # streams, cursors or problems in one answer: 250 bytes each
+ANSWER = 512 << 10  # bytes of messages in one answer, or one message; also of a piece of one
+ROWS = 20_000  # streams, cursors or problems of one spool that are told; 250 bytes each
+LOSSES, LINES = 2_000, 200  # damaged ranges and problems in the row of a stream, which has to fit into a frame
 
 
 class SpoolLook:
@@ -36,10 +38,11 @@ class SpoolLook:
         self,
         engine: Engine,
         directory: Path,
-        purge: Callable[[str, Callable[[int], None]], bool],
-        forget: Callable[[str, str], bool],
+        purge: Callable[[str, Callable[[int, str], None]], bool],
+        forget: Callable[[str, str, Callable[[str], None]], bool],
     ) -> None:
-        """`purge` is given whom to tell how many messages that were; both return False for what is not here."""
+        """Both are given whom to tell, once it is synced: how many messages that were, and what went wrong, if anything
+        has; both return False for what is not here."""
         self._engine = engine
         self._directory = directory
         self._purge = purge
@@ -60,13 +63,22 @@ class SpoolLook:
         thread.start()
 
     def _act(self, question: Inspect, done: Callable[[Found], None]) -> None:
+        def forgotten(problem: str) -> None:
+            done(Found(count=1, problem=problem))
+
+        def purged(count: int, problem: str) -> None:
+            done(Found(count=count, problem=problem, next=1))
+
         try:
             if question.action == FORGET:
-                done(Found(count=int(self._forget(question.stream, question.cursor))))
-            elif not self._purge(question.stream, lambda count: done(Found(count=count, next=1))):
-                done(Found())
+                here = self._forget(question.stream, question.cursor, forgotten)
+            else:
+                here = self._purge(question.stream, purged)
         except Error as error:
             done(Found(problem=str(error), next=1))
+            return
+        if not here:
+            done(Found())
 
     def _read(self, question: Inspect, done: Callable[[Found], None]) -> None:
         try:
@@ -82,9 +94,9 @@ class SpoolLook:
     def _look(self, question: Inspect) -> Found:
         shelf = Shelf(self._directory)
         if question.action == STREAMS:
-            return Found([asdict(row) for row in shelf.each(View.info)][:ROWS])
+            return self._told("queues and topics", map(_shortened, shelf.each(View.info)))
         if question.action == CURSORS:
-            return Found([asdict(row) for cursors in shelf.each(View.cursors) for row in cursors][:ROWS])
+            return self._told("cursors", [row for cursors in shelf.each(View.cursors) for row in cursors])
         if question.action == VERIFY:
 
             def note(done: int, total: int) -> None:
@@ -93,10 +105,15 @@ class SpoolLook:
                     raise Closed("the spool was closed")
 
             report = verify_shelf(shelf, note)
-            return Found([asdict(problem) for problem in report.problems][:ROWS], count=report.bytes)
+            return self._told("problems", report.problems, count=report.bytes)
         if question.action == MESSAGES:
             return self._page(shelf, question)
         raise Refused(f"{question.action} is nothing that a spool can be asked")
+
+    def _told(self, what: str, rows: Iterable[Any], *, count: int = 0) -> Found:
+        told = list(rows)
+        more = f"{len(told) - ROWS:,} more {what} are not told here; --dir {self._directory} tells all"
+        return Found(list(map(asdict, told[:ROWS])), count=count, problem=more if len(told) > ROWS else "")
 
     def _page(self, shelf: Shelf, question: Inspect) -> Found:
         if question.stream not in [name for stream in shelf.streams() for name in (stream.name, stream.title)]:
@@ -108,8 +125,10 @@ class SpoolLook:
             )
         finally:
             view.close()
-        damaged = [{"first": first, "last": last} for first, last in page.damaged]
-        return Found([*[to_wire(row, ANSWER) for row in page.rows], *damaged], next=page.next)
+        rows = [told for row in page.rows for told in to_wire(row, ANSWER)]
+        rows += [{"first": first, "last": last} for first, last in page.damaged]
+        rows += [gap_to_wire(number, gap) for number, gap in page.gaps]
+        return Found(rows, next=page.next)
 
     def close(self) -> None:
         """What is looking ends soon: then it `is_idle`."""
@@ -117,6 +136,17 @@ class SpoolLook:
 
     def is_idle(self) -> bool:
         return not self._threads
+
+
+def _shortened(row: SpooledStream) -> SpooledStream:
+    """As it fits into a frame."""
+    lines = list(row.problems[:LINES])
+    if len(row.problems) > LINES or len(row.damaged) > LOSSES:
+        lines.append(
+            f"{max(len(row.damaged) - LOSSES, 0):,} more damaged ranges and {max(len(row.problems) - LINES, 0):,} more "
+            "problems are not told here; zq spool verify tells all"
+        )
+    return replace(row, damaged=row.damaged[:LOSSES], problems=tuple(lines))
 
 
 # --- asking
@@ -224,16 +254,22 @@ def _sum(inspection: Inspection) -> tuple[int, int]:
 def _answer(action: int, names: dict[bytes, str], inspection: Inspection) -> SpoolAnswer:
     rows: list[Any] = []
     damaged: list[tuple[int, int]] = []
+    gaps: list[Gap] = []
     problems = [f"{names[peer]}: {findings.problem}" for peer, findings in inspection.found if findings.problem]
-    for peer, findings in sorted(inspection.found, key=lambda found: names[found[0]]):
-        for told in findings.rows:
+    for peer in sorted(inspection.asked, key=names.__getitem__):
+        told = chain.from_iterable(findings.rows for answered, findings in inspection.found if answered == peer)
+        for row in told:
             try:
-                if action == MESSAGES and "item" not in told:
-                    damaged.append(_damage(told))
-                elif action == MESSAGES:
-                    rows.append(message_of(from_wire(told)))
+                if action != MESSAGES:
+                    rows.append(replace(_row(_KINDS[action], row), holder=names[peer], holder_id=peer))
+                elif "piece" in row:
+                    continue  # of one that was refused already
+                elif "publisher" in row:
+                    gaps.append(gap_from_wire(row))
+                elif "item" in row:
+                    rows.append(message_of(from_wire(row, told)))
                 else:
-                    rows.append(replace(_row(_KINDS[action], told), holder=names[peer], holder_id=peer))
+                    damaged.append(_damage(row))
             except Malformed as error:
                 problems.append(f"{names[peer]}: its answer makes no sense: {error}")
     return SpoolAnswer(
@@ -241,6 +277,7 @@ def _answer(action: int, names: dict[bytes, str], inspection: Inspection) -> Spo
         count=sum(findings.count for _, findings in inspection.found),
         next=max((findings.next for _, findings in inspection.found), default=0),
         damaged=tuple(damaged),
+        gaps=tuple(gaps),
         unknown=tuple(sorted(names[peer] for peer in [*inspection.pending, *inspection.gone])),
         problems=tuple(problems),
     )

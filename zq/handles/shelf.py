@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from zq.errors import AccessDenied, Refused, SpoolLocked
-from zq.handles.steps import OnDamage, Progress
+from zq.handles.steps import OnDamage, OnGap, Progress
 from zq.info import SpoolCursor, SpooledMessage, SpooledStream, SpoolProblem, SpoolReport
 from zq.spool.contents import message_of
 from zq.spool.journal import Journal
@@ -56,13 +56,15 @@ class SpoolDirectory:
         first: int = 1,
         settled: bool = False,
         on_damage: OnDamage | None = None,
+        on_gap: OnGap | None = None,
     ) -> Iterator[SpooledMessage]:
         """What waits in a queue, or is kept of a topic stream, in order; with `settled` also what nobody is to have any
         more and is still on the disk. `first` is the number to begin with. `on_damage` hears of the first and last
-        number of messages that should be there and are not. Refused if there is no such stream."""
+        number of messages that should be there and are not, `on_gap` of what was published on topics and never came to
+        the spool. Refused if there is no such stream."""
         shelf = Shelf(self.directory)
         found = find_stream(shelf, stream)
-        return self._export(shelf, found, shelf.open(found), first, settled, on_damage)
+        return self._export(shelf, found, shelf.open(found), first, settled, on_damage, on_gap)
 
     def _export(
         self,
@@ -72,11 +74,12 @@ class SpoolDirectory:
         first: int,
         settled: bool,
         on_damage: OnDamage | None,
+        on_gap: OnGap | None,
     ) -> Iterator[SpooledMessage]:
         try:
             while first:
                 try:
-                    rows, first, damaged = view.page(first, PAGE, settled=settled)
+                    rows, first, damaged, gaps = view.page(first, PAGE, settled=settled)
                 except FileNotFoundError:  # trimmed or written anew meanwhile
                     view.close()
                     view = shelf.open(stream)
@@ -84,6 +87,8 @@ class SpoolDirectory:
                 yield from map(message_of, rows)
                 for low, high in damaged if on_damage is not None else ():
                     on_damage(low, high)  # type: ignore[misc]
+                for _, gap in gaps if on_gap is not None else ():
+                    on_gap(gap)  # type: ignore[misc]
         except OSError as error:
             raise AccessDenied(f"spool directory {self.directory} cannot be read: {error}") from error
         finally:

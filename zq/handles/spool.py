@@ -14,7 +14,7 @@ from zq.core.spooling import Disk, Item, Limits, Recovered, Room, Spooled, Spool
 from zq.core.streams import Disk as TopicDisk
 from zq.core.streams import Streams
 from zq.engine.engine import Engine
-from zq.errors import Closed, Refused, Timeout
+from zq.errors import Closed, Refused, SpoolDamaged, Timeout
 from zq.handles.steps import Steps, deadline_after, until
 from zq.info import SpooledQueue, SpooledTopic
 from zq.logs import Logger
@@ -168,7 +168,7 @@ class SpoolCore:
 
     def forget(self, topics: str, cursor: str) -> None:
         """Forgets a cursor of one filter's topics for good. Refused if there is none, or if somebody reads by it."""
-        if not self._engine.call(lambda: self._topics.forget(topics, cursor)):
+        if self._engine.call(lambda: self._topics.forget(topics, cursor)) is None:
             raise Refused(
                 f"this spool keeps no topics {topics!r}; it keeps {', '.join(self._topics.filters) or 'none'}"
             )
@@ -182,30 +182,47 @@ class SpoolCore:
 
         return SpoolDirectory(self._place)
 
-    def _begin_purge(self, queue: str, done: Callable[[int], None]) -> bool:
-        """Engine's thread; `done` when it is on the disk. False: the queue is not here."""
+    def _begin_purge(self, queue: str, done: Callable[[int, str], None]) -> bool:
+        """Engine's thread; `done` when it is synced, with how many messages that were, or with why it is not. False:
+        the queue is not here."""
         parts = [part for spooled in self._queues for part in (spooled, spooled.letters) if part is not None]
         found = [part for part in parts if part.name == queue]
         if not found or self.closed:
             return False
-        spooling = self._engine.node.spooling
-        count = spooling.purge(found[0])
-        spooling.read(found[0], max(found[0].safe, 1), lambda items, now: done(count))  # behind all that was settled
+        count = self._engine.node.spooling.purge(found[0])
+
+        def tell(problem: str) -> None:
+            left = f"{queue}: {count:,} messages are purged, and may be back when the spool is opened again: {problem}"
+            self._engine.later(lambda: done(count, left if problem else ""))
+
+        self._keeper.sync(found[0].stream, tell)
         return True
 
     def _purge_steps(self, queue: str, timeout: float | None) -> Steps[int]:
-        deadline, counts = deadline_after(timeout), list[int]()
+        deadline, told = deadline_after(timeout), list[tuple[int, str]]()
         shelf = self._shelf()
-        if not self._engine.call(lambda: self._begin_purge(queue, counts.append)):
+        if not self._engine.call(lambda: self._begin_purge(queue, lambda *what: told.append(what))):
             names = ", ".join(stream.name for stream in shelf.streams() if stream.kind == "queue")
             raise Refused(f"this spool has no queue {queue!r}; it has {names}")
-        if not (yield from until(self._engine, lambda: counts, deadline)):
+        if not (yield from until(self._engine, lambda: told, deadline)):
             raise Timeout("the disk has not said yet that the purge is on it; it will be")
-        return counts[0]
+        count, problem = told[0]
+        if problem:
+            raise SpoolDamaged(problem)
+        return count
 
-    def _forget_here(self, stream: str, cursor: str) -> bool:
-        """Engine's thread; False: it is not here."""
-        return self._topics.forget(stream, cursor)
+    def _forget_here(self, stream: str, cursor: str, done: Callable[[str], None]) -> bool:
+        """Engine's thread; `done` when it is synced, or with why it is not. False: it is not here."""
+        kept = self._topics.forget(stream, cursor)
+        if kept is None:
+            return False
+
+        def tell(problem: str) -> None:
+            left = f"{cursor} is forgotten, and may be back when the spool is opened again: {problem}"
+            self._engine.later(lambda: done(left if problem else ""))
+
+        self._keeper.sync(kept, tell)
+        return True
 
     def _close_steps(self, timeout: float | None) -> Steps[None]:
         """Takes no more, syncs what has come, leaves the queues to their pushers, and lets go of the directory."""

@@ -17,6 +17,7 @@ from zq.engine.engine import Condition, Engine
 from zq.engine.leader import CallerToken
 from zq.engine.wake import ThreadToken, Waiters
 from zq.errors import Refused
+from zq.info import Gap
 from zq.message import Headers
 from zq.wire.plan import Lane
 
@@ -25,6 +26,7 @@ Timeout = float | None  # seconds; 0 tries once, None waits for ever
 Release = Literal["stored", "processed"]
 Progress = Callable[[int, int], None]  # bytes read, bytes in all
 OnDamage = Callable[[int, int], None]  # first and last number of messages
+OnGap = Callable[[Gap], None]
 
 
 class SendOptions(TypedDict, total=False):

@@ -75,9 +75,9 @@ class TopicStreams:
             for stream in self._streams
         ]
 
-    def forget(self, text: str, name: str) -> bool:
-        """Forgets a cursor of one filter; False if that is not kept here. Refused if there is none of that name, or if
-        somebody reads by it. Engine's thread."""
+    def forget(self, text: str, name: str) -> bytes | None:
+        """Forgets a cursor of one filter, and says which stream that is; None if it is not kept here. Refused if there
+        is none of that name, or if somebody reads by it. Engine's thread."""
         found = [stream for stream in self._streams if stream.stretch.filter.text == text]
         for stream in found:
             if name not in stream.cursors:
@@ -85,7 +85,8 @@ class TopicStreams:
                 raise Refused(f"{text} has no cursor {name!r}; it has {known or 'none'}")
             if not self._engine.node.streams.drop(stream, name):
                 raise Refused(f"somebody reads {text} by cursor {name!r} now; end that subscription first")
-        return bool(found)
+            return stream.id
+        return None
 
     # --- the end
 

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from zq.info import SpooledMessage
+from zq.info import Gap, SpooledMessage
 from zq.message import DELAY, HEADERS, ID, KEY, PRIORITY, TTL
 from zq.spool.record import Record
 from zq.spool.store import TOPIC, StreamName
 from zq.wire import kept as kept_wire
-from zq.wire.batch import EXTRA, REDELIVERED, Buffer
+from zq.wire.batch import EXTRA, GAP, REDELIVERED, Buffer
 from zq.wire.body import is_bytes, is_flag, is_id, is_name, is_number, is_seconds, is_text
 from zq.wire.data import Malformed, unpack
 from zq.wire.extra import FIELDS
@@ -28,7 +28,7 @@ class Row(NamedTuple):
     """One message as it was stored."""
 
     number: int
-    item: bytes | None  # None: it is too large for an answer
+    item: bytes | None  # None: it follows in pieces
     parts: tuple[Buffer, ...]
     extended: bool
     origin: bytes
@@ -119,11 +119,23 @@ def message_of(row: Row) -> SpooledMessage:
     )
 
 
-def to_wire(row: Row, most: int) -> dict[str, Any]:
-    """For an answer; without the message itself if that has more bytes than `most`."""
-    large = row.size > most
-    told = row._replace(item=None, parts=()) if large else row._replace(parts=tuple(map(bytes, row.parts)))
-    return told._asdict() | {"parts": list(told.parts)}
+def to_wire(row: Row, most: int) -> Iterator[dict[str, Any]]:
+    """For an answer: one row, or, of what has more bytes than `most`, one without the message and its pieces."""
+    if row.size <= most:
+        parts = tuple(map(bytes, row.parts))
+        yield row._replace(parts=parts)._asdict() | {"parts": list(parts), "sizes": []}
+        return
+    whole = [memoryview(row.item or b""), *(memoryview(part).cast("B") for part in row.parts)]
+    yield row._replace(item=None, parts=())._asdict() | {"parts": [], "sizes": [part.nbytes for part in whole]}
+    for part in whole:
+        for at in range(0, part.nbytes, most):
+            yield {"piece": bytes(part[at : at + most])}
+
+
+def gap_to_wire(number: int, gap: Gap) -> dict[str, Any]:
+    return {
+        "number": number, "publisher": gap.publisher, "topic": gap.topic, "first": gap.first, "last": gap.last
+    }  # fmt: skip
 
 
 def _is_queue(value: Any) -> bool:
@@ -147,13 +159,55 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "size": is_number,
     "queue": _is_queue,
 }
+_GAP_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "publisher": is_id,
+    "topic": is_name,
+    "first": is_number,
+    "last": lambda value: value is None or is_number(value),
+}
 
 
-def from_wire(told: dict[str, Any]) -> Row:
-    """Malformed if it is none."""
+def from_wire(told: dict[str, Any], rest: Iterator[dict[str, Any]]) -> Row:
+    """Malformed if it is none. Of one that comes in pieces those are taken from `rest`."""
     if not all(name in told and check(told[name]) for name, check in _CHECKS.items()):
         raise Malformed("a message of a spool that lacks something")
-    return Row(**{name: told[name] for name in _CHECKS} | {"parts": tuple(told["parts"])})
+    row = Row(**{name: told[name] for name in _CHECKS} | {"parts": tuple(told["parts"])})
+    sizes = told.get("sizes", [])
+    if not _are_sizes(sizes, row.size):
+        raise Malformed("a message of a spool in pieces that cannot be")
+    whole = [_joined(rest, size) for size in sizes]
+    return row._replace(item=whole[0], parts=tuple(whole[1:])) if whole else row
+
+
+def _are_sizes(sizes: Any, most: int) -> bool:
+    return type(sizes) is list and all(map(is_number, sizes)) and sum(sizes) <= most
+
+
+def _joined(rest: Iterator[dict[str, Any]], size: int) -> bytes:
+    whole = bytearray()
+    while len(whole) < size:
+        piece = next(rest, {}).get("piece")
+        if not (is_bytes(piece) and piece):
+            raise Malformed("a message of a spool of which a piece is missing")
+        whole += piece
+    if len(whole) > size:
+        raise Malformed("a message of a spool with a piece too many")
+    return bytes(whole)
+
+
+def gap_from_wire(told: dict[str, Any]) -> Gap:
+    """Malformed if it is none."""
+    if not all(name in told and check(told[name]) for name, check in _GAP_CHECKS.items()):
+        raise Malformed("a gap that lacks something")
+    return Gap(**{name: told[name] for name in _GAP_CHECKS})
+
+
+def gap_in(record: Record, stream: StreamName) -> Gap | None:
+    """What a record of a topic stream says is missing, if it is one that does. Malformed."""
+    if stream.kind != TOPIC or not record.flags & GAP:
+        return None
+    kept = kept_wire.decode(record.body, record.length, record.flags, record.runs)
+    return kept.gap if isinstance(kept, kept_wire.KeptGap) else None
 
 
 def _published_in(record: Record, stream: StreamName, start: int, now: Stamp) -> Iterator[Row]:

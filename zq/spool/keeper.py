@@ -99,7 +99,12 @@ class _Call(NamedTuple):
     act: Callable[[_Stream], bool]
 
 
-Request = _Append | _Read | _Settle | _Charge | _Look | _Close | _Open | _Call
+class _Sync(NamedTuple):
+    stream: bytes
+    done: Callable[[str], object]
+
+
+Request = _Append | _Read | _Settle | _Charge | _Look | _Close | _Open | _Call | _Sync
 
 
 class Answers(Protocol):
@@ -167,6 +172,7 @@ class Keeper:
         self._segment_bytes = min(max(most // SEGMENTS, SEGMENT_LEAST), SEGMENT)
         self._streams: dict[bytes, _Stream] = {}
         self._requests: queue.SimpleQueue[Request | list[Request] | None] = queue.SimpleQueue()
+        self._syncs: list[_Sync] = []  # that were not answered yet
         self._over = False
         self._thread = threading.Thread(target=self._run, name=f"zq-disk-{directory.name}", daemon=True)
         for note in self.store.notes:
@@ -179,20 +185,23 @@ class Keeper:
         found: Future[Recovered] = Future()
         self._requests.put(_Open(b"", name, found))
         if self._over:
-            self._open_no_more()
+            self._answer_no_more()
         try:
             return found.result(OPENING)
         except TimeoutError:
             found.cancel()
             raise Timeout(f"the disk of {self.store.directory} has not answered within {OPENING} s") from None
 
-    def _open_no_more(self) -> None:
+    def _answer_no_more(self) -> None:
         """Nobody else answers those who ask now."""
+        reason = f"the disk thread of {self.store.directory} has ended"
         with contextlib.suppress(queue.Empty):
             while True:
                 request = self._requests.get_nowait()
                 if isinstance(request, _Open):
-                    request.found.set_exception(SpoolDamaged(f"the disk thread of {self.store.directory} has ended"))
+                    request.found.set_exception(SpoolDamaged(reason))
+        while self._syncs:
+            self._syncs.pop().done(reason)
 
     def _open(self, name: str) -> Recovered:
         try:
@@ -279,6 +288,15 @@ class Keeper:
         """Does it in the thread, in order; True: the journal has something new. OSError is logged."""
         self._requests.put(_Call(stream, act))
 
+    def sync(self, stream: bytes, done: Callable[[str], object]) -> None:
+        """Has all that was settled and noted before on the medium, then tells `done`, in the thread: an empty text, or
+        why it is not there. In any case once."""
+        request = _Sync(stream, done)
+        self._syncs.append(request)
+        self._requests.put(request)
+        if self._over:
+            self._answer_no_more()
+
     def start(self) -> None:
         self.store.reserve.take()
         self._thread.start()
@@ -351,7 +369,7 @@ class Keeper:
         finally:
             self.store.close()
             self._over = True
-            self._open_no_more()
+            self._answer_no_more()
             self._answers.ended()
 
     def _turn(self) -> bool:
@@ -400,7 +418,10 @@ class Keeper:
             stream = self._streams.get(request.stream)
             if stream is None:
                 continue
-            if isinstance(request, _Read):
+            if isinstance(request, _Sync):
+                self._syncs.remove(request)
+                request.done(self._sync(stream))
+            elif isinstance(request, _Read):
                 self._answers.records(request.stream, self.items_of(stream, request.first))
             elif isinstance(request, _Look):
                 self._answers.room(request.stream, self.room_of(stream))
@@ -489,15 +510,27 @@ class Keeper:
         """Hands it to the operating system, and removes what nobody needs any more."""
         stream.untidied = True
         try:
-            try:
-                self._write_and_trim(id, stream)
-            except OSError as error:
-                if error.errno not in FULL or not self.store.reserve.held:
-                    raise
-                self.store.reserve.let_go()
-                self._write_and_trim(id, stream)
+            self._with_reserve(lambda: self._write_and_trim(id, stream))
         except OSError as error:
             self._complain(stream, f"its journal cannot be written: {error}; what is settled may be delivered again")
+
+    def _with_reserve(self, write: Callable[[], None]) -> None:
+        """In the room of the reserve if there is no other. OSError."""
+        try:
+            write()
+        except OSError as error:
+            if error.errno not in FULL or not self.store.reserve.held:
+                raise
+            self.store.reserve.let_go()
+            write()
+
+    def _sync(self, stream: _Stream) -> str:
+        try:
+            self._with_reserve(stream.journal.sync)
+        except OSError as error:
+            stream.untidied = True
+            return f"its journal in {stream.disk.directory} cannot be written: {error.strerror or error}"
+        return ""
 
     def _write_and_trim(self, id: bytes, stream: _Stream) -> None:
         stream.journal.write()

@@ -19,10 +19,10 @@ from typing import NamedTuple, TypeVar
 from zq.core.cursors import PASSING
 from zq.core.ranges import Ranges
 from zq.errors import AccessDenied, Error, SpoolDamaged
-from zq.info import SpoolCursor, SpooledStream, SpoolProblem
+from zq.info import Gap, SpoolCursor, SpooledStream, SpoolProblem
 from zq.record import dataclass
 from zq.spool import clock
-from zq.spool.contents import Row, check_record, rows_in
+from zq.spool.contents import Row, check_record, gap_in, rows_in
 from zq.spool.held import Segment
 from zq.spool.journal import JOURNAL, Journal
 from zq.spool.log import Log
@@ -109,6 +109,7 @@ class Page(NamedTuple):
     rows: list[Row]
     next: int
     damaged: list[tuple[int, int]]  # numbers of those that should be among them and are not there any more
+    gaps: list[tuple[int, Gap]]  # what of topics never came, by the number in the stream that stands for it
 
 
 @dataclass(slots=True)
@@ -210,6 +211,7 @@ class View:
         found: list[Row] = []
         size = 0
         damaged: list[tuple[int, int]] = []
+        gaps: list[tuple[int, Gap]] = []
         number = first if settled else self._first_open(first)
         now = clock.stamp()
         while number <= self._log.safe and len(found) < most:
@@ -219,23 +221,31 @@ class View:
             for item in items:
                 start = max(number, item.first)
                 if isinstance(item, Record):
-                    for row in self._rows(item, start, now):
+                    rows, gap = self._rows(item, start, now)
+                    if gap is not None:
+                        gaps.append((start, gap))
+                    for row in rows:
                         if settled or self.stream.kind == TOPIC or row.number not in self._settled:
                             if found and size + row.size > most_bytes:
-                                return Page(found, row.number, damaged)
+                                return Page(found, row.number, damaged, gaps)
                             found.append(row)
                             size += row.size
                             if len(found) >= most:
-                                return Page(found, row.number + 1, damaged)
+                                return Page(found, row.number + 1, damaged, gaps)
                 elif self._first_open(start) <= item.last:
                     damaged.append((start, item.last))
                 number = item.last + 1
+                if len(damaged) + len(gaps) >= most:
+                    break
             number = number if settled else self._first_open(number)
-        return Page(found, 0 if number > self._log.safe else number, damaged)
+            if len(damaged) + len(gaps) >= most:
+                break
+        return Page(found, 0 if number > self._log.safe else number, damaged, gaps)
 
-    def _rows(self, record: Record, start: int, now: Stamp) -> Iterator[Row]:
+    def _rows(self, record: Record, start: int, now: Stamp) -> tuple[list[Row], Gap | None]:
         try:
-            yield from rows_in(record, self.stream, start, self._journal.attempts, now)
+            rows = list(rows_in(record, self.stream, start, self._journal.attempts, now))
+            return rows, gap_in(record, self.stream)
         except Malformed as error:
             raise SpoolDamaged(
                 f"{self._path}: messages {record.first} to {record.last} verify and cannot be read: {error}"

@@ -338,7 +338,7 @@ class Inspect(Body):
     """Asks the spools of a peer what they have on disk, or to purge a queue or forget a cursor."""
 
     KIND = INSPECT
-    CHECKS = (is_number, is_number, is_text, is_text, is_number, is_number, is_flag)
+    CHECKS = (is_number, is_number, is_text, is_text, is_number, is_number, is_flag, is_number)
     request: int
     action: int  # STREAMS, CURSORS, MESSAGES, VERIFY, EMPTY (purge) or FORGET
     stream: str  # a queue or the filter of a topic stream; empty for STREAMS, CURSORS, VERIFY: all
@@ -346,19 +346,22 @@ class Inspect(Body):
     first: int  # MESSAGES: from this number on
     most: int  # MESSAGES: at most so many
     settled: bool  # MESSAGES: also those that nobody is to have any more
+    page: int = 1  # of the answer; when it has been looked at, the others can be asked for
 
 
 class Findings(Body):
-    """The answer, or how far it is."""
+    """A page of the answer, or how far it is."""
 
     KIND = FINDINGS
-    CHECKS = (is_number, is_flag, list_of(is_map), is_number, is_number, is_text)
+    CHECKS = (is_number, is_flag, list_of(is_map), is_number, is_number, is_text, is_number, is_number)
     request: int
     done: bool
     rows: list[dict[str, Any]]
     next: int  # MESSAGES: the number to go on with, 0 for the end; before it is done: bytes to be read
     count: int  # messages purged, bytes read
     problem: str  # why it was not done; empty if it was
+    page: int = 1
+    pages: int = 1  # how many there are
 
 
 def refill_frame(addressee: bytes, sender: bytes, request: int) -> bytes:
