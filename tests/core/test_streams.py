@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -13,11 +13,12 @@ import pytest
 
 from zq.core.cursors import Begun, Charged, Forgotten, Found, Moved, Word
 from zq.core.durable import Durable, Position
+from zq.core.heads import LATE, Key
 from zq.core.inbox import Handing, Inbox
 from zq.core.pulling import Settled
 from zq.core.ranges import Ranges
 from zq.core.spooling import Item, Room
-from zq.core.streams import FORGET_AFTER, LATE, Key, Newest, RecoveredTopics, Retention, TopicStream
+from zq.core.streams import FORGET_AFTER, Newest, RecoveredTopics, Retention, TopicStream
 from zq.core.topics import Topic
 from zq.info import Gap
 from zq.testing import SimulatedNetwork, SimulatedPeer, Weather
@@ -325,6 +326,95 @@ def test_nothing_has_arrived_before_it_is_synced() -> None:
 
     assert scene.run(10.0, look)
     assert early == []
+
+
+def many_topics(scene: Scene, count: int) -> tuple[SimulatedPeer, list[Topic]]:
+    """Of one publisher, with a message each."""
+    source = scene.peer()
+    topics = [source.node.publish_topic(f"t/{number}", retain=False, patience=1.0) for number in range(count)]
+    scene.run(2.0)
+    for topic in topics:
+        scene.publish(source, topic, [topic.name])
+        scene.run(0.01)
+    return source, topics
+
+
+def doubled(scene: Scene) -> list[tuple[bytes, int]]:
+    """What is on the disk twice."""
+    runs = [run for item in scene.medium.items if not item.flags & GAP for run in item.runs]
+    stored = [(run.origin, number) for run in runs for number in range(run.first, run.first + run.length)]
+    return [each for each, count in Counter(stored).items() if count > 1]
+
+
+def close(peer: SimulatedPeer, stream: TopicStream) -> None:
+    peer.node.streams.close(stream)
+    peer.node.streams.forget(stream)
+    peer.network.kill(peer)
+
+
+@pytest.mark.parametrize("silent", [0.0, LATE + 1.0])
+def test_however_many_topics_there_are_none_is_stored_twice_after_a_restart(
+    silent: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of the table go when what they tell of is not asked for again, and not before."""
+    monkeypatch.setattr("zq.core.heads.MOST", 5)
+    scene = Scene()
+    peer, _, stream = scene.spool()
+    source, topics = many_topics(scene, 30)
+    assert scene.run(5.0, lambda: stream.stretch.safe == 30)
+    scene.run(silent)
+    for topic in topics[:10]:
+        scene.publish(source, topic, ["again"])
+    assert scene.run(5.0, lambda: stream.stretch.safe == 40)
+    assert len(stream.heads) == (10 if silent else 30)
+    assert stream.heads.doubled == 0
+    close(peer, stream)
+    _, _, stream = scene.spool()
+    scene.run(5.0, lambda: stream.subscription is not None)
+    for topic in topics:
+        scene.publish(source, topic, ["after"])
+    assert scene.run(5.0, lambda: stream.stretch.safe >= 70)
+    scene.run(5.0)
+    assert doubled(scene) == []
+    assert scene.medium.safe == 70
+
+
+def test_a_stream_that_goes_on_asks_for_nothing_that_it_has_stored_and_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("zq.core.heads.MOST", 5)
+    scene = Scene()
+    _, disk, stream = scene.spool()
+    source, topics = many_topics(scene, 30)
+    assert scene.run(5.0, lambda: stream.stretch.safe == 30)
+    scene.run(LATE + 1.0)
+    scene.publish(source, topics[0], ["again"])
+    assert scene.run(5.0, lambda: stream.stretch.safe == 31)
+    assert len(stream.heads) == 5
+    disk.failing = "full"
+    scene.publish(source, topics[1], ["later"])
+    assert scene.run(5.0, lambda: stream.subscription is None)
+    disk.failing = ""
+    assert scene.run(5.0, lambda: stream.subscription is not None and stream.stretch.safe >= 32)
+    scene.run(5.0)
+    assert doubled(scene) == []
+    assert scene.medium.safe == 32
+
+
+def test_of_more_topics_than_it_remembers_a_stream_says_that_they_may_be_stored_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("zq.core.heads.MOST", 5)
+    monkeypatch.setattr("zq.core.heads.LIMIT", 10)
+    scene = Scene()
+    peer, _, stream = scene.spool()
+    told: list[str] = []
+    peer.node.streams._tell = told.append
+    many_topics(scene, 30)
+    assert scene.run(5.0, lambda: stream.stretch.safe == 30)
+    assert (len(stream.heads), stream.heads.doubled) == (10, 20)
+    assert len(told) == 1
+    assert "may be stored twice" in told[0]
 
 
 def test_only_a_stream_that_knows_it_has_stopped_looks_whether_it_may_go_on() -> None:

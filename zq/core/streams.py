@@ -35,6 +35,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from zq.core.cursors import PASSING, Begun, Forgotten, Found, Moved, Record, StreamCursor, Stretch, Word
+from zq.core.heads import LATE, LIMIT, Heads, Key
 from zq.core.inbox import SubscriptionInbox
 from zq.core.pushing import Pushing
 from zq.core.ranges import Ranges
@@ -65,16 +66,13 @@ from zq.wire.names import Filter
 
 FORGET_AFTER = 60.0  # s that such a cursor waits for a reader that was lost; as long as a binding
 ASK_AGAIN = 0.2  # s until a reader is asked again when it came into being
-LATE = 600.0  # s that what one publisher sent may have been under way while what others sent was stored
 SAVE_EVERY = 16 << 20  # bytes stored until the table of numbers is written again: what opening has to read
-HEADS_MOST = 65_536  # publishers' topics of which the last number is known; those that were silent longest go
 AGE_LOOKS = 20  # times in its `max_age` that a stream looks for what is too old, between these:
 AGE_LEAST, AGE_MOST = 0.1, 60.0  # s
 
 CURSORS_MOST = 10_000  # of a stream; more are not begun
 LARGE = 1e15  # counts and times that make sense are below
 
-Key = tuple[bytes, str]  # publisher, topic
 Position = tuple[int, float]  # kind and value, see zq.wire.kept
 
 
@@ -191,7 +189,7 @@ class TopicStream:
     stretch: Stretch
     retention: Retention
     disk: Disk
-    heads: dict[Key, int]
+    heads: Heads
     retained: dict[str, int]
     damaged: bool
     room: Room
@@ -202,7 +200,6 @@ class TopicStream:
     subscription: Subscription | None = None  # None: it has stopped
     entrance: _Entrance | None = None
     storing: deque[tuple[Batch | Gap, Kept | KeptGap]] = field(default_factory=deque)
-    cleared: dict[Key, int] = field(default_factory=dict)  # nothing up to this number is retained
     recalls: dict[int, list[tuple[bytes, int, list[int]]]] = field(default_factory=dict)  # see `on_recall`
     came: float = 0.0  # wall clock at which the newest came; it never goes back
     unsaved: int = 0  # bytes since the table of heads was written
@@ -218,6 +215,14 @@ class TopicStream:
     @property
     def label(self) -> str:
         return f"the spool of {self.stretch.filter.text}"
+
+
+def _span_of(kept: Kept | KeptGap) -> tuple[Key, int, int]:
+    """Whose it is, with the first and the last number that it tells of; of a gap without an end there is none."""
+    if isinstance(kept, Kept):
+        return (kept.run.origin, kept.topic), kept.first, kept.last
+    gap = kept.gap
+    return (gap.publisher, gap.topic), gap.first, gap.first - 1 if gap.last is None else gap.last
 
 
 class Streams:
@@ -271,7 +276,7 @@ class Streams:
             stretch=Stretch(found.stream, filter, found.first, found.safe),
             retention=retention,
             disk=disk,
-            heads=dict(found.heads),
+            heads=Heads(found.heads, found.stored_to + LATE),
             retained=dict(found.retained),
             damaged=found.damaged,
             room=found.room,
@@ -301,8 +306,9 @@ class Streams:
         entrance = stream.entrance = _Entrance(
             lambda item: self._store(stream, item), lambda key, number: self._clear(stream, key, number)
         )
-        left = {key: number + 1 for key, number in stream.heads.items()}
-        stream.subscription = self._subscribe(stream.stretch.filter, entrance, stream.began, left)
+        left = {key: number + 1 for key, number in stream.heads.numbers().items()}
+        began = max(stream.began, stream.heads.forgotten - self._replaying.ahead)
+        stream.subscription = self._subscribe(stream.stretch.filter, entrance, began, left)
         stream.problem = ""
 
     def _store(self, stream: TopicStream, item: Batch | Gap) -> None:
@@ -336,7 +342,7 @@ class Streams:
             count = kept.length if isinstance(kept, Kept) else 1
             stream.stretch.safe = first + count - 1
             self._note_head(stream, kept)
-            self._note_retained(stream, kept)
+            self._note_retained(stream, kept)  # behind it: what is cleared may be settled by it
             if stream.entrance is not None:
                 stream.entrance.stored.append(item)
             record = Record(first, first + count - 1, kept)
@@ -365,22 +371,21 @@ class Streams:
             stream.problem = f"{free:,} bytes free, {least:,} are left to others"
         return free < least
 
-    @staticmethod
-    def _note_head(stream: TopicStream, kept: Kept | KeptGap) -> None:
-        if isinstance(kept, Kept):
-            key, last = (kept.run.origin, kept.topic), kept.last
-        else:
-            gap = kept.gap
-            key, last = (gap.publisher, gap.topic), gap.first - 1 if gap.last is None else gap.last
-        stream.heads.pop(key, None)  # to the end: the oldest go first
-        stream.heads[key] = last
-        if len(stream.heads) > HEADS_MOST:
-            del stream.heads[next(iter(stream.heads))]
+    def _note_head(self, stream: TopicStream, kept: Kept | KeptGap) -> None:
+        key, _, last = _span_of(kept)
+        before = stream.heads.doubled
+        stream.heads.note(key, last, kept.came)
+        if stream.heads.doubled and not before:
+            self._tell(
+                f"{stream.label}: of more than {LIMIT:,} publishers' topics within {LATE:.0f} s some are forgotten; "
+                "what they publish may be stored twice when the spool is started again"
+            )
 
     @staticmethod
     def _save(stream: TopicStream) -> None:
         stream.unsaved = 0
-        stream.disk.save(stream.id, stream.stretch.safe, dict(stream.heads), dict(stream.retained))
+        stream.retained = {topic: at for topic, at in stream.retained.items() if at >= stream.stretch.first}
+        stream.disk.save(stream.id, stream.stretch.safe, stream.heads.numbers(), dict(stream.retained))
 
     def on_failed(self, id: bytes, count: int, reason: str, *, full: bool, room: Room, now: float) -> None:
         """The disk has not taken so many records."""
@@ -388,12 +393,11 @@ class Streams:
         if stream is None:
             return
         stream.room = room
-        for _ in range(count):
-            stream.storing.popleft()
+        lost = [stream.storing.popleft()[1] for _ in range(count)]
         if not full and not stream.broken:
             stream.broken = True
             self._tell(f"{stream.label} cannot store any more, and only delivers: {reason}")
-        self._stop(stream, reason, now)
+        self._stop(stream, reason, now, lost)
 
     def on_ended(self, disk: Disk | None, now: float) -> None:
         """It has ended, and answers nothing more."""
@@ -402,8 +406,8 @@ class Streams:
                 asked, reason = len(stream.storing), "its disk thread has ended"
                 self.on_failed(stream.id, asked, reason, full=False, room=stream.room, now=now)
 
-    def _stop(self, stream: TopicStream, reason: str, now: float) -> None:
-        """Nobody waits for it any more, and it goes on later where it has stopped."""
+    def _stop(self, stream: TopicStream, reason: str, now: float, lost: Sequence[Kept | KeptGap] = ()) -> None:
+        """Nobody waits for it any more, and it goes on later where it has stopped: `lost` was not stored."""
         self._look_later(stream, now)
         subscription, stream.subscription, stream.entrance = stream.subscription, None, None
         if subscription is None:
@@ -412,10 +416,14 @@ class Streams:
         if not (stream.broken or stream.closing):
             self._tell(f"{stream.label} stores nothing more: {reason}")
         for key, number in subscription.left.items():
-            stream.heads.setdefault(key, number - 1)
+            stream.heads.expect(key, number - 1)
+        first: dict[Key, int] = {}  # of what has come and is not stored, which is not to be lost by this
+        for kept in [*lost, *(kept for _, kept in stream.storing)]:
+            key, number, _ = _span_of(kept)
+            first.setdefault(key, number)
         for key, cursor in subscription.cursors.items():
-            if cursor.next is not None:  # what has come and is not stored was not to be lost by this
-                stream.heads.setdefault(key, cursor.start - 1)
+            if cursor.next is not None:
+                stream.heads.expect(key, first.get(key, cursor.next) - 1)
         self._unsubscribe(subscription)
         self._changed()
 
@@ -447,19 +455,24 @@ class Streams:
     @staticmethod
     def _note_retained(stream: TopicStream, kept: Kept | KeptGap) -> None:
         """It has just become safe."""
-        if not isinstance(kept, Kept) or not kept.flags & RETAIN:
+        if not isinstance(kept, Kept):
             return
-        if kept.last > stream.cleared.get((kept.run.origin, kept.topic), 0):
+        key = kept.run.origin, kept.topic
+        if kept.flags & RETAIN and not stream.heads.is_cleared(key, kept.last):
             stream.retained[kept.topic] = stream.stretch.safe
+        if kept.topic not in stream.retained:
+            stream.heads.settle_clear(key)
 
-    def _clear(self, stream: TopicStream, key: Key, number: int) -> None:
+    @staticmethod
+    def _clear(stream: TopicStream, key: Key, number: int) -> None:
         """Its publisher says that nothing up to that number is. What somebody else has published since is."""
-        if stream.cleared.get(key, 0) >= number:
+        if not stream.heads.clear(key, number):
             return
-        stream.cleared[key] = number
         if key[1] in stream.retained:
             stream.recalls.setdefault(stream.retained[key[1]], []).append((b"", number, []))
             stream.disk.read(stream.id, "", stream.retained[key[1]])
+        else:
+            stream.heads.settle_clear(key)
 
     def on_recall(self, peer: bytes, recall: Recall) -> None:
         """A peer asks for what is retained; it is read, one after the other, and sent."""
@@ -483,8 +496,10 @@ class Streams:
     def _on_retained(self, stream: TopicStream, number: int, items: Sequence[Item]) -> None:
         kept = self._kept_at(number, items)
         if kept is not None and stream.retained.get(kept.topic) == number:
-            if kept.last <= stream.cleared.get((kept.run.origin, kept.topic), 0):
+            key = kept.run.origin, kept.topic
+            if stream.heads.is_cleared(key, kept.last):
                 del stream.retained[kept.topic]
+                stream.heads.settle_clear(key)
                 self._save(stream)
                 kept = None
         else:

@@ -18,7 +18,7 @@ from zlib import crc32
 from zq.spool.disk import Disk
 
 HEADS, ASIDE = "heads", "heads.new"
-SIZE_MOST = 64 << 20  # bytes that are read; the table has at most 65,536 rows
+SIZE_MOST = 128 << 20  # bytes that are read; the table has at most 262,144 rows, and one for each retained topic
 MAGIC = b"zqhead\x00\x01"
 _HEAD = struct.Struct(">8s16sQ")
 _ROW = struct.Struct(">16sQ")

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from zq.core.cursors import Begun, Charged, Found, Moved, Word
+from zq.core.heads import LATE
 from zq.core.ranges import Ranges
 from zq.core.spooling import Item, Room
-from zq.core.streams import LATE, Newest, RecoveredTopics
+from zq.core.streams import Newest, RecoveredTopics
 from zq.errors import SpoolDamaged
 from zq.info import Gap
 from zq.logs import Logger
@@ -114,6 +115,7 @@ class TopicDisk:
                     except Malformed:
                         continue
                     if isinstance(kept, Kept):
+                        rows.pop((kept.run.origin, kept.topic), None)  # to the end: the oldest go first
                         rows[kept.run.origin, kept.topic] = kept.last
                         if kept.flags & RETAIN and item.last > known:
                             retained[kept.topic] = item.last
