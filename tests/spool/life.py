@@ -47,8 +47,8 @@ def part(record: Record, start: int, stop: int) -> tuple[Sequence[Run], bytes]:
 
 
 class GivenUp(Exception):
-    """A sync has failed, then the process was killed, then what it found could not be written again: see `Log._trust`.
-    What a power cut makes of that nobody can know."""
+    """A sync has failed, then the process was killed, then what it found could be written again neither elsewhere nor
+    in its place: see `Log._trust`. What a power cut makes of that nobody can know."""
 
 
 class Life:
@@ -69,7 +69,7 @@ class Life:
         log = Log(self.disk, STREAM, wall=lambda: 1.0, segment_bytes=self.random.choice([300, 2_000, 20_000]))
         log.open()
         for found in log.found:
-            if "cannot be written again" in found.what and self.disk.files[found.file].lost:
+            if "nor once more in its place" in found.what and self.disk.files[found.file].lost:
                 raise GivenUp
         journal = Journal(self.disk, STREAM)
         journal.open()
@@ -103,6 +103,7 @@ class Life:
                 assert found.get(number) == body, f"{number} was confirmed"
         for number, body in found.items():
             assert body in self.ever[number], f"{number} was never that"
+        self.confirmed |= found  # whoever asks is told from now on that it is stored
 
     def _read(self, log: Log, known: Ranges) -> dict[int, bytes]:
         found: dict[int, bytes] = {}

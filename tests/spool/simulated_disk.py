@@ -21,6 +21,7 @@ class Content:
         self.seen = bytearray()
         self.safe = b""
         self.lost = False  # a sync has failed: nothing that was written until then will ever be saved by another
+        self.rewritten = 0  # but for what was written once more: all up to here
 
     def after_a_power_cut(self, random: random.Random) -> bytearray:
         if bytes(self.seen) == self.safe:
@@ -63,6 +64,14 @@ class OpenFile:
                 raise OSError(errno.ENOSPC, "the simulated disk is full")
         self._content.seen += data
 
+    def rewrite(self, offset: int, data: bytes) -> None:
+        """Takes no room."""
+        self._disk.step("rewrite")
+        content = self._content
+        assert content.seen[offset : offset + len(data)] == data, "it is something else"
+        if offset <= max(len(content.safe), content.rewritten):
+            content.rewritten = max(content.rewritten, offset + len(data))
+
     def sync(self) -> None:
         try:
             self._disk.step("sync")
@@ -71,6 +80,8 @@ class OpenFile:
             raise
         if not self._content.lost:
             self._content.safe = bytes(self._content.seen)
+        elif self._content.rewritten > len(self._content.safe):
+            self._content.safe = bytes(self._content.seen[: self._content.rewritten])
 
     def close(self) -> None:
         pass

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.spool.answered import Answered
+from tests.spool.simulated_disk import SimulatedDisk
+from zq.spool.log import Log
 from zq.spool.mark import MARK
+from zq.spool.record import Record
+from zq.wire.batch import Run
 
 
 def cut_short(inner: Path) -> None:
@@ -17,6 +21,12 @@ def cut_short(inner: Path) -> None:
     (inner / MARK).unlink()
     [segment] = inner.glob("*.log")
     os.truncate(segment, segment.stat().st_size // 2)
+
+
+def made_on(disk: SimulatedDisk) -> Log:
+    log = Log(disk, b"s" * 16, wall=lambda: 1.0)
+    log.open()
+    return log
 
 
 def test_what_was_settled_beyond_a_tail_that_is_gone_settles_nothing_that_comes_later(tmp_path: Path) -> None:
@@ -55,3 +65,25 @@ def test_what_was_given_back_and_is_there_after_all_is_redelivered(
     spool = Answered(tmp_path / "spool")
     assert (spool.found.safe, spool.found.doubtful) == (2, 2)
     spool.close()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_a_failed_sync_left_in_memory_and_a_full_disk_keeps_where_it_is_survives_a_power_cut(seed: int) -> None:
+    """Four faults in a row. What was found is confirmed to whoever asks, so it has to be on the medium."""
+    disk = SimulatedDisk(seed)
+    log = made_on(disk)
+    log.append(1, [Run(b"o" * 16, 1, 1, 1.0)], b"first")
+    log.commit()
+    log.write_mark(clean=False)
+    disk.fails = lambda number, what: errno.EIO if what == "sync" else 0
+    log.append(1, [Run(b"o" * 16, 1, 1, 1.0)], b"second")
+    with pytest.raises(OSError, match="simulated"):
+        log.commit()
+    disk.fails = lambda number, what: 0
+    disk.capacity = disk.used()
+    log = made_on(disk)
+    assert log.safe == 2
+    assert "cannot be written again" in log.found[0].what
+    log = made_on(disk.after_a_power_cut())
+    assert (log.safe, log.lost) == (2, [])
+    assert [record.body for record in log.read(1) if isinstance(record, Record)] == [b"first", b"second"]

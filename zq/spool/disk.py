@@ -25,6 +25,10 @@ class File(Protocol):
     def write(self, data: bytes | bytearray) -> None:
         """Appends all of it. OSError: an unknown part of it may be there."""
 
+    def rewrite(self, offset: int, data: bytes) -> None:
+        """Writes what is there already once more, in its place: a sync saves it then, though one before has failed, and
+        on most file systems that needs no room. OSError."""
+
     def sync(self) -> None:
         """Returns when all that was written is on the medium. OSError: it is not, and never will be by this file."""
 
@@ -56,6 +60,8 @@ class _Appended:
 
     def __init__(self, name: str, directory: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._name = name
+        self._directory = directory
         self._descriptor = os.open(name, flags, FILE_MODE, dir_fd=directory)
         self.size = os.fstat(self._descriptor).st_size
 
@@ -65,6 +71,18 @@ class _Appended:
             written = os.write(self._descriptor, rest)
             self.size += written
             rest = rest[written:]
+
+    def rewrite(self, offset: int, data: bytes) -> None:
+        # By another descriptor: Linux appends whatever is written by this one, at whatever offset.
+        descriptor = os.open(self._name, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._directory)
+        rest = memoryview(data)
+        try:
+            while rest:
+                written = os.pwrite(descriptor, rest, offset)
+                offset += written
+                rest = rest[written:]
+        finally:
+            os.close(descriptor)
 
     def sync(self) -> None:
         sync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync

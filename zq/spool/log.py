@@ -351,15 +351,22 @@ class Log:
         self.safe = again[-1].last
 
     def _trust(self, again: list[Record], error: OSError) -> None:
-        """What cannot be written again, on a full disk most likely, stays where it was found. It was never more than
-        written, unless a sync had failed there before: what is on a full disk is still to be read and trimmed."""
-        segment = self._segments[-1]
-        self.found.append(Found(segment.name, segment.end, again[-1].end, f"it cannot be written again: {error}"))
+        """What cannot be written again, on a full disk most likely, stays where it was found, since what is on a full
+        disk is still to be read and trimmed. It is written once more in its place: a sync that failed there before
+        would have lost it otherwise. Where even that fails it is trusted as it is."""
+        segment, end = self._segments[-1], again[-1].end
+        what = f"it cannot be written again: {error}"
+        data = self._disk.read(segment.name, segment.end, end - segment.end)
         file = self._disk.open(segment.name)
         try:
+            try:
+                file.rewrite(segment.end, data)
+            except OSError as worse:
+                what += f", nor once more in its place: {worse}"
             file.sync()
         finally:
             file.close()
+        self.found.append(Found(segment.name, segment.end, end, what))
         for record in again:
             segment.note(record)
 

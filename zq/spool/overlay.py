@@ -34,6 +34,9 @@ class _Appended:
         self._content.tail += data
         self.size += len(data)
 
+    def rewrite(self, offset: int, data: bytes) -> None:
+        """It is there."""
+
     def sync(self) -> None:
         """It stays in memory."""
 
