@@ -11,7 +11,7 @@ import inspect
 import threading
 import time
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,7 @@ from zq.engine.wake import LoopToken
 from zq.errors import Closed, Refused, Undelivered
 from zq.handles.dead import inquire_steps
 from zq.handles.incoming import PullerCore, Receiver, SubscriberCore, pause_after
+from zq.handles.opening import Opening
 from zq.handles.outgoing import PublisherCore, PusherCore, Sender, Stream
 from zq.handles.replying import ReplierCore, Request
 from zq.handles.requests import Survey, request_steps
@@ -230,13 +231,13 @@ class Peer(PeerCore):
         With `outbox`, a directory, messages are held on disk instead: `send` returns when what it sent is synced, and
         it goes on its way whenever somebody is there, from this process or any later one that opens the outbox. Neither
         close nor exit nor a crash loses it. One process at a time has a directory; it may have outboxes of several
-        queues, all of which go on their way. `window` and `window_bytes` have no meaning then. Opening reads the
-        directory (made if it is not there) and raises what `spool` raises.
+        queues, all of which go on their way. `window` and `window_bytes` have no meaning then. The directory (made if
+        it is not there) is opened in a thread: the first call that waits waits for that as well, `async with` and
+        `await peer.pusher(...)` for nothing else. Each raises what `spool` raises.
         """
-        stream = self._queue_stream(
-            queue, window=window, window_bytes=window_bytes, max_attempts=max_attempts, outbox=outbox
-        )
-        return Pusher(self, stream, queue)
+        options = self._queue_options(queue, window, window_bytes, max_attempts, outbox)
+        opened = self._queue_stream if options["outbox"] is None else self._outbox_later
+        return Pusher(self, opened(queue, options), queue)
 
     def puller(
         self,
@@ -291,9 +292,11 @@ class Peer(PeerCore):
         this spool, which confirms what is synced and gives it to the queue's pullers, now or after any restart. Of
         `topics` (filters) it stores everything that is published, for durable subscriptions.
 
-        Opening reads the directory (made if it is not there) and may take a second. Raises Refused for a directory
-        with other things in it or of a newer format, AccessDenied, SpoolLocked if another process has it open,
-        SpoolDamaged if it cannot be read.
+        The directory (made if it is not there) is opened in a thread, which may take a second, or as long as its disk
+        hangs: `async with peer.spool(...) as spool` and `spool = await peer.spool(...)` wait for that, and so does all
+        that is awaited. These raise Refused for a directory with other things in it or of a newer format, AccessDenied,
+        SpoolLocked if another process has it open, SpoolDamaged if it cannot be read. Whoever is cancelled in them has
+        closed it.
         """
         return self._keep_spool(Spool(self, Path(directory), queues, topics, options))
 
@@ -435,7 +438,7 @@ async def leave(close: Callable[..., Awaitable[None]], error: BaseException | No
 class _AsyncSender(Sender):
     """The waiting of Publisher and Pusher."""
 
-    def __init__(self, peer: Peer, stream: Stream, name: str) -> None:
+    def __init__(self, peer: Peer, stream: Stream | Opening[Stream], name: str) -> None:
         super().__init__(stream, name)
         self._peer = peer
         assert peer._loop is not None
@@ -518,7 +521,18 @@ class Publisher(_AsyncSender, PublisherCore):
 
 
 class Pusher(_AsyncSender, PusherCore):
-    """A handle to push to one queue."""
+    """A handle to push to one queue. One with an outbox can be awaited: then that is open."""
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self.__aenter__().__await__()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await finish(self._opened_steps(None))
+        except BaseException as error:
+            await leave(self.close, error)
+            raise
+        return self
 
     async def send(self, data: Any, **options: Unpack[SendOptions]) -> None:
         """Takes the message: it is held here until a puller confirms that it was processed.
@@ -741,13 +755,19 @@ class Spool(SpoolCore):
     ) -> None:
         super().__init__(peer._running(), directory, queues, topics, options)
         self._peer = peer
+        self._open_later()
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self.__aenter__().__await__()
 
     async def streams(self) -> list[SpooledStream]:
         """How each of its queues and topics stands on the disk, by kind and name."""
+        await finish(self._opened_steps())
         return await asyncio.to_thread(self._shelf().streams)
 
     async def cursors(self) -> list[SpoolCursor]:
         """The named positions in its topics."""
+        await finish(self._opened_steps())
         return await asyncio.to_thread(self._shelf().cursors)
 
     async def export(
@@ -760,6 +780,7 @@ class Spool(SpoolCore):
         on_gap: OnGap | None = None,
     ) -> AsyncIterator[SpooledMessage]:
         """What waits in a queue, or is kept of a topic, in order, as `SpoolDirectory.export`; nothing is taken."""
+        await finish(self._opened_steps())
         shelf = self._shelf()
         messages = await asyncio.to_thread(
             shelf.export, stream, first=first, settled=settled, on_damage=on_damage, on_gap=on_gap
@@ -771,6 +792,7 @@ class Spool(SpoolCore):
     async def verify(self, progress: Progress | None = None) -> SpoolReport:
         """Reads everything that is on the disk, beside what goes on, and tells what is wrong. `progress` hears how
         many bytes of how many were read, in a thread."""
+        await finish(self._opened_steps())
         return await asyncio.to_thread(self._shelf().verify, progress)
 
     async def purge(self, queue: str, *, timeout: Timeout = 30.0) -> int:
@@ -785,6 +807,11 @@ class Spool(SpoolCore):
         await finish(self._peer._close_spool_steps(self, timeout))
 
     async def __aenter__(self) -> Self:
+        try:
+            await finish(self._opened_steps())
+        except BaseException as error:
+            await leave(self.close, error)
+            raise
         return self
 
     async def __aexit__(

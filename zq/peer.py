@@ -161,10 +161,10 @@ class Peer(PeerCore):
         queues, all of which go on their way. `window` and `window_bytes` have no meaning then. Opening reads the
         directory (made if it is not there) and raises what `spool` raises.
         """
-        stream = self._queue_stream(
-            queue, window=window, window_bytes=window_bytes, max_attempts=max_attempts, outbox=outbox
-        )
-        return Pusher(self, stream, queue)
+        options = self._queue_options(queue, window, window_bytes, max_attempts, outbox)
+        if options["outbox"] is None:
+            return Pusher(self, self._queue_stream(queue, options), queue)
+        return Pusher(self, self._outbox_stream(self._running(), queue, options), queue)
 
     def puller(
         self,
@@ -673,6 +673,7 @@ class Spool(SpoolCore):
     ) -> None:
         super().__init__(peer._running(), directory, queues, topics, options)
         self._peer = peer
+        self._open()
 
     def streams(self) -> list[SpooledStream]:
         """How each of its queues and topics stands on the disk, by kind and name."""

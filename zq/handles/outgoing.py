@@ -17,6 +17,7 @@ from zq.engine.wake import Waiters
 from zq.errors import IDS_KEPT, Closed, Refused, SpoolFull, Timeout, Undelivered
 from zq.handles.bound import BoundReceipt
 from zq.handles.deposits import CHUNK, NOBODY_TELLS, Call, Deposits, OutboxReceipt
+from zq.handles.opening import Opening
 from zq.handles.steps import Steps, Wait, deadline_after, until
 from zq.wire.batch import decode_topic
 from zq.wire.data import Extended, Packed, pack
@@ -115,14 +116,39 @@ class Sender:
     """What Publisher and Pusher have in common. Thread-safe."""
 
     _what = ""
+    _opening: Opening[Stream] | None = None  # until that is over there is no stream
 
-    def __init__(self, stream: Stream, name: str) -> None:
+    def __init__(self, stream: Stream | Opening[Stream], name: str) -> None:
+        self.name = name
+        if isinstance(stream, Stream):
+            self._see(stream)
+        else:
+            self._opening = stream
+            self._engine = stream.engine
+            self._outgoing = _NEVER_AT_ONCE
+
+    def _see(self, stream: Stream) -> None:
         self._stream = stream
         self._engine = stream.engine
         self._core = stream.core
         # Replaced by one that is shut when this view is closed.
         self._outgoing = stream.outgoing if stream.deposits is None else _NEVER_AT_ONCE
-        self.name = name
+
+    def _adopt(self) -> None:
+        """Its stream is open, or cannot be: then that is raised."""
+        if self._opening is not None:
+            opened = self._opening.result()
+            if self._opening is not None and not self.closed:
+                self._see(opened)
+            self._opening = None
+
+    def _opened_steps(self, deadline: float | None) -> Steps[None]:
+        """Waits for its disk, if it has one that is being opened."""
+        opening = self._opening
+        if opening is not None:
+            self._check_open()
+            yield from opening.steps(deadline)
+            self._adopt()
 
     @property
     def closed(self) -> bool:
@@ -319,6 +345,7 @@ class PusherCore(Sender):
         return node.pushing if self._stream.deposits is None else node.forwarding
 
     def _put_steps(self, item: Item, deadline: float | None, timeout: float | None) -> Steps[None]:
+        yield from self._opened_steps(deadline)
         deposits = self._stream.deposits
         if deposits is None:
             yield from super()._put_steps(item, deadline, timeout)
@@ -328,10 +355,11 @@ class PusherCore(Sender):
             )
 
     def _put_many(self, data: Iterable[Any], timeout: float | None, make: Callable[[Any], Item] = pack) -> Steps[int]:
+        deadline = deadline_after(timeout)
+        yield from self._opened_steps(deadline)
         deposits = self._stream.deposits
         if deposits is None:
             return (yield from super()._put_many(data, timeout, make))
-        deadline = deadline_after(timeout)
         self._check_open()
         call = Call(deposits, self._check_open, deadline, timeout)
         return (yield from call.put_steps(data, lambda values: _pack_all(values, make)))
@@ -378,6 +406,7 @@ class PusherCore(Sender):
         if until_ not in ("stored", "processed"):
             raise Refused(f"flush until 'stored' or 'processed', not {until_!r}")
         deadline = deadline_after(timeout)
+        yield from self._opened_steps(deadline)
         self._check_open()
         self._engine.mark(self._core)
         receipt = receipt_of(self._stream, processed=until_ == "processed")
@@ -394,8 +423,9 @@ class PusherCore(Sender):
         yield from until(self._engine, receipt.complete, deadline_after(timeout))
 
     def _wait_steps(self, count: int, timeout: float | None) -> Steps[None]:
-        holder, queue = self._holder, self.name
         deadline = deadline_after(timeout)
+        yield from self._opened_steps(deadline)
+        holder, queue = self._holder, self.name
         self._check_open()
 
         def enough() -> bool:
@@ -405,9 +435,11 @@ class PusherCore(Sender):
             raise Timeout(f"fewer than {count} pullers of {self.name} within {timeout} s")
 
     def _state(self) -> str:
-        outbox, deposits = self._box, self._stream.deposits
         if self.closed:
             return "closed"
+        if self._opening is not None:
+            return "being opened"
+        outbox, deposits = self._box, self._stream.deposits
         full = ", window full" if outbox.held >= outbox.window and deposits is None else ""
         pullers = len(self._holder.pullers(outbox.queue))
         waiting = outbox.waiting + len(outbox.outgoing.items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
@@ -21,6 +22,7 @@ from zq.core.pulling import Puller
 from zq.core.reception import INHERIT_PATIENCE, Subscription, patience_on_wire
 from zq.core.replying import RequestInbox
 from zq.core.roster import Remote
+from zq.core.spooling import Spooled
 from zq.core.standing import PACES, QUEUE, TOPIC, Lag, from_entry, merged
 from zq.engine.engine import Engine
 from zq.engine.wake import Waiters
@@ -28,12 +30,13 @@ from zq.errors import Closed, Error, Refused, Timeout, Undelivered
 from zq.handles.bound import Rest
 from zq.handles.deposits import Deposits
 from zq.handles.incoming import DurableInbox, PullerCore, Receiver, SubscriberCore
+from zq.handles.opening import Opening
 from zq.handles.outbox import OutboxDirectory
 from zq.handles.outgoing import _SHUT, Arrival, PublisherCore, PusherCore, Sender, Stream, receipt_of
 from zq.handles.replying import ReplierCore
 from zq.handles.since import Since, check_cursor, position_of
 from zq.handles.spool import SpoolCore
-from zq.handles.steps import Steps, Wait, deadline_after, until, waiting
+from zq.handles.steps import Steps, Wait, deadline_after, finish, until, waiting
 from zq.info import Consumer, Departed, Gap, Ledger, PeerEvent, PeerInfo, QueueInfo, SpoolAnswer, TopicInfo
 from zq.message import INHERIT, Inherit
 from zq.options import Settings, load
@@ -63,6 +66,8 @@ class PeerCore:
         self._receivers: list[Receiver] = []
         self._spools: list[SpoolCore] = []
         self._outboxes: dict[Path, OutboxDirectory] = {}
+        self._disks = threading.RLock()  # held while an outbox is opened; taken before the other, and never in a loop
+        self._openings: list[Opening[Any]] = []  # of an event loop's
         self._ending: list[OutboxDirectory] = []  # that nobody pushes to any more, and are to be closed
         self._shortcuts: dict[tuple[type[Sender], str], Any] = {}
 
@@ -94,8 +99,11 @@ class PeerCore:
             yield from self._leave_steps(timeout)
         finally:
             with self._lock:
+                openings, self._openings = self._openings, []
                 spools, self._spools = self._spools, []
                 boxes, self._outboxes, self._ending = [*self._outboxes.values(), *self._ending], {}, []
+            for opening in openings:
+                opening.give_up()
             for box in boxes:
                 yield from box._close_steps(None if deadline is None else max(deadline - time.monotonic(), SYNC))
             for spool in spools:  # last: what was sent here may go there
@@ -193,9 +201,10 @@ class PeerCore:
 
         return self._stream(self._topics, topic, options, make)
 
-    def _queue_stream(
-        self, queue: str, *, window: int, window_bytes: int, max_attempts: int, outbox: Path | str | None
-    ) -> Stream:
+    @staticmethod
+    def _queue_options(
+        queue: str, window: int, window_bytes: int, max_attempts: int, outbox: Path | str | None
+    ) -> dict[str, Any]:
         check_queue(queue)
         if not isinstance(max_attempts, int) or not 1 <= max_attempts <= ATTEMPT_MOST:
             raise Refused(
@@ -205,43 +214,102 @@ class PeerCore:
         for what, value in (("window", window), ("window_bytes", window_bytes)):
             if not isinstance(value, int) or value < 1:
                 raise Refused(f"{what} is a whole number >= 1, not {value!r}")
-        engine = self._running()
         if outbox is not None and not isinstance(outbox, str | os.PathLike):
             raise Refused(f"outbox is a directory, not {outbox!r:.80}")
         directory = None if outbox is None else Path(outbox).absolute()
-        options = {
-            "window": window, "window_bytes": window_bytes, "max_attempts": max_attempts, "outbox": directory
-        }  # fmt: skip
+        return {"window": window, "window_bytes": window_bytes, "max_attempts": max_attempts, "outbox": directory}
+
+    def _queue_stream(self, queue: str, options: Mapping[str, Any]) -> Stream:
+        engine = self._running()
         node = engine.node
+        given = {name: value for name, value in options.items() if name != "outbox"}
 
         def make() -> Stream:
-            if directory is not None:
-                return self._outbox_stream(engine, queue, max_attempts, directory, options)
-            core = engine.call(
-                lambda: node.push(
-                    queue, window=window, window_bytes=window_bytes, max_attempts=max_attempts, now=node.now
-                )
-            )
+            core = engine.call(lambda: node.push(queue, **given, now=node.now))
             return Stream(engine, core, options)
 
         return self._stream(self._queues, queue, options, make)
 
-    def _outbox_stream(
-        self, engine: Engine, queue: str, max_attempts: int, directory: Path, options: Mapping[str, Any]
-    ) -> Stream:
-        """Under the lock."""
-        box = self._outboxes.get(directory)
-        if box is None:
-            if waiting.simulated:
-                raise Error("an outbox is on a real disk; a simulated network has none")
-            box = OutboxDirectory(engine, directory)
-        self._outboxes[directory] = box
-        spooled = box.queue(queue, max_attempts)
+    def _opened_stream(self, queue: str, options: Mapping[str, Any]) -> Stream | None:
+        """None if there is none of that name. Refused if its options are others."""
+
+        def none() -> Stream:
+            raise LookupError
+
+        with contextlib.suppress(LookupError):
+            return self._stream(self._queues, queue, options, none)
+        if waiting.simulated:
+            raise Error("an outbox is on a real disk; a simulated network has none")
+        return None
+
+    def _outbox_stream(self, engine: Engine, queue: str, options: Mapping[str, Any]) -> Stream:
+        """Waits for the disk, with no lock held that somebody needs who opens nothing."""
+        directory: Path = options["outbox"]
+        with self._disks:
+            stream = self._opened_stream(queue, options)
+            if stream is not None:
+                return stream
+            with self._lock:
+                box = self._outboxes.get(directory)
+                if box is not None:
+                    box.users += 1  # already: who closes it now leaves it open
+            if box is None:
+                box = OutboxDirectory(engine, directory)
+                with self._lock:
+                    box.users += 1
+                    self._outboxes[directory] = box
+            try:
+                spooled = box.queue(queue, options["max_attempts"])
+                return self._stream(
+                    self._queues, queue, options, lambda: self._deposit(engine, spooled, directory, options)
+                )
+            except BaseException:
+                self._leave_box(directory)
+                self._close_boxes(engine)
+                raise
+
+    @staticmethod
+    def _deposit(engine: Engine, spooled: Spooled, directory: Path, options: Mapping[str, Any]) -> Stream:
         assert spooled.intake is not None
-        box.users += 1
         stream = Stream(engine, spooled.intake, options)
         stream.deposits = Deposits(stream, spooled, directory)
         return stream
+
+    def _leave_box(self, directory: Path) -> None:
+        """One queue of it less; without any it is to be closed."""
+        with self._lock:
+            box = self._outboxes.get(directory)
+            if box is not None:
+                box.users -= 1
+                if not box.users:
+                    self._ending.append(self._outboxes.pop(directory))
+
+    def _close_boxes(self, engine: Engine) -> None:
+        """Those that nobody pushes to; all of them if the peer is closed, which has closed those that it had."""
+        with self._lock:
+            boxes, self._ending = self._ending, []
+            if engine.closed:
+                boxes += self._outboxes.values()
+                self._outboxes = {}
+        for box in boxes:
+            finish(box._close_steps(SYNC))
+
+    def _outbox_later(self, queue: str, options: Mapping[str, Any]) -> Stream | Opening[Stream]:
+        """Begins to open it in a thread, if it is not open; closing the peer gives it up."""
+        engine = self._running()
+
+        def undo(stream: Stream) -> None:
+            finish(self._close_sender_steps(PusherCore(stream, queue), SYNC))
+            self._close_boxes(engine)
+
+        stream = self._opened_stream(queue, options)
+        if stream is not None:
+            return stream
+        what = f"the outbox {options['outbox']}"
+        opening = Opening(engine, what, lambda: self._outbox_stream(engine, queue, options), undo)
+        with self._lock:
+            self._openings = [*[other for other in self._openings if not other.over], opening]
+        return opening
 
     def _close_sender_steps(self, sender: Sender, timeout: float | None) -> Steps[None]:
         """The last view of a stream waits until all that was sent is confirmed; then the stream is withdrawn."""
@@ -249,6 +317,11 @@ class PeerCore:
         engine = sender._engine
         if sender.closed:
             return
+        opening = sender._opening
+        if opening is not None and (opening.give_up() or opening.failed):
+            sender._outgoing = _SHUT
+            return
+        sender._adopt()
         if engine.closed or engine.forked or engine.failed:
             sender._outgoing = _SHUT
             return
@@ -300,10 +373,7 @@ class PeerCore:
             if isinstance(sender, PublisherCore):
                 engine.call(lambda: engine.node.unpublish_topic(sender._core))
             elif stream.deposits is not None:
-                box = self._outboxes[stream.deposits.directory]
-                box.users -= 1
-                if not box.users:
-                    self._ending.append(self._outboxes.pop(stream.deposits.directory))
+                self._leave_box(stream.deposits.directory)
             elif isinstance(sender, PusherCore):
                 engine.call(lambda: engine.node.unpush(sender._box, engine.node.now))
 

@@ -14,8 +14,9 @@ from zq.core.spooling import Disk, Item, Limits, Recovered, Room, Spooled, Spool
 from zq.core.streams import Disk as TopicDisk
 from zq.core.streams import Streams
 from zq.engine.engine import Engine
-from zq.errors import Closed, Refused, SpoolDamaged, Timeout
-from zq.handles.steps import Steps, deadline_after, until
+from zq.errors import Closed, Error, Refused, SpoolDamaged, Timeout
+from zq.handles.opening import Opening
+from zq.handles.steps import Steps, deadline_after, finish, until
 from zq.info import SpooledQueue, SpooledTopic
 from zq.logs import Logger
 from zq.options import SpoolOptions
@@ -91,7 +92,9 @@ def check_filters(topics: Sequence[str]) -> list[str]:
 
 
 class SpoolCore:
-    """An open spool. Thread-safe but for closing."""
+    """A spool: `_open` opens it. Thread-safe but for closing."""
+
+    _opening: Opening[None] | None = None  # until that is over it is not open
 
     def __init__(
         self, engine: Engine, directory: Path, queues: Sequence[str], topics: Sequence[str], options: SpoolOptions
@@ -106,12 +109,17 @@ class SpoolCore:
         self._place = self.directory.absolute()  # wherever the program goes
         self.closed = False
         self._engine = engine
+        self._names, self._filters, self._options = names, filters, options
         node = engine.node
         for name in names:
             if engine.call(lambda name=name: node.spooling.find(name)) is not None:  # type: ignore[misc]
                 raise Refused(f"this peer has a spool of {name} already")
         if len({dead_queue_of(name) for name in names}) < len(names):
             raise Refused("two of these long names would have one queue of dead letters; shorten one of them")
+
+    def _open(self) -> None:
+        """Reads the directory and begins to keep the queues; waits for the disk."""
+        engine, names, filters, options = self._engine, self._names, self._filters, self._options
         answers = ToEngine(engine)
         from zq.handles.topics import TopicStreams
         from zq.spool.keeper import Keeper  # with its thread and its futures: few programs need it
@@ -131,6 +139,14 @@ class SpoolCore:
         except BaseException:  # the peer is being closed, most likely
             self._keeper.close(LEAVING)
             raise
+
+    def _open_later(self) -> None:
+        """In a thread: whoever needs it waits. Closing gives it up."""
+
+        def undo(_: None) -> None:
+            finish(self._end_steps(time.monotonic() + LEAVING))
+
+        self._opening = Opening(self._engine, f"the spool in {self.directory}", self._open, undo)
 
     def _begin(
         self, found: list[tuple[Recovered, Recovered]], bound: list[tuple[str, ...]], options: SpoolOptions
@@ -154,8 +170,21 @@ class SpoolCore:
         for spooled, filters in zip(self._queues, bound, strict=True):
             node.rebinding.open(spooled.name, filters, partial(keeper.bind, spooled.stream), node.now)
 
+    def _check_opened(self) -> None:
+        """Raises what went wrong, or Error if it is not open yet."""
+        if self._opening is not None:
+            if not (self._opening.over or self.closed):
+                raise Error(f"the spool in {self.directory} is still being opened: await it first")
+            self._opening.result()
+
+    def _opened_steps(self, deadline: float | None = None) -> Steps[None]:
+        if self._opening is not None:
+            yield from self._opening.steps(deadline)
+
     def queues(self) -> list[SpooledQueue]:
         """How each of its queues stands, by name."""
+
+        self._check_opened()
 
         def look() -> list[SpooledQueue]:
             return [_row(spooled) for spooled in sorted(self._queues, key=lambda spooled: spooled.name)]
@@ -164,10 +193,12 @@ class SpoolCore:
 
     def topics(self) -> list[SpooledTopic]:
         """How its topics stand, a row each filter, with the cursors of durable subscriptions."""
+        self._check_opened()
         return self._engine.call(self._topics.rows)
 
     def forget(self, topics: str, cursor: str) -> None:
         """Forgets a cursor of one filter's topics for good. Refused if there is none, or if somebody reads by it."""
+        self._check_opened()
         if self._engine.call(lambda: self._topics.forget(topics, cursor)) is None:
             raise Refused(
                 f"this spool keeps no topics {topics!r}; it keeps {', '.join(self._topics.filters) or 'none'}"
@@ -200,6 +231,7 @@ class SpoolCore:
 
     def _purge_steps(self, queue: str, timeout: float | None) -> Steps[int]:
         deadline, told = deadline_after(timeout), list[tuple[int, str]]()
+        yield from self._opened_steps(deadline)
         shelf = self._shelf()
         if not self._engine.call(lambda: self._begin_purge(queue, lambda *what: told.append(what))):
             names = ", ".join(stream.name for stream in shelf.streams() if stream.kind == "queue")
@@ -230,6 +262,11 @@ class SpoolCore:
         if self.closed:
             return
         self.closed = True
+        if self._opening is not None and (self._opening.give_up() or self._opening.failed):
+            return
+        yield from self._end_steps(deadline)
+
+    def _end_steps(self, deadline: float | None) -> Steps[None]:
         engine = self._engine
         try:
             if not (engine.closed or engine.forked or engine.failed):
@@ -289,5 +326,7 @@ class SpoolCore:
                     self._keeper.end(stream, sent)
 
     def __repr__(self) -> str:
-        names = ", ".join([*[spooled.name for spooled in self._queues], *self._topics.filters])
-        return f"<{type(self).__name__} of {names} in {self.directory}{', closed' if self.closed else ''}>"
+        names = ", ".join([*self._names, *self._filters])
+        opening = self._opening is not None and not self._opening.over
+        state = ", closed" if self.closed else ", being opened" if opening else ""
+        return f"<{type(self).__name__} of {names} in {self.directory}{state}>"
