@@ -267,7 +267,7 @@ def test_a_disk_without_room_refuses_by_name_and_still_delivers(
 def test_what_a_disk_without_room_could_not_write_is_taken_once_there_is_some_or_is_not_taken(
     face: Face, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zq.core.spooling.LOOK", 0.05)
+    monkeypatch.setattr("zq.core.filling.LOOK", 0.05)
     sender = face.peer("sender")
     pusher = sender.pusher("jobs", outbox=directory)
     pusher.send("before")
@@ -360,7 +360,7 @@ def test_many_senders_share_a_sync(face: Face, directory: Path, monkeypatch: pyt
     sender = face.peer("sender")
     pusher = sender.pusher("jobs", outbox=directory)
     pusher.send("the segment is there")
-    monkeypatch.setattr("zq.spool.keeper.MARK_EVERY", 3_600.0)
+    monkeypatch.setattr("zq.spool.upkeep.MARK_EVERY", 3_600.0)
     syncs, fdatasync = [0], os.fdatasync
 
     def sync(descriptor: int) -> None:

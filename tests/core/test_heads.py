@@ -38,12 +38,11 @@ def test_rows_go_that_are_old_enough_and_others_only_beyond_the_limit(monkeypatc
     heads = Heads({(b"f" * 16, "t/found"): 1}, 100.0)
     for number in range(5):
         heads.note((b"p" * 16, f"t/{number}"), 1, 100.0 + number)
-    assert (len(heads), heads.forgotten, heads.doubled) == (6, 0.0, 0)
+    assert (len(heads), heads.doubled) == (6, 0)
     heads.note(A, 1, 102.5 + LATE)
     assert len(heads) == 3  # A, and those that came at 103 and 104
-    assert (heads.forgotten, heads.doubled) == (102.0, 0)
+    assert heads.doubled == 0
     assert set(heads.numbers()) == {A, (b"p" * 16, "t/3"), (b"p" * 16, "t/4")}
     for number in range(10):
         heads.note((b"q" * 16, f"t/{number}"), 1, 102.5 + LATE)
     assert (len(heads), heads.doubled) == (6, 7)
-    assert heads.forgotten == 102.5  # what is behind may come again, and is not lost

@@ -10,7 +10,7 @@ import pytest
 from tests.core.test_spooling import Medium, Scene, SlowDisk
 from zq.core.intake import Intake
 from zq.core.ranges import Ranges
-from zq.core.spooling import Room, Spooled
+from zq.core.spooled import Room, Spooled
 from zq.core.topics import Origin
 from zq.testing import SimulatedPeer, Weather
 from zq.wire.plan import NORMAL, Plan, planned

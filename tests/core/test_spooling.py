@@ -16,7 +16,7 @@ from zq.core.origins import Origins
 from zq.core.outbox import Outbox
 from zq.core.pulling import Settled
 from zq.core.ranges import Ranges
-from zq.core.spooling import Item, Limits, Recovered, Room, Spooled
+from zq.core.spooled import Item, Limits, Recovered, Room, Spooled
 from zq.testing import SimulatedNetwork, SimulatedPeer, Weather
 from zq.wire.batch import REDELIVERED, Batch, Buffer, Run, split
 from zq.wire.data import pack, unpack
@@ -85,7 +85,7 @@ class Medium:
 
 
 class SlowDisk:
-    """`zq.core.spooling.Disk` of one peer: it does what it is asked for after a while, and says so later still; with
+    """`zq.core.spooled.Disk` of one peer: it does what it is asked for after a while, and says so later still; with
     the peer it ends, and what it was asked for and had not done is lost."""
 
     def __init__(self, peer: SimulatedPeer, *media: Medium) -> None:
@@ -249,6 +249,12 @@ class Scene:
     def unmarked(self) -> list[int]:
         """What came twice and did not say so."""
         return [number for number, marks in self.seen.items() if marks.count(False) > 1]
+
+
+def small_window(monkeypatch: pytest.MonkeyPatch, messages: int) -> None:
+    """Of a backlog no more than this is in memory."""
+    for module in ("loading", "spooling"):
+        monkeypatch.setattr(f"zq.core.{module}.WINDOW", messages)
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -521,7 +527,7 @@ def test_a_letter_that_the_disk_does_not_take_is_tried_again_and_its_message_sta
 
 def test_letters_that_cannot_be_stored_keep_the_rest_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is dead and has no letter counts as held: memory stays bounded whatever dies."""
-    monkeypatch.setattr("zq.core.spooling.WINDOW", 100)
+    small_window(monkeypatch, 100)
     scene = Scene()
     _, disk, spooled = scene.spool()
     source, outbox = scene.pusher()
@@ -578,7 +584,7 @@ def test_crashes_at_any_moment_leave_a_letter_of_everything_that_died(seed: int)
 
 
 def test_letters_on_the_disk_are_listed_retried_and_purged_however_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zq.core.spooling.WINDOW", 50)
+    small_window(monkeypatch, 50)
     monkeypatch.setattr("zq.core.letters.ROWS", 40)
     scene = Scene()
     spool, _, spooled = scene.spool()
@@ -667,7 +673,7 @@ def test_crashes_while_letters_are_retried_lose_neither_them_nor_their_messages(
 
 
 def test_letters_on_the_disk_are_pulled_like_any_other_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zq.core.spooling.WINDOW", 50)
+    small_window(monkeypatch, 50)
     scene = Scene()
     spool, _, _ = scene.spool()
     source, outbox = scene.pusher()
@@ -737,7 +743,7 @@ def test_after_another_boot_only_the_wall_clock_tells_how_long_ago_something_cam
 
 
 def test_a_backlog_is_in_memory_only_for_a_window_and_comes_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zq.core.spooling.WINDOW", 200)
+    small_window(monkeypatch, 200)
     scene = Scene()
     _, _, spooled = scene.spool()
     source, outbox = scene.pusher()

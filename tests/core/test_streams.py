@@ -17,8 +17,9 @@ from zq.core.heads import LATE, Key
 from zq.core.inbox import Handing, Inbox
 from zq.core.pulling import Settled
 from zq.core.ranges import Ranges
-from zq.core.spooling import Item, Room
-from zq.core.streams import FORGET_AFTER, Newest, RecoveredTopics, Retention, TopicStream
+from zq.core.readers import FORGET_AFTER
+from zq.core.spooled import Item, Room
+from zq.core.stream import Newest, RecoveredTopics, Retention, TopicStream
 from zq.core.topics import Topic
 from zq.info import Gap
 from zq.testing import SimulatedNetwork, SimulatedPeer, Weather
@@ -92,7 +93,7 @@ class Medium:
 
 
 class SlowDisk:
-    """`zq.core.streams.Disk` of one peer: it does what it is asked for after a while, and says so later still; with
+    """`zq.core.stream.Disk` of one peer: it does what it is asked for after a while, and says so later still; with
     the peer it ends, and what it was asked for and had not done is lost."""
 
     def __init__(self, peer: SimulatedPeer, medium: Medium) -> None:
@@ -434,6 +435,20 @@ def test_only_a_stream_that_knows_it_has_stopped_looks_whether_it_may_go_on() ->
     disk.failing = ""
     assert scene.run(5.0, lambda: stream.subscription is not None)
     assert any(disk.looks)
+
+
+def test_that_a_publisher_has_vanished_is_stored_and_told_to_cursors_that_come_later() -> None:
+    scene = Scene()
+    _, _, stream = scene.spool()
+    source, topic = scene.publisher()
+    scene.run(2.0)
+    scene.publish(source, topic, range(10))
+    assert scene.run(5.0, lambda: stream.stretch.safe == 10)
+    scene.network.kill(source)
+    assert scene.run(30.0, lambda: stream.stretch.safe == 11)
+    scene.reader(begin=(FROM_BEGINNING, 0.0))
+    assert scene.run(5.0, lambda: len(scene.seen["c"]) == 10 and scene.gaps["c"])
+    assert scene.gaps["c"] == [Gap(publisher=source.id, topic="t/a", first=11, last=None)]
 
 
 def test_what_a_cursor_that_was_lost_may_have_delivered_is_redelivered() -> None:

@@ -69,7 +69,7 @@ def test_all_that_came_while_the_disk_was_busy_is_synced_at_once(
         jobs.wait_for_pullers()
         jobs.send("first")
         jobs.flush(timeout=PATIENCE)  # its segment and its mark are there
-        monkeypatch.setattr("zq.spool.keeper.MARK_EVERY", 3_600.0)
+        monkeypatch.setattr("zq.spool.upkeep.MARK_EVERY", 3_600.0)
         monkeypatch.setattr(os, "fdatasync", sync)
         jobs.send("second")
         eventually(lambda: asked)

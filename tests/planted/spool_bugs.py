@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 
 from tests.planting import Garden
 from tests.spool.simulated_disk import OpenFile
-from zq.core.spooling import Spooling
-from zq.spool import disk, held, journal, log, record, segment, store
+from zq.core.storing import Storing
+from zq.spool import disk, held, journal, log, reading, record, segment, store, survey
 from zq.spool.journal import Journal
 from zq.spool.log import Log
+from zq.spool.survey import Survey
 from zq.wire import stored
 
 garden = Garden("tests.planted.spool_bugs", tests="tests")
@@ -90,13 +91,13 @@ def the_head_of_a_record_is_not_verified() -> None:
 
 @bug("spool/test_log_damage.py::test_bytes_of_another_segment_or_stream_are_not_records")
 def bytes_of_another_segment_verify() -> None:
-    for module in (segment, held, log):
+    for module in (segment, held, survey):
         module.seed_of = lambda stream, number: 0  # type: ignore[attr-defined]
 
 
 @bug("spool/test_log_damage.py::test_a_tail_that_does_not_verify_is_kept_aside")
 def a_tail_that_does_not_verify_is_cut() -> None:
-    replace(Log, "_keep_bad", lambda keep_bad: nothing)
+    replace(Survey, "_keep_bad", lambda keep_bad: nothing)
 
 
 @bug(f"{FLIPS}[closed]")
@@ -111,7 +112,8 @@ def a_scan_ends_at_the_first_damage() -> None:
 
         return short
 
-    replace(log, "scan", build)
+    for module in (survey, reading):
+        replace(module, "scan", build)
 
 
 @bug(CRASHES)
@@ -275,14 +277,14 @@ def what_is_left_of_a_segment_has_a_message_too_few() -> None:
 )
 def a_message_is_settled_before_its_dead_letter_is_safe() -> None:
     def build(append: Any) -> Any:
-        def early(self: Spooling, spooled: Any, what: Any, is_safe: Any, *rest: Any) -> None:
+        def early(self: Storing, spooled: Any, what: Any, is_safe: Any, *rest: Any) -> None:
             if not spooled.is_queue:
                 is_safe(spooled.safe + 1)
             append(self, spooled, what, nothing if not spooled.is_queue else is_safe, *rest)
 
         return early
 
-    replace(Spooling, "append", build)
+    replace(Storing, "append", build)
 
 
 # --- the directory

@@ -28,7 +28,7 @@ from zq.core.intake import Intake
 from zq.core.outbox import Outbox
 from zq.core.pulling import Settled
 from zq.core.ranges import Ranges
-from zq.core.spooling import Limits, Room, Spooled
+from zq.core.spooled import Limits, Room, Spooled
 from zq.core.topics import Origin
 from zq.testing import SimulatedNetwork, SimulatedPeer
 from zq.wire.batch import Batch, split

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zq.core.spooling import Item, Recovered, Room
+from zq.core.spooled import Item, Recovered, Room
 from zq.spool.keeper import Keeper
+from zq.spool.store import QUEUE
 from zq.wire.batch import Run
 from zq.wire.stored import Stamp, Stored, decode, encode
 
@@ -17,11 +18,11 @@ ORIGIN = b"o" * 16
 
 
 class Answered:
-    """One queue of one spool directory, without peers."""
+    """One queue of one directory of a spool, or of outboxes, without peers."""
 
-    def __init__(self, directory: Path, max_bytes: int | None = None) -> None:
+    def __init__(self, directory: Path, max_bytes: int | None = None, kind: str = QUEUE) -> None:
         self._answers: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        self.keeper = Keeper(directory, self, max_bytes)
+        self.keeper = Keeper(directory, self, max_bytes, kind=kind)
         self.found: Recovered = self.keeper.open("jobs")
         self.stream = self.found.stream
         self.rooms = 0

@@ -13,7 +13,8 @@ import zq.spool.disk
 from zq.core.ranges import Ranges
 from zq.spool.disk import DirectoryDisk
 from zq.spool.journal import Journal
-from zq.spool.log import Log, Missing
+from zq.spool.log import Log
+from zq.spool.survey import Missing
 from zq.wire.batch import Run
 
 STREAM = b"s" * 16

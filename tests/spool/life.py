@@ -15,9 +15,10 @@ from typing import NamedTuple
 from tests.spool.simulated_disk import SimulatedDisk
 from zq.core.ranges import Ranges
 from zq.spool.journal import Journal
-from zq.spool.log import Log, Missing
+from zq.spool.log import Log
 from zq.spool.record import Record
 from zq.spool.reserve import Reserve
+from zq.spool.survey import Missing
 from zq.wire.batch import Run
 from zq.wire.stored import TRIMMED
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import zq
-from zq.core.spooling import as_letters
+from zq.core.loading import as_letters
 from zq.info import Gap
 from zq.spool import journal, log, mark, record, segment, store
 from zq.spool.bound import read_bound, write_bound

@@ -9,10 +9,11 @@ from zlib import crc32
 import pytest
 
 from tests.spool.simulated_disk import SimulatedDisk
-from zq.spool.log import Log, Missing
+from zq.spool.log import Log
 from zq.spool.mark import MARK
 from zq.spool.record import MARKER, Damage, Record, encode, scan
 from zq.spool.segment import HEADER, decode_header, name_of, seed_of
+from zq.spool.survey import Missing
 from zq.wire.batch import Run
 
 STREAM = b"s" * 16

@@ -21,11 +21,11 @@ from zq.spool import clock
 from zq.spool.bound import write_bound
 from zq.spool.disk import DirectoryDisk
 from zq.spool.journal import Journal
-from zq.spool.keeper import _part
 from zq.spool.log import Log
 from zq.spool.record import Record
 from zq.spool.segment import name_of
 from zq.spool.store import QUEUE, TOPIC, open_store
+from zq.spool.upkeep import _part
 from zq.wire.batch import Run
 from zq.wire.data import pack
 from zq.wire.stored import Stored, encode

@@ -10,9 +10,10 @@ import pytest
 from tests.spool.life import PowerCut, cut_at
 from tests.spool.simulated_disk import SimulatedDisk
 from zq.core.ranges import Ranges
-from zq.spool.log import Log, Missing
+from zq.spool.log import Log
 from zq.spool.record import Record
 from zq.spool.segment import name_of
+from zq.spool.survey import Missing
 from zq.wire.batch import Run
 from zq.wire.stored import TRIMMED
 

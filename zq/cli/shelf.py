@@ -241,6 +241,7 @@ def told(message: zq.SpooledMessage) -> list[str]:
 @click.argument("stream", metavar="NAME")
 @click.option("--settled", is_flag=True, help="Also what nobody is to have any more and is still on the disk.")
 @asked
+@click.option("--json", is_flag=True, expose_value=False, help="As it is in any case.")
 def export(stream: str, settled: bool, spools: Directory | Realm) -> int:
     """Write the messages of NAME, a queue or topic, one JSON object a line, without taking them. What of a topic never
     came to the spool is told on standard error, as a subscriber is told."""

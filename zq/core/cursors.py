@@ -32,7 +32,7 @@ from zq.core.outbox import Kept as Journaled
 from zq.core.outbox import Outbox
 from zq.core.pushing import Pushing
 from zq.core.ranges import Ranges, merged
-from zq.core.spooling import WINDOW, WINDOW_BYTES, Item
+from zq.core.spooled import WINDOW, WINDOW_BYTES, Item
 from zq.info import Gap, HeldQueue
 from zq.record import dataclass, field
 from zq.wire.batch import GAP, NAMED, REDELIVERED, RETAIN, Run

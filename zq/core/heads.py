@@ -1,11 +1,10 @@
 """How far a topic stream has what is published: the last number stored of each publisher's topic, and up to where
 publishers have cleared what they had retained.
 
-A stream that begins to store again, after a restart or a full disk, asks each publisher for what is behind these
-numbers, and of a publisher's topic that it does not know for what was published since `forgotten`. So a row may be
-forgotten without harm once what it tells of came `LATE` before the newest: nothing of it is asked for again. Beyond
-`MOST` rows those go; beyond `LIMIT` the ones that were silent longest, and what they had published within `LATE` may be
-stored twice. That is `doubled`, for the operator to know.
+A stream that is opened asks each publisher for what is behind these numbers, and of a publisher's topic that it does
+not know for what was published since `LATE` before the newest came. So a row may be forgotten without harm once what it
+tells of came before that: nothing of it is asked for again. Beyond `MOST` rows those go; beyond `LIMIT` the ones that
+were silent longest, and what they had published since may be stored twice. That is `doubled`, for the operator to know.
 
 A publisher's word that a value is cleared may come before the value does. It is kept until all up to there is stored
 and nothing of its topic is retained.
@@ -38,7 +37,6 @@ class Heads:
         self._rows = {key: _Row(number, came) for key, number in numbers.items()}
         self._cleared: dict[Key, int] = {}
         self._newest = came
-        self.forgotten = 0.0  # wall clock: what came before and is of nobody who is known is not to come again
         self.doubled = 0  # rows that were forgotten too early
 
     def __len__(self) -> int:
@@ -57,13 +55,11 @@ class Heads:
 
     def _may_forget(self) -> bool:
         key, row = next(iter(self._rows.items()))
-        late = self._newest - LATE
-        if row.came >= late:
+        if row.came >= self._newest - LATE:
             if len(self._rows) <= LIMIT:
                 return False
             self.doubled += 1
         del self._rows[key]
-        self.forgotten = max(self.forgotten, min(row.came, late))
         return True
 
     def expect(self, key: Key, number: int) -> None:

@@ -17,8 +17,10 @@ from functools import partial
 
 from zq.core import dead
 from zq.core.inquiry import ANSWERS_KEPT, ROWS, ROWS_BYTES, Answers, row_of
+from zq.core.loading import as_letters
 from zq.core.outbox import RETRIED
-from zq.core.spooling import Item, Spooled, Spooling, as_letters
+from zq.core.spooled import Item, Spooled
+from zq.core.spooling import Spooling
 from zq.wire import dead as wire
 from zq.wire.batch import EXTRA, REDELIVERED, Run
 from zq.wire.data import Extended, Malformed
@@ -96,7 +98,7 @@ class _Retry:
         item = wire.unwrap(letter.item)
         flags = (stored.flags & KEPT & ~EXTRA) | REDELIVERED | (EXTRA if type(item) is Extended else 0)
         again = stored._replace(
-            came=self._spooling.stamp(self._queue), attempt=1, flags=flags, runs=(letter.run,), items=[bytes(item)]
+            came=self._queue.stamp(), attempt=1, flags=flags, runs=(letter.run,), items=[bytes(item)]
         )  # fmt: skip
 
         def is_safe(first: int) -> None:
@@ -109,14 +111,14 @@ class _Retry:
             self._done()
 
         self._pending += 1
-        self._spooling.append(self._queue, again, is_safe, has_failed)
+        self._spooling.storing.append(self._queue, again, is_safe, has_failed)
 
     def _done(self) -> None:
         self._pending -= 1
         if not self._pending:
             idle = self._letters.outbox.idle()
             for letter in self._safe:
-                self._spooling.discard(self._letters, letter.number, letter.run, RETRIED, idle)
+                self._letters.discard(letter.number, letter.run, RETRIED, idle)
             assert self._resume is not None
             self._resume((), 0.0)
 
@@ -164,7 +166,7 @@ class SpoolAnswers:
         start(lambda items, now: self._go_on(key, items))
 
     def _read(self, letters: Spooled, first: int) -> Callable[[Resume], None]:
-        return partial(self._spooling.read, letters, first)
+        return partial(self._spooling.loading.read, letters, first)
 
     # --- LIST
 
@@ -257,8 +259,8 @@ class SpoolAnswers:
         return count, ""
 
     def _purge(self, letters: Spooled, chosen: list[_Letter]) -> int:
-        idle, spooling = letters.outbox.idle(), self._spooling
-        return sum(spooling.discard(letters, letter.number, letter.run, "purged", idle) for letter in chosen)
+        idle = letters.outbox.idle()
+        return sum(letters.discard(letter.number, letter.run, "purged", idle) for letter in chosen)
 
     def _remember(self, peer: bytes, answer: Letters) -> Letters:
         """It is told again to whoever asks again."""

@@ -24,197 +24,35 @@ publisher's ring: the stream begins again behind the last number stored of each 
 none, with what was published since it was stored to last. The numbers are in the log; a table of them is written now
 and then, so that only what is behind it has to be read.
 
-It is one module, longer than most, because storing, stopping, trimming and where cursors begin all turn on the state of
-one stream.
+One stream's state is a `TopicStream`; who reads by which cursor, and where a cursor begins, is decided by `readers`,
+what becomes of retained values by `retaining`. It is longer than most because storing, stopping and trimming belong
+together.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from zq.core.cursors import PASSING, Begun, Forgotten, Found, Moved, Record, StreamCursor, Stretch, Word
+from zq.core.cursors import PASSING, Moved, Record, StreamCursor, Stretch
 from zq.core.heads import LATE, LIMIT, Heads, Key
 from zq.core.inbox import SubscriptionInbox
 from zq.core.pushing import Pushing
-from zq.core.ranges import Ranges
+from zq.core.readers import Readers
 from zq.core.reception import Receptions, Subscription
-from zq.core.spooling import CREDIT, CREDIT_BYTES, LOOK, ROOMY, Item, Room
+from zq.core.retaining import Retaining
+from zq.core.spooled import LOOK, ROOMY, Item, Room
+from zq.core.stream import Disk, Entrance, RecoveredTopics, Retention, TopicStream
 from zq.core.timers import Timers
 from zq.info import Gap, HeldQueue
-from zq.record import dataclass, field
-from zq.wire.batch import EXTRA, GAP, PARTS, RETAIN, Batch, Parts, Run, encode_topic, topic_prefix
+from zq.wire.batch import GAP, Batch, Parts
 from zq.wire.data import Malformed
-from zq.wire.frames import Binding, Entry, Recall, Refilled, Since, refill_frame
-from zq.wire.kept import (
-    CURSOR_NAME,
-    FROM_AGO,
-    FROM_BEGINNING,
-    FROM_COUNT,
-    FROM_TIME,
-    Kept,
-    KeptGap,
-    decode,
-    encode,
-    encode_gap,
-    keep,
-    queue_of,
-    run_of_gap,
-)
+from zq.wire.frames import Binding, Entry, Recall, Since
+from zq.wire.kept import Kept, KeptGap, encode, encode_gap, keep, run_of_gap
 from zq.wire.names import Filter
 
-FORGET_AFTER = 60.0  # s that such a cursor waits for a reader that was lost; as long as a binding
-ASK_AGAIN = 0.2  # s until a reader is asked again when it came into being
 SAVE_EVERY = 16 << 20  # bytes stored until the table of numbers is written again: what opening has to read
 AGE_LOOKS = 20  # times in its `max_age` that a stream looks for what is too old, between these:
 AGE_LEAST, AGE_MOST = 0.1, 60.0  # s
-
-CURSORS_MOST = 10_000  # of a stream; more are not begun
-LARGE = 1e15  # counts and times that make sense are below
-
-Position = tuple[int, float]  # kind and value, see zq.wire.kept
-
-
-class Retention(NamedTuple):
-    """What a stream keeps; None is no limit."""
-
-    max_age: float | None = None  # s since it came
-    max_bytes: int | None = None
-    max_messages: int | None = None
-    min_free: int = 0  # bytes that are left to others: beyond, the stream stops
-
-
-class Newest(NamedTuple):
-    """So many messages of topics that match one of these."""
-
-    messages: int
-    filters: tuple[Filter, ...]
-
-
-class Disk(Protocol):
-    """What keeps the streams. Nothing here waits; answers come as events of `Streams`, in order."""
-
-    def append(self, stream: bytes, length: int, run: Run, body: bytes, flags: int) -> None:
-        """Answered by `on_stored` or `on_failed`; after a failure all are refused until somebody looks to `go_on`."""
-
-    def read(self, stream: bytes, cursor: str, first: int) -> None:
-        """Answered by `on_records`."""
-
-    def seek(self, stream: bytes, cursor: str, place: float | Newest) -> None:
-        """Answered by `on_sought` with the number of the first message that came at that wall clock or later, or of the
-        first of the newest."""
-
-    def note(self, stream: bytes, word: Word) -> None: ...
-
-    def save(self, stream: bytes, number: int, heads: Mapping[Key, int], retained: Mapping[str, int]) -> None:
-        """These are the last numbers stored of each publisher's topic, and the retained messages, up to that number of
-        the stream."""
-
-    def look(self, stream: bytes, most_bytes: int | None, *, go_on: bool) -> None:
-        """Answered by `on_room`; with the number below which all is to be trimmed to have at most so many bytes.
-        `go_on`: he knows of all that has failed, and what he appends from now on follows what was stored."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecoveredTopics:
-    """A stream as it was found."""
-
-    filter: str
-    stream: bytes
-    first: int  # the oldest that was not trimmed
-    safe: int
-    heads: dict[Key, int]
-    retained: dict[str, int]  # topic: number in the stream of its retained message
-    stored_to: float  # wall clock: what was published before is stored, or was never to be
-    cursors: tuple[Found, ...]
-    damaged: bool  # cursors may have been lost: one that is not known begins at the beginning
-    room: Room
-
-
-class _Entrance(SubscriptionInbox):
-    """Where the subscription puts what has come."""
-
-    __slots__ = ("_clear", "_store", "stored")
-    keeps = True
-
-    def __init__(self, store: Callable[[Batch | Gap], None], clear: Callable[[Key, int], None]) -> None:
-        super().__init__("wait", lambda: None)
-        self._store = store
-        self._clear = clear
-        self.stored: list[Batch | Gap] = []
-
-    def offer(self, batch: Batch) -> bool:
-        if self.messages and (self.messages + batch.live > CREDIT or self.bytes + batch.size > CREDIT_BYTES):
-            self.refused = True
-            return False
-        self.messages += batch.live
-        self.bytes += batch.size
-        self._store(batch)
-        return True
-
-    def clear(self, publisher: bytes, topic: str, number: int) -> None:
-        self._clear((publisher, topic), number)
-
-    def tell(self, gap: Gap) -> None:
-        self._store(gap)
-
-    def settle_taken(self) -> list[Batch | Gap]:
-        done, self.stored = self.stored, []
-        for item in done:
-            if isinstance(item, Batch):
-                self.messages -= item.live
-                self.bytes -= item.size
-        return done
-
-    def has_room(self) -> bool:
-        return self.messages <= CREDIT // 2 and self.bytes <= CREDIT_BYTES // 2
-
-
-@dataclass(eq=False, slots=True)
-class Reader:
-    """A durable subscription that reads by a cursor here."""
-
-    peer: bytes
-    puller: bytes
-    cursor: str
-    filters: tuple[Filter, ...]
-    begin: Position
-
-
-@dataclass(eq=False, slots=True)
-class TopicStream:
-    """One stream."""
-
-    stretch: Stretch
-    retention: Retention
-    disk: Disk
-    heads: Heads
-    retained: dict[str, int]
-    damaged: bool
-    room: Room
-    began: float  # this peer's clock: everything before it is stored, or was never to be
-    cursors: dict[str, StreamCursor] = field(default_factory=dict)
-    readers: dict[tuple[bytes, bytes], Reader] = field(default_factory=dict)  # by peer and puller
-    beginning: dict[str, Reader] = field(default_factory=dict)  # cursors of which it is not known yet where
-    subscription: Subscription | None = None  # None: it has stopped
-    entrance: _Entrance | None = None
-    storing: deque[tuple[Batch | Gap, Kept | KeptGap]] = field(default_factory=deque)
-    recalls: dict[int, list[tuple[bytes, int, list[int]]]] = field(default_factory=dict)  # see `on_recall`
-    came: float = 0.0  # wall clock at which the newest came; it never goes back
-    unsaved: int = 0  # bytes since the table of heads was written
-    trimming: bool = False
-    problem: str = ""
-    broken: bool = False
-    closing: bool = False
-
-    @property
-    def id(self) -> bytes:
-        return self.stretch.stream
-
-    @property
-    def label(self) -> str:
-        return f"the spool of {self.stretch.filter.text}"
 
 
 def _span_of(kept: Kept | KeptGap) -> tuple[Key, int, int]:
@@ -248,14 +86,12 @@ class Streams:
         self._replaying = replaying
         self._subscribe = subscribe
         self._unsubscribe = unsubscribe
-        self._send = send
-        self._send_work = send_work
-        self._own = own
         self._tell = tell
         self._changed = changed
         self._clock = clock
         self._streams: dict[bytes, TopicStream] = {}
-        self._rows: dict[bytes, list[list[object]]] = {}  # by peer, of all streams
+        self._retaining = Retaining(send_work, own, self._save)
+        self.readers = Readers(timers, self._streams, replaying, send, tell, changed)
 
     def __iter__(self) -> Iterator[TopicStream]:
         return iter(list(self._streams.values()))
@@ -293,22 +129,18 @@ class Streams:
             self._begin_storing(stream)
         self._trim(stream)
         self._look_at_age(stream, now)
-        for peer, rows in list(self._rows.items()):
-            self._note_readers(stream, peer, rows, now)
-        for cursor_name in list(stream.cursors):
-            self._forget_later(stream, cursor_name, now)
+        self.readers.open(stream, now)
         self._changed()
         return stream
 
     # --- from publishers to the disk
 
     def _begin_storing(self, stream: TopicStream) -> None:
-        entrance = stream.entrance = _Entrance(
-            lambda item: self._store(stream, item), lambda key, number: self._clear(stream, key, number)
+        entrance = stream.entrance = Entrance(
+            lambda item: self._store(stream, item), lambda key, number: self._retaining.clear(stream, key, number)
         )
         left = {key: number + 1 for key, number in stream.heads.numbers().items()}
-        began = max(stream.began, stream.heads.forgotten - self._replaying.ahead)
-        stream.subscription = self._subscribe(stream.stretch.filter, entrance, began, left)
+        stream.subscription = self._subscribe(stream.stretch.filter, entrance, stream.began, left)
         stream.problem = ""
 
     def _store(self, stream: TopicStream, item: Batch | Gap) -> None:
@@ -342,7 +174,7 @@ class Streams:
             count = kept.length if isinstance(kept, Kept) else 1
             stream.stretch.safe = first + count - 1
             self._note_head(stream, kept)
-            self._note_retained(stream, kept)  # behind it: what is cleared may be settled by it
+            self._retaining.note(stream, kept)  # behind it: what is cleared may be settled by it
             if stream.entrance is not None:
                 stream.entrance.stored.append(item)
             record = Record(first, first + count - 1, kept)
@@ -450,85 +282,6 @@ class Streams:
         self._begin_storing(stream)
         self._changed()
 
-    # --- retained values
-
-    @staticmethod
-    def _note_retained(stream: TopicStream, kept: Kept | KeptGap) -> None:
-        """It has just become safe."""
-        if not isinstance(kept, Kept):
-            return
-        key = kept.run.origin, kept.topic
-        if kept.flags & RETAIN and not stream.heads.is_cleared(key, kept.last):
-            stream.retained[kept.topic] = stream.stretch.safe
-        if kept.topic not in stream.retained:
-            stream.heads.settle_clear(key)
-
-    @staticmethod
-    def _clear(stream: TopicStream, key: Key, number: int) -> None:
-        """Its publisher says that nothing up to that number is. What somebody else has published since is."""
-        if not stream.heads.clear(key, number):
-            return
-        if key[1] in stream.retained:
-            stream.recalls.setdefault(stream.retained[key[1]], []).append((b"", number, []))
-            stream.disk.read(stream.id, "", stream.retained[key[1]])
-        else:
-            stream.heads.settle_clear(key)
-
-    def on_recall(self, peer: bytes, recall: Recall) -> None:
-        """A peer asks for what is retained; it is read, one after the other, and sent."""
-        stream = self._streams.get(recall.stream)
-        filters = [Filter(text) for text in recall.filters]
-        retained = {} if stream is None else stream.retained
-        numbers = [
-            number
-            for topic, number in retained.items()
-            if stream is not None and number >= stream.stretch.first and any(f.matches(topic) for f in filters)
-        ]
-        self._recall_next(stream, peer, recall.request, numbers)
-
-    def _recall_next(self, stream: TopicStream | None, peer: bytes, request: int, numbers: list[int]) -> None:
-        if stream is None or not numbers:
-            self._send_work(peer, (Refilled(request, "", 0, 0, 0).encode(peer, self._own),))
-            return
-        stream.recalls.setdefault(numbers[0], []).append((peer, request, numbers[1:]))
-        stream.disk.read(stream.id, "", numbers[0])
-
-    def _on_retained(self, stream: TopicStream, number: int, items: Sequence[Item]) -> None:
-        kept = self._kept_at(number, items)
-        if kept is not None and stream.retained.get(kept.topic) == number:
-            key = kept.run.origin, kept.topic
-            if stream.heads.is_cleared(key, kept.last):
-                del stream.retained[kept.topic]
-                stream.heads.settle_clear(key)
-                self._save(stream)
-                kept = None
-        else:
-            kept = None  # there is a newer one, or it cannot be read
-        for peer, request, others in stream.recalls.pop(number, ()):
-            if not peer:
-                continue  # it was only looked at
-            if kept is not None:
-                run = Run(kept.run.origin, kept.run.first + kept.length - 1, 1, kept.run.time)
-                flags = kept.flags & (PARTS | EXTRA)
-                frame = encode_topic(topic_prefix(kept.topic), flags, run, kept.last, 0.0, kept.items()[-1:])
-                self._send_work(peer, (refill_frame(peer, self._own, request), frame, *kept.parts))
-            self._recall_next(stream, peer, request, others)
-
-    @staticmethod
-    def _kept_at(number: int, items: Sequence[Item]) -> Kept | None:
-        """The batch that ends with that message, if it is the first of these and can be read."""
-        for item in items[:1]:
-            if item.body is None or item.last != number:
-                return None
-            try:
-                kept = decode(item.body, item.last - item.first + 1, item.flags, item.runs)
-                if isinstance(kept, Kept):
-                    kept.items()
-                    return kept
-            except Malformed:
-                return None
-        return None
-
     # --- retention
 
     def on_trimmed(self, id: bytes, room: Room) -> None:
@@ -561,178 +314,33 @@ class Streams:
             before, stretch.first = stretch.first, floor
             stream.disk.note(stream.id, Moved("", before, floor - 1))
 
-    # --- readers
+    # --- what peers say
 
     def on_entry(self, peer: bytes, entry: Entry, now: float) -> None:
-        self._rows[peer] = entry.cursors
-        for stream in self:
-            self._note_readers(stream, peer, entry.cursors, now)
+        self.readers.on_entry(peer, entry, now)
 
     def on_gone(self, peer: bytes, now: float, *, crashed: bool) -> None:
-        self._rows.pop(peer, None)
-        for stream in self:
-            self._note_readers(stream, peer, [], now, lost=crashed)
-
-    def _note_readers(
-        self, stream: TopicStream, peer: bytes, rows: Iterable[list[object]], now: float, *, lost: bool = False
-    ) -> None:
-        readers = [self._reader(peer, row) for row in rows if row[0] == stream.id and self._may_read(stream, row)]
-        here = {(reader.peer, reader.puller): reader for reader in readers}
-        gone = [key for key in stream.readers if key[0] == peer and key not in here]
-        left = [stream.readers.pop(key) for key in gone]
-        for key, reader in here.items():
-            if key not in stream.readers:
-                stream.readers[key] = reader
-                self._forget_not(stream, reader.cursor)
-                if reader.cursor not in stream.cursors:
-                    self._begin(stream, reader, now)
-        for reader in left:
-            self._forget_later(stream, reader.cursor, now, after=FORGET_AFTER if lost else 0.0)
-        if left or here:
-            self._assign(stream, now)
-
-    @staticmethod
-    def _may_read(stream: TopicStream, row: list[object]) -> bool:
-        """What an honest peer would not ask for is not served."""
-        name, value = str(row[1]), row[5]
-        assert isinstance(value, int | float)
-        known = name in stream.cursors or len(stream.cursors) < CURSORS_MOST
-        return bool(name) and known and len(name.encode()) <= CURSOR_NAME and abs(value) < LARGE
-
-    @staticmethod
-    def _reader(peer: bytes, row: list[object]) -> Reader:
-        _, cursor, puller, filters, kind, value = row
-        assert isinstance(puller, bytes)
-        assert isinstance(filters, list)
-        assert isinstance(kind, int)
-        assert isinstance(value, int | float)
-        return Reader(peer, puller, str(cursor), tuple(Filter(text) for text in sorted(filters)), (kind, float(value)))
-
-    def _assign(self, stream: TopicStream, now: float) -> None:
-        """Opens the cursors that have readers. Those who come first say which topics; others have to want the same."""
-        for cursor in stream.cursors.values():
-            readers = [reader for reader in stream.readers.values() if reader.cursor == cursor.name]
-            if readers and not any(reader.filters == cursor.filters for reader in readers):
-                if cursor.outbox is not None:
-                    cursor.rest()
-                cursor.wake(readers[0].filters, now)
-                self._changed()
-            elif readers and cursor.outbox is None:
-                cursor.wake(cursor.filters, now)
-        for peer, rows in self._rows.items():
-            if rows:
-                self._replaying.on_pullers(peer, self._served(peer, rows), now)
-
-    def _served(self, peer: bytes, rows: Iterable[list[object]]) -> list[list[object]]:
-        """What of a peer's rows is served: by the name that a cursor has on its links, and puller."""
-        served: list[list[object]] = []
-        for row in rows:
-            stream = self._streams.get(row[0]) if isinstance(row[0], bytes) else None
-            cursor = None if stream is None else stream.cursors.get(str(row[1]))
-            if cursor is None or stream is None or not self._may_read(stream, row):
-                continue
-            if cursor.filters == self._reader(peer, row).filters:
-                served.append([cursor.queue, row[2]])
-        return served
-
-    # --- where a cursor begins
-
-    def _begin(self, stream: TopicStream, reader: Reader, now: float) -> None:
-        if reader.cursor in stream.beginning:
-            return
-        kind, value = reader.begin
-        if stream.damaged and not reader.cursor.startswith(PASSING):
-            self._tell(
-                f"{stream.label}: its journal was damaged once, and cursor {reader.cursor!r} is not known: it begins "
-                "at the beginning"
-            )
-            kind = FROM_BEGINNING
-        if kind == FROM_BEGINNING:
-            self._create(stream, reader.cursor, stream.stretch.first, now)
-            return
-        if kind == FROM_COUNT and any(filter.covers(stream.stretch.filter) for filter in reader.filters):
-            self._create(stream, reader.cursor, stream.stretch.safe - int(value) + 1, now)
-            return
-        stream.beginning[reader.cursor] = reader
-        if kind == FROM_TIME:
-            stream.disk.seek(stream.id, reader.cursor, value)
-        elif kind == FROM_COUNT:
-            stream.disk.seek(stream.id, reader.cursor, Newest(int(value), reader.filters))
-        else:
-            self._ask(stream, reader, now)
-
-    def _ask(self, stream: TopicStream, reader: Reader, now: float) -> None:
-        """When it came into being; again until it answers."""
-        if stream.beginning.get(reader.cursor) is reader and (reader.peer, reader.puller) in stream.readers:
-            self._send(reader.peer, Binding(queue_of(reader.cursor, stream.id), reader.puller, now))
-            self._timers.set(
-                (stream, "begin", reader.cursor), now + ASK_AGAIN, lambda when: self._ask(stream, reader, when)
-            )
-        elif stream.beginning.get(reader.cursor) is reader:
-            del stream.beginning[reader.cursor]
-            others = [other for other in stream.readers.values() if other.cursor == reader.cursor]
-            if others:
-                self._begin(stream, others[0], now)
+        self.readers.on_gone(peer, now, crashed=crashed)
 
     def on_since(self, peer: bytes, since: Since, now: float) -> None:
-        for stream in self:
-            for reader in list(stream.beginning.values()):
-                if (reader.peer, reader.puller) == (peer, since.puller) and since.queue == queue_of(
-                    reader.cursor, stream.id
-                ):
-                    self._timers.cancel((stream, "begin", reader.cursor))
-                    kind, value = reader.begin
-                    began = min(since.clock, now) + self._replaying.ahead
-                    stream.disk.seek(stream.id, reader.cursor, began - (value if kind == FROM_AGO else 0.0))
+        self.readers.on_since(peer, since, now)
+
+    def on_recall(self, peer: bytes, recall: Recall) -> None:
+        self._retaining.on_recall(self._streams.get(recall.stream), peer, recall)
+
+    # --- from the disk to readers
 
     def on_sought(self, id: bytes, cursor: str, number: int, now: float) -> None:
         stream = self._streams.get(id)
-        if stream is None:
-            return
-        if not cursor:
+        if stream is not None and not cursor:
             self._raise_floor(stream, number)
-        elif cursor in stream.beginning:
-            self._create(stream, cursor, number, now)
-            self._forget_later(stream, cursor, now)  # its reader may have gone meanwhile
-
-    def _create(self, stream: TopicStream, name: str, number: int, now: float) -> None:
-        stream.beginning.pop(name, None)
-        number = max(number, stream.stretch.first)
-        stream.disk.note(stream.id, Begun(name, number))
-        doubtful = stream.stretch.safe if stream.damaged else 0  # it may be one that was lost
-        found = Found(name=name, base=number, settled=Ranges(), attempts={}, doubtful=doubtful)
-        stream.cursors[name] = StreamCursor(stream.stretch, found, self._replaying, stream.disk)
-        self._changed()
-        self._assign(stream, now)
-
-    def _forget_later(self, stream: TopicStream, name: str, now: float, *, after: float = FORGET_AFTER) -> None:
-        """A cursor that is to end with its reader has none."""
-        if name.startswith(PASSING) and not any(reader.cursor == name for reader in stream.readers.values()):
-            self._timers.set((stream, "forget", name), now + after, lambda when: self._drop(stream, name))
-
-    def _forget_not(self, stream: TopicStream, name: str) -> None:
-        self._timers.cancel((stream, "forget", name))
-
-    def _drop(self, stream: TopicStream, name: str) -> None:
-        cursor = stream.cursors.pop(name, None)
-        if cursor is not None and stream.id in self._streams:
-            cursor.rest()
-            stream.disk.note(stream.id, Forgotten(name))
-            self._changed()
-
-    def drop(self, stream: TopicStream, name: str) -> bool:
-        """Forgets a cursor that nobody reads by; False if somebody does."""
-        if any(reader.cursor == name for reader in stream.readers.values()):
-            return False
-        self._drop(stream, name)
-        return True
-
-    # --- from the disk to readers
+        elif stream is not None:
+            self.readers.on_sought(stream, cursor, number, now)
 
     def on_records(self, id: bytes, cursor: str, asked: int, items: Sequence[Item], now: float) -> None:
         stream = self._streams.get(id)
         if stream is not None and not cursor:
-            self._on_retained(stream, asked, items)
+            self._retaining.on_read(stream, asked, items)
             return
         reading = None if stream is None else stream.cursors.get(cursor)
         if reading is not None and not reading.on_records(asked, items, now):
@@ -780,9 +388,7 @@ class Streams:
         for cursor in stream.cursors.values():
             cursor.rest()
             self._timers.cancel((cursor, "read"))
-            self._timers.cancel((stream, "forget", cursor.name))
-        for name in stream.beginning:
-            self._timers.cancel((stream, "begin", name))
+        self.readers.close(stream)
         for what in ("room", "age"):
             self._timers.cancel((stream, what))
         del self._streams[stream.id]

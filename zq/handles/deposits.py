@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zq.core.outgoing import SMALL, Item, size_of
-from zq.core.spooling import Spooled
+from zq.core.spooled import Spooled
 from zq.engine.engine import Engine
 from zq.errors import Closed, Refused, SpoolDamaged, SpoolFull, Timeout, Undelivered
 from zq.handles.steps import Steps, Wait
@@ -153,7 +153,7 @@ class Call:
         engine, intake = self._engine, self._intake
         if intake.problem:
             return sum(intake.safe_of(first, last) for first, last in self._tickets)
-        came = engine.node.spooling.stamp(self._deposits.spooled)
+        came = self._deposits.spooled.stamp()
         taken = sum(intake.withdraw(first, last, came) for first, last in self._tickets)
         engine.dirty.add(intake)  # others may go on
         return taken

@@ -13,7 +13,7 @@ from pathlib import Path
 from zq.core.dead import dead_queue_of
 from zq.core.intake import Intake
 from zq.core.outbox import MAX_ATTEMPTS
-from zq.core.spooling import Limits, Recovered, Spooled
+from zq.core.spooled import Limits, Recovered, Spooled
 from zq.core.topics import Origin
 from zq.engine.engine import Engine
 from zq.errors import Refused

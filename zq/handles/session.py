@@ -22,7 +22,7 @@ from zq.core.pulling import Puller
 from zq.core.reception import INHERIT_PATIENCE, Subscription, patience_on_wire
 from zq.core.replying import RequestInbox
 from zq.core.roster import Remote
-from zq.core.spooling import Spooled
+from zq.core.spooled import Spooled
 from zq.core.standing import PACES, QUEUE, TOPIC, Lag, from_entry, merged
 from zq.engine.engine import Engine
 from zq.engine.wake import Waiters

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from zq.core.dead import dead_queue_of
 from zq.core.pulling import Puller
-from zq.core.spooling import Disk, Item, Limits, Recovered, Room, Spooled, Spooling
-from zq.core.streams import Disk as TopicDisk
+from zq.core.spooled import Disk, Item, Limits, Recovered, Room, Spooled
+from zq.core.spooling import Spooling
+from zq.core.stream import Disk as TopicDisk
 from zq.core.streams import Streams
 from zq.engine.engine import Engine
 from zq.errors import Closed, Error, Refused, SpoolDamaged, Timeout

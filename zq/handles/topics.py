@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from zq.core.cursors import PASSING
-from zq.core.spooling import Item, Room
-from zq.core.streams import Retention, TopicStream
+from zq.core.spooled import Item, Room
+from zq.core.stream import Retention, TopicStream
 from zq.engine.engine import Engine
 from zq.errors import Refused
 from zq.handles.steps import Steps, until
@@ -83,7 +83,7 @@ class TopicStreams:
             if name not in stream.cursors:
                 known = ", ".join(sorted(cursor for cursor in stream.cursors if not cursor.startswith(PASSING)))
                 raise Refused(f"{text} has no cursor {name!r}; it has {known or 'none'}")
-            if not self._engine.node.streams.drop(stream, name):
+            if not self._engine.node.streams.readers.drop(stream, name):
                 raise Refused(f"somebody reads {text} by cursor {name!r} now; end that subscription first")
             return stream.id
         return None

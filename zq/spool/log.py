@@ -27,55 +27,24 @@ messages are refused, `commit` raises, and the log tries again with a new segmen
 from __future__ import annotations
 
 import contextlib
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
-from typing import NamedTuple
 
 from zq.core.origins import Origins
 from zq.core.ranges import Ranges
-from zq.errors import Error
 from zq.spool.disk import Disk, File
 from zq.spool.held import Segment, Waiting, footer_of, write_batches
 from zq.spool.mark import MARK, Mark, read_mark, write_mark
-from zq.spool.record import Damage, Record, scan
-from zq.spool.segment import (
-    HEADER,
-    TRAILER,
-    Footer,
-    Header,
-    decode_footer,
-    decode_header,
-    decode_trailer,
-    encode_footer,
-    encode_header,
-    is_newer,
-    number_of,
-    seed_of,
-)
+from zq.spool.reading import READ_AHEAD, items, problems, records
+from zq.spool.record import Record
+from zq.spool.segment import HEADER, Header, encode_footer, encode_header, number_of
 from zq.spool.shrink import Part, straggling, whole, without
+from zq.spool.survey import Found, Missing, Survey
 from zq.wire.batch import Run
 
 SEGMENT = 64 << 20  # bytes; what recovery may have to read, and the unit in which room comes back
 RECORDS = 1 << 16  # in a segment; what recovery goes through one by one, in a quarter of a second
-READ_AHEAD = 1 << 20  # bytes read at once
 ASIDE = "segment.new"  # a segment that is being begun
-
-
-class Missing(NamedTuple):
-    """Messages that the log had numbered and does not have any more."""
-
-    first: int
-    last: int
-
-
-class Found(NamedTuple):
-    """Something that was not as it should be, for the operator."""
-
-    file: str
-    offset: int
-    end: int
-    what: str
 
 
 class Log:
@@ -86,6 +55,7 @@ class Log:
         self._stream = stream
         self._wall = wall
         self._segment_bytes = segment_bytes
+        self._survey = Survey(disk, stream, wall)
         self._segments: list[Segment] = []
         self._file: File | None = None  # of the last segment; None: the next commit begins a new one
         self._waiting: list[Waiting] = []
@@ -95,9 +65,9 @@ class Log:
         self.may_return = False  # what could not be made safe, and was not taken, may be there when it is next opened
         self.safe = 0  # number of the last message that is
         self.next = 1  # number of the next one
-        self.known = Origins()  # whose numbers the messages carry that were here when it was opened
-        self.found: list[Found] = []
-        self.lost: list[Missing] = []  # confirmed once, and not here any more: damage and lost tails
+        self.known = self._survey.known  # whose numbers the messages carry that were here when it was opened
+        self.found = self._survey.found
+        self.lost = self._survey.lost
 
     # --- opening
 
@@ -105,11 +75,7 @@ class Log:
         """Finds what is there. Error: a format that this program does not know. OSError."""
         self._open()
         for segment in self._segments[-2:]:  # recovery may have begun one behind the one that it found
-            self._note_known(segment)
-
-    def _note_known(self, segment: Segment) -> None:
-        for origin, first, last in segment.origins:
-            self.known.add(origin, first, last)
+            self._survey.note_known(segment)
 
     def _open(self) -> None:
         mark = read_mark(self._disk)
@@ -119,13 +85,12 @@ class Log:
             self.found.append(Found("mark", 0, 0, "it is of another stream"))
             mark = None
         self._marked = mark
-        self._segments = [Segment(header=header, end=HEADER, last=header.first - 1) for header in self._headers()]
-        self._drop_empty()
-        self._note_holes()
+        self._survey.look()
+        self._segments = self._survey.segments
         last = self._segments[-1] if self._segments else None
-        if last is not None and mark is not None and mark.clean and self._ends_at(last, mark):
-            self._scan(last, HEADER, mark.end)
-            self._lose(last.last + 1, mark.last)
+        if last is not None and mark is not None and mark.clean and self._survey.ends_at(last, mark):
+            self._survey.scan(last, HEADER, mark.end)
+            self._survey.lose(last.last + 1, mark.last)
             last.end, last.last = mark.end, mark.last
             self.safe, self.next = mark.last, mark.last + 1
             self._file = self._disk.open(last.name)
@@ -133,7 +98,7 @@ class Log:
         again = [] if last is None else self._recover(last, mark)
         self._write_again(again, 0 if last is None else last.last)
         confirmed = 0 if mark is None else mark.last
-        self._lose(self.safe + 1, confirmed)
+        self._survey.lose(self.safe + 1, confirmed)
         self.safe = max(self.safe, confirmed)  # what is lost keeps its number
         self.next = self.safe + 1
         try:
@@ -141,197 +106,16 @@ class Log:
         except OSError as error:
             self.found.append(Found("mark", 0, 0, f"it cannot be written: {error}"))
 
-    def _ends_at(self, segment: Segment, mark: Mark) -> bool:
-        """Whether the segment is as it was when the log was closed, as far as its size tells."""
-        return (
-            mark.segment == segment.header.segment
-            and len(self._disk.read(segment.name, mark.end - 1 if mark.end else 0, 2)) == 1
-        )
-
-    def _headers(self) -> list[Header]:
-        """Of the segments that are ours, in order."""
-        headers: list[Header] = []
-        for name in self._disk.names():
-            number = number_of(name)
-            if number is None:
-                continue
-            data = self._disk.read(name, 0, HEADER)
-            header = decode_header(data)
-            if header is None and is_newer(data):
-                raise Error(f"{name} has a format that this version does not know; nothing was changed")
-            if header is None:
-                header = self._header_from_records(name, number)
-            if header is None:
-                self._set_aside(name, "it does not begin as a segment does")
-            elif header.stream != self._stream:
-                self.found.append(Found(name, 0, HEADER, "it is a segment of another stream; left alone"))
-            elif header.segment != number:
-                self.found.append(Found(name, 0, HEADER, f"it is a copy of segment {header.segment}; left alone"))
-            else:
-                headers.append(header)
-        return sorted(headers, key=lambda header: header.segment)
-
-    def _header_from_records(self, name: str, number: int) -> Header | None:
-        """A damaged header costs nothing where a record tells which segment this is."""
-        data = self._disk.read(name, 0, self._size(name))
-        seed = seed_of(self._stream, number)
-        for item in scan(data, min(HEADER, len(data)), seed):
-            if isinstance(item, Record):
-                self.found.append(Found(name, 0, HEADER, "its header is damaged"))
-                offset = decode_trailer(data, seed)
-                footer = None if offset is None else decode_footer(data[offset:], seed)
-                indexed = footer.entries[0].first if footer is not None and footer.entries else item.first
-                first = 1 if number == 1 else indexed
-                return Header(self._stream, number, first, previous=0, previous_end=0, created=self._wall())
-        return None
-
-    def _set_aside(self, name: str, why: str) -> None:
-        self.found.append(Found(name, 0, 0, f"{why}; it is {name}.bad now"))
-        self._disk.rename(name, f"{name}.bad")
-        self._disk.sync()
-
-    def _drop_empty(self) -> None:
-        """Removes, in front of the others, what was begun and never used: what is missing behind it was trimmed."""
-        while len(self._segments) > 1:
-            segment, behind = self._segments[0], self._segments[1].header
-            used = behind.previous == segment.header.segment and behind.previous_end > HEADER
-            if used or self._size(segment.name) > HEADER:
-                return
-            self._disk.remove(segment.name)
-            self._disk.sync()
-            del self._segments[0]
-
-    def _note_holes(self) -> None:
-        """Reads what is known of every segment but the last, and what is missing between them."""
-        for segment, behind in zip(self._segments, self._segments[1:], strict=False):
-            ends = behind.header.previous_end if behind.header.previous == segment.header.segment else None
-            footer = self._footer(segment, ends)
-            if footer is not None and footer.last < behind.header.first:
-                segment.end, segment.last = footer.end, footer.last
-                segment.entries = footer.entries
-                for origin, first, last in footer.origins:
-                    self.known.add(origin, first, last)
-            else:
-                self._scan(segment, HEADER, ends, below=behind.header.first)
-                self._note_known(segment)
-                segment.origins = Origins()
-            self._lose(segment.last + 1, behind.header.first - 1)
-
-    def _footer(self, segment: Segment, ends: int | None) -> Footer | None:
-        """None if it was never sealed, or if the footer is damaged."""
-        size = self._size(segment.name)
-        offset = decode_trailer(self._disk.read(segment.name, max(size - TRAILER, 0), TRAILER), segment.seed)
-        footer = None
-        if offset is not None:
-            footer = decode_footer(self._disk.read(segment.name, offset, max(size - offset, 0)), segment.seed)
-        if (
-            footer is None
-            and ends is not None
-            and size > ends
-            and f"{segment.name}.{ends:x}.bad" not in self._disk.names()
-            and not self._was_written_again(segment, ends, size)
-        ):
-            self.found.append(Found(segment.name, ends, size, "it ends neither with a footer nor with its records"))
-        return footer
-
-    def _was_written_again(self, segment: Segment, ends: int, size: int) -> bool:
-        """Whether there are records behind its end: those of a log that was not closed, which the next segment has."""
-        items = scan(self._disk.read(segment.name, ends, size - ends), 0, segment.seed)
-        return isinstance(next(items, None), Record)
-
-    def _size(self, name: str) -> int:
-        file = self._disk.open(name)
-        try:
-            return file.size
-        finally:
-            file.close()
-
-    def _lose(self, first: int, last: int) -> None:
-        if first <= last:
-            self.lost.append(Missing(first, last))
-
-    def _scan(self, segment: Segment, start: int, end: int | None, *, below: int | None = None) -> None:
-        """Notes the records between two offsets; what is damaged or missing between them is reported."""
-        data = self._disk.read(segment.name, 0, self._size(segment.name) if end is None else end)
-        for _ in self._records_in(segment, data, start, end, below=below):
-            pass
-
-    def _records_in(
-        self,
-        segment: Segment,
-        data: bytes,
-        start: int,
-        end: int | None,
-        *,
-        torn: bool = False,
-        below: int | None = None,
-    ) -> Iterator[Record]:
-        """The same, for whoever needs them.
-
-        Those numbered `below` or higher are in a later segment, which has taken over.
-        Where the end may be `torn`, a hole was never safe if what is behind it was to be synced with it: there it ends.
-        """
-        for item in scan(data, start, segment.seed):
-            if isinstance(item, Damage):
-                if end is not None or item.end < len(data) or not self._is_footer(data, item, segment):
-                    self.found.append(Found(segment.name, item.offset, item.end, "it is damaged"))
-            elif below is not None and item.first >= below:
-                break
-            elif item.first <= segment.last:
-                self.found.append(Found(segment.name, item.offset, item.end, "it is a copy of an earlier record"))
-            elif torn and item.first > segment.last + 1 >= item.group:
-                self.found.append(Found(segment.name, item.offset, len(data), "it was being written"))
-                break
-            else:
-                self._lose(segment.last + 1, item.first - 1)
-                segment.note(item)
-                yield item
-
-    @staticmethod
-    def _is_footer(data: bytes, damage: Damage, segment: Segment) -> bool:
-        """Whether what is not a record is the segment's end, as it should be."""
-        return decode_trailer(data, segment.seed) == damage.offset
-
     def _recover(self, last: Segment, mark: Mark | None) -> list[Record]:
         """The log was not closed. Returns what lies behind the mark, which is to be written again."""
         here = mark is not None and mark.segment == last.header.segment
-        size = self._size(last.name)
+        size = self._survey.size(last.name)
         if here and mark is not None:
-            self._scan(last, HEADER, min(mark.end, size))
-            self._lose(last.last + 1, mark.last)
+            self._survey.scan(last, HEADER, min(mark.end, size))
+            self._survey.lose(last.last + 1, mark.last)
             last.end, last.last = min(mark.end, size), mark.last
         unproven = Segment(header=last.header, end=last.end, last=last.last)
-        return self._scan_tail(unproven, size)
-
-    def _scan_tail(self, unproven: Segment, size: int) -> list[Record]:
-        """What can be read from the segment's end on, up to a footer; what is behind the last of it is copied aside."""
-        data = self._disk.read(unproven.name, 0, size)
-        offset = decode_trailer(data, unproven.seed)
-        footer = None if offset is None else decode_footer(data[offset:], unproven.seed)
-        counts = data if footer is None else data[: footer.end]
-        records = list(self._records_in(unproven, counts, unproven.end, len(counts), torn=footer is None))
-        end = records[-1].end if records else unproven.end
-        if footer is not None:
-            self._lose(unproven.last + 1, footer.last)
-        elif any(data[end:]):
-            self._keep_bad(unproven.name, end, data[end:])
-        return records
-
-    def _keep_bad(self, name: str, offset: int, data: bytes) -> None:
-        """A tail is never just cut. Where there is no room for a copy it stays where it is."""
-        aside = f"{name}.{offset:x}.bad"
-        if aside in self._disk.names():
-            return
-        try:
-            file = self._disk.open(aside)
-            try:
-                file.write(data)
-                file.sync()
-            finally:
-                file.close()
-            self._disk.sync()
-        except OSError as error:
-            self.found.append(Found(name, offset, offset + len(data), f"it cannot be copied to {aside}: {error}"))
+        return self._survey.scan_tail(unproven, size)
 
     def _write_again(self, again: list[Record], last: int) -> None:
         """Makes safe what was found behind `last`: all of it in one segment, which is there as a whole or not at all.
@@ -342,7 +126,7 @@ class Log:
         if not again:
             return
         for record in again:
-            self._lose(self.next, record.first - 1)
+            self._survey.lose(self.next, record.first - 1)
             self.next = record.last + 1
         try:
             self._begin_segment(again[0].first, again)
@@ -373,7 +157,7 @@ class Log:
     def expect(self, number: int) -> None:
         """Somebody tells of messages up to there, so they had been confirmed: those that are not here are lost, and no
         others ever get their numbers. Before anything is appended."""
-        self._lose(self.safe + 1, number)
+        self._survey.lose(self.safe + 1, number)
         self.safe = max(self.safe, number)
         self.next = self.safe + 1
 
@@ -542,78 +326,22 @@ class Log:
 
         Missing: what should be there and is not; it has been reported. Empty if nothing from `first` on is safe.
         """
-        items: list[Record | Missing] = []
+        found: list[Record | Missing] = []
         size = 0
-        for item in self._items(first):
-            items.append(item)
+        for item in items(self._disk, self._segments, self.safe, first):
+            found.append(item)
             size += item.end - item.offset if isinstance(item, Record) else 0
             if size >= most:
                 break
-        return items
-
-    def _items(self, first: int) -> Iterator[Record | Missing]:
-        wanted = max(first, self.first)
-        index = max(bisect_right(self._segments, wanted, key=lambda segment: segment.header.first) - 1, 0)
-        for position in range(index, len(self._segments)):
-            segment = self._segments[position]
-            for record in self._records(segment, wanted):
-                if record.last < wanted or record.first > segment.last:
-                    continue
-                if record.first > wanted:
-                    yield Missing(wanted, record.first - 1)
-                yield record
-                wanted = record.last + 1
-            behind = self._segments[position + 1].header.first if position + 1 < len(self._segments) else self.safe + 1
-            if wanted < behind:
-                yield Missing(wanted, behind - 1)
-                wanted = behind
-
-    def _records(self, segment: Segment, first: int) -> Iterator[Record]:
-        """Those of one segment, from the index entry before `first` on, a piece of the file at a time."""
-        entry = bisect_right(segment.entries, first, key=lambda entry: entry.first) - 1
-        offset = segment.entries[entry].offset if entry >= 0 else HEADER
-        piece = READ_AHEAD
-        while offset < segment.end:
-            wanted = min(piece, segment.end - offset)
-            data = self._disk.read(segment.name, offset, wanted)
-            whole = offset + wanted >= segment.end or len(data) < wanted  # the file may have been cut short
-            after = 0
-            for item in scan(data, 0, segment.seed):
-                if isinstance(item, Damage):
-                    if item.end < len(data) or whole:
-                        after = item.end
-                    continue
-                after = item.end
-                yield item._replace(offset=offset + item.offset, end=offset + item.end)
-            if whole:
-                return
-            if after == 0:
-                piece *= 4  # a record larger than the piece, or damage as large
-            else:
-                offset += after
-                piece = READ_AHEAD
+        return found
 
     def records(self, segment: Segment) -> Iterator[Record]:
         """All of one segment that verify, in order, a piece of the file at a time."""
-        return self._records(segment, 0)
+        return records(self._disk, segment, 0)
 
     def verify(self) -> list[Missing | Found]:
         """Reads everything. What is missing, and where files are damaged."""
-        problems: list[Missing | Found] = []
-        for position, segment in enumerate(self._segments):
-            data = self._disk.read(segment.name, 0, segment.end)
-            at = segment.header.first
-            for item in scan(data, HEADER, segment.seed):
-                if isinstance(item, Damage):
-                    problems.append(Found(segment.name, item.offset, item.end, "it is damaged"))
-                    continue
-                if item.first > at:
-                    problems.append(Missing(at, item.first - 1))
-                at = item.last + 1
-            behind = self._segments[position + 1].header.first if position + 1 < len(self._segments) else self.safe + 1
-            if at < behind:
-                problems.append(Missing(at, behind - 1))
-        return problems
+        return problems(self._disk, self._segments, self.safe)
 
     # --- trimming
 
@@ -647,7 +375,7 @@ class Log:
             segment.worth = 0
             return False
         left = Segment(header=segment.header, end=HEADER, last=segment.header.first - 1, worth=segment.worth)
-        footer = self._footer(segment, None)
+        footer = self._survey.footer(segment, None)
         for origin, first, last in footer.origins if footer is not None else ():
             left.origins.add(origin, first, last)
         for run in (run for record in records for run in record.runs):

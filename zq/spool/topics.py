@@ -1,4 +1,4 @@
-"""The topic streams of an open spool directory: `zq.core.streams.Disk` on the thread of a keeper.
+"""The topic streams of an open spool directory: `zq.core.stream.Disk` on the thread of a keeper.
 
 Beside what every stream has, a topic stream has the places of its cursors in its journal, and a table of the last
 numbers of each publisher's topic (`heads`). What is trimmed is settled for all: its segments go as those of a queue do.
@@ -12,15 +12,16 @@ from typing import Protocol
 from zq.core.cursors import Begun, Charged, Found, Moved, Word
 from zq.core.heads import LATE
 from zq.core.ranges import Ranges
-from zq.core.spooling import Item, Room
-from zq.core.streams import Newest, RecoveredTopics
+from zq.core.spooled import Item, Room
+from zq.core.stream import Newest, RecoveredTopics
 from zq.errors import SpoolDamaged
 from zq.info import Gap
 from zq.logs import Logger
 from zq.spool.heads import read_heads, write_heads
 from zq.spool.journal import JOURNAL
-from zq.spool.keeper import Keeper, OpenStream
+from zq.spool.keeper import Keeper
 from zq.spool.log import SEGMENT, Log
+from zq.spool.opened import Opened
 from zq.spool.record import Record
 from zq.spool.store import TOPIC
 from zq.wire.batch import RETAIN, Run
@@ -54,14 +55,14 @@ class TopicDisk:
     def open(self, filter: str, max_bytes: int | None) -> RecoveredTopics:
         """Opens the stream of a filter; before the keeper starts. SpoolDamaged if it cannot be read or written."""
         segment = SEGMENT if max_bytes is None else min(SEGMENT, max(max_bytes // SHARE, SEGMENT_LEAST))
-        id, stream = self._keeper.open_stream(TOPIC, filter, segment_bytes=segment)
+        stream = self._keeper.open_strictly(TOPIC, filter, segment_bytes=segment)
         try:
-            return self._recover(filter, id, stream)
+            return self._recover(filter, stream.uuid, stream)
         except OSError as error:
             directory = self._keeper.store.directory
             raise SpoolDamaged(f"the spool of {filter} in {directory} cannot be opened: {error}") from error
 
-    def _recover(self, filter: str, id: bytes, stream: OpenStream) -> RecoveredTopics:
+    def _recover(self, filter: str, id: bytes, stream: Opened) -> RecoveredTopics:
         heads, retained, came = self._heads(id, stream)
         journal, opened = stream.journal, stream.log
         found: list[Found] = []
@@ -92,7 +93,7 @@ class TopicDisk:
         )
 
     @staticmethod
-    def _heads(id: bytes, stream: OpenStream) -> tuple[dict[tuple[bytes, str], int], dict[str, int], float]:
+    def _heads(id: bytes, stream: Opened) -> tuple[dict[tuple[bytes, str], int], dict[str, int], float]:
         """The last numbers of each publisher's topic, retained messages, and when the newest message came."""
         saved = read_heads(stream.disk, id)
         if saved is not None and saved.number > stream.log.safe:
@@ -126,20 +127,20 @@ class TopicDisk:
                 break
         return rows, retained, came
 
-    # --- zq.core.streams.Disk
+    # --- zq.core.stream.Disk
 
     def append(self, stream: bytes, length: int, run: Run, body: bytes, flags: int) -> None:
         self._keeper.append(stream, length, (run,), body, flags)
 
     def read(self, stream: bytes, cursor: str, first: int) -> None:
-        def act(opened: OpenStream) -> bool:
+        def act(opened: Opened) -> bool:
             self._answers.read(stream, cursor, first, self._keeper.items_of(opened, first))
             return False
 
         self._keeper.call(stream, act)
 
     def seek(self, stream: bytes, cursor: str, place: float | Newest) -> None:
-        def act(opened: OpenStream) -> bool:
+        def act(opened: Opened) -> bool:
             if isinstance(place, Newest):
                 self._count(stream, cursor, _Count(place, opened.log.safe + 1), opened)
                 return False
@@ -153,7 +154,7 @@ class TopicDisk:
 
         self._keeper.call(stream, act)
 
-    def _count(self, stream: bytes, cursor: str, count: _Count, opened: OpenStream) -> None:
+    def _count(self, stream: bytes, cursor: str, count: _Count, opened: Opened) -> None:
         """Back from the end, a stretch of the log at a time: what others ask for meanwhile is done in between."""
         try:
             done = count.step(opened.log)
@@ -164,7 +165,7 @@ class TopicDisk:
             self._answers.sought(stream, cursor, count.number)
             return
 
-        def act(opened: OpenStream) -> bool:
+        def act(opened: Opened) -> bool:
             self._count(stream, cursor, count, opened)
             return False
 
@@ -179,14 +180,14 @@ class TopicDisk:
     def save(
         self, stream: bytes, number: int, heads: Mapping[tuple[bytes, str], int], retained: Mapping[str, int]
     ) -> None:
-        def act(opened: OpenStream) -> bool:
+        def act(opened: Opened) -> bool:
             write_heads(opened.disk, stream, number, heads, retained)
             return False
 
         self._keeper.call(stream, act)
 
     def look(self, stream: bytes, most_bytes: int | None, *, go_on: bool) -> None:
-        def act(opened: OpenStream) -> bool:
+        def act(opened: Opened) -> bool:
             if go_on:
                 opened.refusing = ""
             floor = 0 if most_bytes is None else opened.log.below_to_fit(most_bytes)
@@ -198,7 +199,7 @@ class TopicDisk:
     def end(self, stream: bytes, sent: Mapping[str, int]) -> None:
         """Everything of it was asked for; by no cursor anything above its number in `sent` was delivered."""
 
-        def act(opened: OpenStream) -> bool:
+        def act(opened: Opened) -> bool:
             for name, number in sent.items():
                 opened.journal.end(name, number)
             return True
@@ -207,7 +208,7 @@ class TopicDisk:
         self._keeper.end(stream, None)
 
 
-def _note(opened: OpenStream, word: Word) -> bool:
+def _note(opened: Opened, word: Word) -> bool:
     journal = opened.journal
     if isinstance(word, Begun):
         journal.begin(word.cursor, word.number)
