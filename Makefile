@@ -70,6 +70,7 @@ proof-spool-kill: setup
 proof-planted: setup
 	@$(BIN)/python -m tests.planted.bugs
 	@$(BIN)/python -m tests.planted.spool_bugs
+	@$(BIN)/python -m tests.planted.topic_bugs
 
 # Crash images of the life of a spool's stream on a simulated disk: make proof-spool-crash N=1000000
 proof-spool-crash: setup

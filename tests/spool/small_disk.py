@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from io import RawIOBase
 from pathlib import Path
@@ -17,7 +18,9 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from tests.spool.answered import Answered
+import zq
+from tests.spool.answered import PATIENCE, Answered
+from tests.waiting import eventually
 from zq.errors import AccessDenied
 
 SIZE = 2 << 20  # bytes
@@ -124,6 +127,47 @@ def settled_without_any_room(place: Path, cycles: int) -> None:
     spool.close()
 
 
+def topics_on_a_full_disk(place: Path, cycles: int) -> None:
+    """A topic stream that cannot store holds nobody up, delivers what it has, and goes on where it stopped once there
+    is room, without hole or duplicate."""
+    host = tempfile.TemporaryDirectory(prefix="zq-", dir="/tmp")
+    os.environ["ZQ_HOST_DIR"] = host.name
+    gaps: list[zq.Gap] = []
+    with host, zq.Peer("keeper") as keeper, zq.Peer("publisher") as publisher, zq.Peer("reader") as reader:
+        options = zq.SpoolOptions(min_free=0)
+        spool = keeper.spool(place / "spool", topics=["t/**"], options=options)
+        news = publisher.publisher("t/a")
+        news.wait_for_subscribers()
+        sent = 0
+
+        def publish_until(full: Callable[[], bool]) -> None:
+            nonlocal sent
+            while not full():
+                sent += 1
+                news.send([sent, bytes(BODY)])
+
+        take_all(place / "other")
+        publish_until(lambda: not spool.topics()[0].stored)  # without a byte left
+        assert os.strerror(errno.ENOSPC) in spool.topics()[0].problem
+        news.flush(timeout=PATIENCE)
+        (place / "other").unlink()
+        eventually(lambda: spool.topics()[0].stored)
+        eventually(lambda: spool.topics()[0].messages == sent)
+        publish_until(lambda: not spool.topics()[0].stored)  # by its own messages
+        stored = spool.topics()[0].messages
+        assert stored * BODY > SIZE / 2
+        news.flush(timeout=PATIENCE)
+        spool.close()
+        spool = keeper.spool(place / "spool", topics=["t/**"], options=options)  # on a disk that is full
+        assert spool.topics()[0].messages == stored
+        with reader.subscriber("t/**", durable="c", since="beginning", on_gap=gaps.append) as subscriber:
+            for number in range(1, stored + 1):
+                with subscriber.receive(timeout=PATIENCE) as message:
+                    assert message.data[0] == number
+        assert gaps == []
+        print(f"{stored} messages until it was full, {sent} published")
+
+
 def take_all(path: Path) -> None:
     with path.open("wb", buffering=0) as file:
         for size in (1 << 16, 1 << 12, 1):
@@ -145,6 +189,12 @@ def read_only(place: Path, cycles: int) -> None:
     before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
     with pytest.raises(AccessDenied, match="Read-only file system"):
         Answered(place / "spool")
+    looked = zq.SpoolDirectory(place / "spool")
+    assert [row.depth for row in looked.streams()] == [1]
+    assert looked.verify().problems == ()
+    assert [exported.data[0] for exported in looked.export("jobs")] == [1]
+    with pytest.raises(AccessDenied, match="Read-only file system"):
+        looked.purge("jobs")
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
     subprocess.run(["mount", "-o", "remount,rw", str(place)], check=True)
     spool = Answered(place / "spool")
@@ -171,6 +221,7 @@ SCENARIOS: dict[str, Callable[[Path, int], None]] = {
         full_to_the_last_byte,
         opened_on_a_full_disk,
         settled_without_any_room,
+        topics_on_a_full_disk,
         read_only,
         removed,
     )

@@ -26,6 +26,7 @@ DEADLINE = 100.0  # s
         ("full_to_the_last_byte", 1),
         ("opened_on_a_full_disk", 1),
         ("settled_without_any_room", 1),
+        ("topics_on_a_full_disk", 1),
         ("read_only", 1),
         ("removed", 1),
     ],
