@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import zq
+from tests.processes.spools import DEADLINE, ZQ, Start, kill, spools
 
-DEADLINE = 60  # s for any one command; they take seconds
-ZQ = str(Path(sys.executable).parent / "zq")
 ROUNDS = 6  # kills under load
-
-Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
@@ -32,30 +27,8 @@ def directory(tmp_path: Path) -> Path:
 @pytest.fixture
 def start(directory: Path, clean_environment: None) -> Iterator[Start]:
     """Starts `zq spool` of the topics sensors/**; returns when it is open."""
-    running: list[subprocess.Popen[str]] = []
-
-    def begin(*options: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [ZQ, "spool", "--topic", "sensors/**", "--dir", str(directory), *options], stderr=subprocess.PIPE, text=True
-        )
-        running.append(process)
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        while line and "is open" not in line:
-            line = process.stderr.readline()  # what it has found
-        assert line
-        return process
-
-    yield begin
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-def kill(process: subprocess.Popen[str]) -> None:
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait(DEADLINE)
+    with spools(directory, "--topic", "sensors/**") as begin:
+        yield begin
 
 
 def run(*arguments: str, given: str | None = None) -> str:

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import zq
+from tests.processes.spools import DEADLINE, ZQ, Start, kill, spools
 from tests.waiting import eventually
 from zq.spool.disk import DirectoryDisk
 from zq.spool.log import Log
 from zq.spool.record import Record
 from zq.spool.store import open_store
-
-DEADLINE = 60  # s for any one command; they take seconds
-ZQ = str(Path(sys.executable).parent / "zq")
-
-Start = Callable[[], "subprocess.Popen[str]"]
 
 
 @pytest.fixture
@@ -35,30 +29,8 @@ def directory(tmp_path: Path) -> Path:
 @pytest.fixture
 def start(directory: Path, clean_environment: None) -> Iterator[Start]:
     """Starts `zq spool` of the queue jobs; returns when it is open."""
-    running: list[subprocess.Popen[str]] = []
-
-    def begin() -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [ZQ, "spool", "--queue", "jobs", "--dir", str(directory)], stderr=subprocess.PIPE, text=True
-        )
-        running.append(process)
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        while line and "is open" not in line:
-            line = process.stderr.readline()  # what it has found
-        assert line
-        return process
-
-    yield begin
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-def kill(process: subprocess.Popen[str]) -> None:
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait(DEADLINE)
+    with spools(directory, "--queue", "jobs") as begin:
+        yield begin
 
 
 def test_what_was_stored_survives_a_kill_and_comes_once_and_in_order(start: Start) -> None:
