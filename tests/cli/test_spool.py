@@ -247,8 +247,8 @@ def test_a_running_one_does_not_purge_what_is_in_flight(running: Path) -> None:
                 refused = zq("purge", "jobs")
                 assert refused.returncode == 1
                 assert "keeper: " in refused.stderr
-                assert "are in flight, at worker" in refused.stderr
-                assert "purge again when they are settled" in refused.stderr
+                assert "in flight, at worker" in refused.stderr
+                assert "purge again when all is settled" in refused.stderr
                 assert lines(zq("ls", "--json").stdout)[0]["depth"] == 1_000
                 message.ack()
         finally:

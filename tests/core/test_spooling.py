@@ -689,6 +689,21 @@ def test_letters_on_the_disk_are_pulled_like_any_other_queue(monkeypatch: pytest
     assert scene.run(5.0, lambda: row_of(spool, "jobs.dead").acked == 300)
 
 
+def test_a_queue_takes_no_message_more_than_its_limit_from_however_many_pushers() -> None:
+    scene = Scene(limits=Limits(max_messages=100))
+    _, _, spooled = scene.spool()
+    pushers = [scene.pusher() for _ in range(3)]
+    scene.run(3.0)
+    for number, (source, outbox) in enumerate(pushers):
+        scene.push(source, outbox, range(number * 200, number * 200 + 200))
+    assert scene.run(10.0, lambda: spooled.unsettled == 100)
+    scene.run(5.0)
+    assert (spooled.unsettled, len(scene.medium.unsettled())) == (100, 100)
+    scene.worker()
+    assert scene.run(60.0, lambda: len(scene.seen) == 600 and spooled.unsettled == 0)
+    assert all(len(marks) == 1 for marks in scene.seen.values())
+
+
 def test_of_more_letters_than_are_to_be_kept_the_oldest_are_forgotten() -> None:
     scene = Scene(limits=Limits(max_dead=10))
     spool, _, _ = scene.spool()

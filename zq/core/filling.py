@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from zq.core.burying import Burying
-from zq.core.spooled import LOOK, ROOMY, Spooled
+from zq.core.spooled import CREDIT, CREDIT_BYTES, LOOK, ROOMY, Spooled
 from zq.core.timers import Timers
 
 
@@ -38,9 +38,19 @@ class Filling:
         if room.free < limits.min_free / share:
             reasons.append(f"{room.free:,} bytes free, {limits.min_free:,} are left to others")
         full = bool(reasons or spooled.broken or spooled.closing)
+        self._bound(spooled)
         self.set_full(spooled, full, f"{spooled.label} takes no more: {'; '.join(reasons)}")
         if room.free < limits.min_free / share:
             self.look_later(spooled, self._clock())
+
+    @staticmethod
+    def _bound(spooled: Spooled) -> None:
+        """What is on its way does not go far beyond a limit: of messages not at all, of bytes by what files add."""
+        puller, limits = spooled.puller, spooled.limits
+        if puller is not None and limits.max_messages is not None:
+            puller.prefetch.size = max(min(limits.max_messages - spooled.unsettled, CREDIT), 1)
+        if puller is not None and limits.max_bytes is not None:
+            puller.prefetch_bytes = max(min(limits.max_bytes - spooled.room.used, CREDIT_BYTES), 1)
 
     def set_full(self, spooled: Spooled, full: bool, why: str) -> None:
         if spooled.is_full is full:

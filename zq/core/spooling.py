@@ -278,9 +278,11 @@ class Spooling:
         outbox = spooled.outbox
         if outbox.in_flight:
             where = ", ".join(sorted({spooled.holder.name_of(link.peer) for link in spooled.holder.busy(outbox)}))
+            count = outbox.in_flight
+            flying = f"{count:,} messages of {spooled.name} are" if count > 1 else f"a message of {spooled.name} is"
             raise Refused(
-                f"{outbox.in_flight:,} messages of {spooled.name} are in flight, at {where}: purge again when they are "
-                "settled, or when the pullers are closed; nothing was purged"
+                f"{flying} in flight, at {where}: purge again when all is settled, or when the pullers are closed; "
+                "nothing was purged"
             )
         self.report()
         first = max(spooled.next_load, spooled.base)
