@@ -258,6 +258,8 @@ def test_a_full_spool_refuses_by_name_and_still_delivers(face: Face, directory: 
     eventually(is_refused)
     (row,) = spool.queues()
     assert row.full
+    with pytest.raises(zq.Undelivered, match="room in the spool of jobs, which takes no more"):
+        pusher.flush(timeout=0.1)
     puller = face.peer("receiver").puller("jobs")
     assert take(puller, sent) == list(range(sent))
     pusher.send("room again", timeout=PATIENCE)

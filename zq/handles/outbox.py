@@ -134,7 +134,8 @@ class OutboxDirectory:
             if stored:
                 self._keeper.end(stream, sent)
         if left:
-            log.warning("%d messages of %s wait in the outbox %s", left, spooled.name, self.directory)
+            what = f"{left} messages of {spooled.name} wait" if left > 1 else f"a message of {spooled.name} waits"
+            log.warning("%s in the outbox %s", what, self.directory)
 
     def __repr__(self) -> str:
         return f"<outboxes of {', '.join(self._queues)} in {self.directory}>"

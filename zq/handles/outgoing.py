@@ -480,6 +480,9 @@ class Receipt:
     def undelivered(self) -> Undelivered:
         outbox = self._outbox
         count = outbox.held + len(outbox.outgoing.items)
-        pullers = len(self._engine.node.pushing.pullers(outbox.queue))
+        pushing = self._engine.node.pushing
+        pullers = len(pushing.pullers(outbox.queue))
         what = f"{pullers} pullers of {outbox.queue} to settle them" if pullers else f"a puller of {outbox.queue}"
-        return Undelivered(count, self._engine.node.pushing.unsettled_ids(outbox), what)
+        if pushing.is_full(outbox):
+            what = f"room in the spool of {outbox.queue}, which takes no more"
+        return Undelivered(count, pushing.unsettled_ids(outbox), what)
