@@ -17,6 +17,7 @@ from tests.contract.faces import PATIENCE, Face, eventually, take
 from zq.core.inspection import Found
 from zq.spool.log import Log
 from zq.spool.segment import HEADER
+from zq.spool.shelf import View
 from zq.spool.store import TOPIC, open_store
 from zq.wire.batch import GAP, Run
 from zq.wire.data import pack
@@ -120,6 +121,30 @@ def exported(asker: Any, holder: bytes, stream: str = "jobs") -> tuple[list[Any]
         gaps += page.gaps
         number = page.next
     return found, gaps
+
+
+def test_a_stream_that_is_read_page_by_page_is_opened_once_and_let_go_of(
+    face: Face, keeper: Any, spool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(face, 5_000)
+    asker = face.peer("asker")
+    eventually(lambda: asker.spooled_streams().rows)
+    opened: list[View] = []
+    closed: list[View] = []
+    init, close = View.__init__, View.close
+    monkeypatch.setattr(View, "__init__", lambda view, *about: opened.append(view) or init(view, *about))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(View, "close", lambda view: closed.append(view) or close(view))  # type: ignore[func-returns-value]
+    found, _ = exported(asker, keeper.id)
+    assert [message.data for message in found] == list(range(5_000))
+    assert len(opened) == 1
+    assert closed == opened
+    monkeypatch.setattr("zq.handles.look.KEEP", 0.05)
+    assert asker.spooled_messages("jobs", holder=keeper.id).next == 1_001
+    eventually(lambda: len(closed) == 2)
+    monkeypatch.setattr("zq.handles.look.KEEP", 600.0)
+    assert asker.spooled_messages("jobs", holder=keeper.id).next == 1_001
+    spool.close()
+    eventually(lambda: len(closed) == len(opened) == 3)
 
 
 def test_a_message_of_any_size_is_told_whole(face: Face, keeper: Any, spool: Any) -> None:

@@ -27,6 +27,7 @@ from zq.wire.data import Malformed
 from zq.wire.frames import CURSORS, EMPTY, FORGET, MESSAGES, STREAMS, VERIFY, Inspect
 
 ANSWER = 512 << 10  # bytes of messages in one answer, or one message; also of a piece of one
+KEEP = 5.0  # s that a stream which was read up to some message stays open for whoever goes on there
 ROWS = 20_000  # streams, cursors or problems of one spool that are told; 250 bytes each
 LOSSES, LINES = 2_000, 200  # damaged ranges and problems in the row of a stream, which has to fit into a frame
 
@@ -49,6 +50,8 @@ class SpoolLook:
         self._forget = forget
         self._progress: dict[int, tuple[int, int]] = {}
         self._threads: set[threading.Thread] = set()
+        self._lock = threading.Lock()
+        self._kept: tuple[tuple[str, int, bool], View] | None = None  # for whoever goes on there
         self._closed = False
 
     def progress(self, question: Inspect) -> tuple[int, int]:
@@ -118,21 +121,57 @@ class SpoolLook:
     def _page(self, shelf: Shelf, question: Inspect) -> Found:
         if question.stream not in [name for stream in shelf.streams() for name in (stream.name, stream.title)]:
             return Found()
-        view = shelf.open(find_stream(shelf, question.stream))
+        first, settled = max(question.first, 1), question.settled
+        view = self._take((question.stream, first, settled)) or shelf.open(find_stream(shelf, question.stream))
+        page = None
         try:
-            page = view.page(
-                max(question.first, 1), min(question.most, PAGE), settled=question.settled, most_bytes=ANSWER
-            )
-        finally:
+            while page is None:
+                try:
+                    page = view.page(first, min(question.most, PAGE), settled=settled, most_bytes=ANSWER)
+                except FileNotFoundError:  # trimmed or written anew meanwhile
+                    view.close()
+                    view = shelf.open(find_stream(shelf, question.stream))
+        except BaseException:
+            view.close()
+            raise
+        if page.next:
+            self._keep((question.stream, page.next, settled), view)
+        else:
             view.close()
         rows = [told for row in page.rows for told in to_wire(row, ANSWER)]
         rows += [{"first": first, "last": last} for first, last in page.damaged]
         rows += [gap_to_wire(number, gap) for number, gap in page.gaps]
         return Found(rows, next=page.next)
 
+    def _take(self, key: tuple[str, int, bool]) -> View | None:
+        """What somebody has read up to there, if it is kept; who takes it closes it or keeps it again."""
+        with self._lock:
+            if self._kept is None or self._kept[0] != key:
+                return None
+            (_, view), self._kept = self._kept, None
+            return view
+
+    def _keep(self, key: tuple[str, int, bool], view: View) -> None:
+        """For whoever goes on there soon: opening it for each page would read the end of the log each time."""
+        with self._lock:
+            before, self._kept = self._kept, (key, view)
+        if before is not None:
+            before[1].close()
+        timers, engine = self._engine.node.timers, self._engine
+        engine.later(lambda: timers.set((self, "kept"), engine.node.now + KEEP, lambda now: self._let_go()))
+        if self._closed:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        with self._lock:
+            kept, self._kept = self._kept, None
+        if kept is not None:
+            kept[1].close()
+
     def close(self) -> None:
         """What is looking ends soon: then it `is_idle`."""
         self._closed = True
+        self._let_go()
 
     def is_idle(self) -> bool:
         return not self._threads

@@ -104,8 +104,9 @@ class Keeper:
                 request = self._requests.get_nowait()
                 if isinstance(request, Open):
                     request.found.set_exception(SpoolDamaged(reason))
-        while self._syncs:
-            self._syncs.pop().done(reason)
+        with contextlib.suppress(IndexError):  # two may do this at once
+            while True:
+                self._syncs.pop().done(reason)
 
     def _open(self, name: str) -> Recovered:
         stream = open_stream(self.store, self._kind, name, self._label(name), self._segment_bytes)
