@@ -20,7 +20,7 @@ from typing import Any
 import msgpack
 
 import zq
-from benchmarks import alternatives, peers, place
+from benchmarks import alternatives, durable_topics, peers, place
 from benchmarks.process import Running, Say, finish
 from benchmarks.work_queue import settled
 from benchmarks.workload import READING, Compare, Contender, Scale, Target, Values, Workload
@@ -157,6 +157,11 @@ def stored(scale: Scale) -> Values:
     }
 
 
+def published(scale: Scale) -> Values:
+    """The same of topics: through a stream to a durable subscription."""
+    return {ONE_BY_ONE: durable_topics.stored(scale), THROUGH: durable_topics.through_a_stream(scale)}
+
+
 # --- SQLite
 
 
@@ -217,6 +222,7 @@ DURABLE = Workload(
         Contender(name="fdatasync of the disk", run=fdatasync),
         Contender(name="SQLite WAL, synchronous=FULL", run=sqlite),
         Contender(name="zq", run=stored),
+        Contender(name="zq, topics", run=published),
         *alternatives.DURABLE,
     ),
     targets=(

@@ -1,0 +1,83 @@
+"""Topics that survive a power cut: published, synced by a spool, read by a durable subscription that settles each."""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+from pathlib import Path
+
+import zq
+from benchmarks import peers, place
+from benchmarks.process import Running, Say, finish
+from benchmarks.workload import READING, Scale
+
+TOPIC, FILTER, CURSOR = "benchmark-durable/topic", "benchmark-durable/**", "benchmark"
+END = "benchmark-durable-topic-end"  # a service
+FLUSH = 50.0  # s
+
+
+def keep(say: Say, directory: str) -> None:
+    """A spool in a process of its own, until somebody asks it to end."""
+    with peers.blocking("spool") as peer, peer.spool(Path(directory), topics=[FILTER]), peer.replier(END) as replier:
+        say("open")
+        request = replier.receive()
+        assert isinstance(request, zq.Request)
+        request.reply()
+
+
+def publish(say: Say, count: int, warm_up: int, alone: bool) -> float:
+    """Messages a second until all of them are synced. Whoever is alone ends the spool."""
+    with peers.blocking("publisher") as peer, peer.publisher(TOPIC) as publisher:
+        publisher.wait_for_subscribers()
+        peers.require_tcp(peer.peers())
+        for _ in range(warm_up):
+            publisher.send(READING)
+        publisher.flush(timeout=FLUSH)
+        started = time.perf_counter()
+        for _ in range(count):
+            publisher.send(READING)
+        publisher.flush(timeout=FLUSH)
+        taken = time.perf_counter() - started
+        if alone:
+            peer.request(END, timeout=FLUSH)
+        return count / taken
+
+
+def read(say: Say, count: int, warm_up: int) -> float:
+    """Messages a second between the last of `warm_up` and the last of `count` that follow."""
+    with (
+        peers.blocking("reader") as peer,
+        peer.subscriber(FILTER, durable=CURSOR, since="beginning") as subscriber,
+    ):
+        say("open")
+        messages = iter(subscriber)
+        for message in islice(messages, warm_up):
+            with message:
+                pass
+        started = time.perf_counter()
+        for message in islice(messages, count):
+            with message:
+                pass
+        taken = time.perf_counter() - started
+        peer.request(END, timeout=FLUSH)
+        return count / taken
+
+
+def stored(scale: Scale) -> float:
+    """Messages a second that are published and synced."""
+    with place.scratch("zq-bench-topics-") as directory, Running(keep, str(directory / "spool")) as spool:
+        spool.hear()
+        with Running(publish, scale.messages, scale.warm_up, True) as publisher:
+            rate: float = finish(publisher, spool)
+            return rate
+
+
+def through_a_stream(scale: Scale) -> float:
+    """Messages a second from a publisher to a durable subscription, all three processes at work."""
+    with place.scratch("zq-bench-topics-") as directory, Running(keep, str(directory / "spool")) as spool:
+        spool.hear()
+        with Running(read, scale.messages, scale.warm_up) as reader:
+            reader.hear()
+            with Running(publish, scale.messages, scale.warm_up, False) as publisher:
+                rate: float = finish(reader, publisher, spool)
+                return rate
