@@ -45,6 +45,7 @@ STRANGER = "127.0.0.66"  # an address from which nobody of the realm comes
 FLOOD = "random keys"
 RUSH = "HELLO and gone"
 NEWCOMERS = 5
+AGAIN = 5.0  # s until one of them who hears nothing begins anew
 SPELL = 12.0  # s in which newcomers come
 REPLAY = "a recorded session, played again"
 PROCESSORS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
@@ -190,7 +191,7 @@ def _until_in(endpoint: str, lock: Lock, over: float) -> float:
     while time.monotonic() < over:
         with Rogues() as newcomer:
             newcomer.knock(zmq.PUSH, endpoint, lock.fit_own)
-            newcomer.wait_for_verdicts()
+            newcomer.listen(min(over, time.monotonic() + AGAIN))
             if newcomer.who_is_in():
                 return time.monotonic() - began
     return math.inf

@@ -154,19 +154,22 @@ class Rogues:
 
     def wait_for_verdicts(self) -> None:
         """Until every door has answered, or somebody is in."""
-        deadline = time.monotonic() + DEADLINE
+        waiting = self.listen(time.monotonic() + DEADLINE)
+        assert not waiting, f"no answer: {[rogue.what for rogue in waiting]}"
+
+    def listen(self, deadline: float) -> list[Rogue]:
+        """The same, but no longer. Returns those who have no answer, if nobody is in."""
         poller, waiting = zmq.Poller(), {rogue.monitor: rogue for rogue in self.all if rogue.verdict is None}
         for monitor in waiting:
             poller.register(monitor, zmq.POLLIN)
-        while waiting:
-            left = deadline - time.monotonic()
-            assert left > 0, f"no answer: {[rogue.what for rogue in waiting.values()]}"
+        while waiting and (left := deadline - time.monotonic()) > 0:
             for monitor, _ in poller.poll(int(left * 1_000)):
                 waiting[monitor].listen()
                 if waiting[monitor].verdict:
-                    return
+                    return []
                 poller.unregister(monitor)
                 del waiting[monitor]
+        return list(waiting.values())
 
     def who_is_in(self) -> list[str]:
         return [rogue.what for rogue in self.all if rogue.verdict]
