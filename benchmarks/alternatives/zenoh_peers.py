@@ -145,6 +145,7 @@ def pull_arrays(say: Say, share: int, size: int) -> tuple[float, float]:
         first = 0.0
         for number in range(share + arrays.WARM_UP):
             sample = subscriber.recv()
+            assert sample.attachment is not None
             header = msgpack.unpackb(sample.attachment.to_bytes())
             array = numpy.frombuffer(sample.payload.to_bytes(), header["dtype"]).reshape(header["shape"])
             assert array.nbytes == size
