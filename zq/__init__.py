@@ -5,6 +5,7 @@ Names are loaded when they are first used, so that `import zq` costs next to not
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,13 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'zq' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(home), name)
+    collects = gc.isenabled()
+    gc.disable()  # what is imported is no garbage, and looking for some is a twentieth of the time that it takes
+    try:
+        value = globals()[name] = getattr(import_module(home), name)
+    finally:
+        if collects:
+            gc.enable()
     return value
 
 

@@ -19,10 +19,11 @@ from zq.handles.incoming import PullerCore, Receiver, SubscriberCore, pause_afte
 from zq.handles.outgoing import PublisherCore, PusherCore, Sender, Stream
 from zq.handles.replying import ReplierCore, Request
 from zq.handles.requests import Survey, request_steps
-from zq.handles.session import LEAVING, PeerCore, Watching
+from zq.handles.session import LEAVING, PeerCore
 from zq.handles.since import Since
 from zq.handles.spool import SpoolCore
 from zq.handles.steps import OnDamage, OnGap, Progress, Release, SendOptions, Timeout, deadline_after, finish
+from zq.handles.watching import Watching
 from zq.info import (
     DeadLetters,
     Gap,

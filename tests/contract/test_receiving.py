@@ -87,7 +87,7 @@ def test_iterating_ends_when_the_handle_is_closed(face: Face, pair: tuple[Any, A
 def test_a_waiting_receive_is_told_that_the_handle_was_closed(face: Face, pair: tuple[Any, Any]) -> None:
     _, receiver = pair
     waiting = [face.background(receiver.receive) for _ in range(3)]
-    eventually(lambda: len(receiver._waiters._tokens) == 3)
+    eventually(lambda: len(receiver._waiters.tokens) == 3)
     receiver.close()
     for future in waiting:
         with pytest.raises(zq.Closed):
@@ -106,6 +106,6 @@ def test_threads_that_share_a_handle_share_its_messages(face: Face, pair: tuple[
 def test_as_many_messages_as_waiters_leave_nobody_waiting(face: Face, pair: tuple[Any, Any]) -> None:
     sender, receiver = pair
     waiting = [face.background(take, receiver, 1) for _ in range(8)]
-    eventually(lambda: len(receiver._waiters._tokens) == 8)
+    eventually(lambda: len(receiver._waiters.tokens) == 8)
     sender.send_many(range(8))
     assert sorted(future.result(PATIENCE)[0] for future in waiting) == list(range(8))

@@ -7,7 +7,7 @@ import pytest
 from tests.core.test_node import Reader, Realm
 from zq.core.announced import ROW, Announced, subscriptions
 from zq.core.inbox import Inbox, SubscriptionInbox
-from zq.core.reception import INHERIT_PATIENCE
+from zq.core.subscription import INHERIT_PATIENCE
 from zq.errors import Refused
 from zq.testing import SimulatedPeer
 from zq.wire.frames import Entry

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,4 +67,6 @@ def test_timers_are_a_table_of_deadlines(steps: list[tuple[str, int, int]]) -> N
             assert set(fired) == expected
             assert [table[key] for key in fired] == sorted(table[key] for key in fired)
             table = {key: at for key, at in table.items() if key not in expected}
+        assert all(timers.soonest <= at for at in table.values()), "somebody would sleep past a deadline"
         assert timers.next() == min(table.values(), default=None)
+        assert timers.soonest == min(table.values(), default=math.inf)

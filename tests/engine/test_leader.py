@@ -15,7 +15,7 @@ import pytest
 
 import zq
 from tests.waiting import PATIENCE, eventually
-from zq.core import inbox, reception, topics
+from zq.core import inbox, reports, topics
 from zq.engine import leader
 from zq.engine.engine import Engine
 from zq.engine.signals import Deferral
@@ -35,7 +35,7 @@ def engine_of(peer: zq.Peer) -> Engine:
 
 
 def caller_leads(engine: Engine) -> bool:
-    return engine.leader._leading is not None and bool(engine.idle)
+    return engine.leader.leading is not None and bool(engine.idle)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_the_thread_leads_again_when_no_caller_does(peer: zq.Peer) -> None:
     with pytest.raises(zq.Timeout):
         subscriber.receive(timeout=0.01)
     eventually(lambda: not engine.leader.nobody, timeout=leader.PARK * 100)
-    assert engine.leader._leading is None
+    assert engine.leader.leading is None
 
 
 def test_the_first_answer_to_what_was_received_goes_out_from_the_callers_thread(peer: zq.Peer) -> None:
@@ -151,7 +151,7 @@ def test_a_leader_whose_messages_keep_coming_does_the_rest_of_its_work_too(monke
     """What it takes is counted and reported, or the inbox would seem full and the publisher be held back for ever."""
     for module, name in ((topics, "WINDOW_BYTES"), (topics, "RING_BYTES"), (inbox, "INBOX_BYTES")):
         monkeypatch.setattr(module, name, 1 << 20)
-    monkeypatch.setattr(reception, "REPORT_BYTES", 1 << 18)
+    monkeypatch.setattr(reports, "REPORT_BYTES", 1 << 18)
     gaps: list[zq.Gap] = []
     with zq.Peer("source") as source, zq.Peer("sink") as sink, ThreadPoolExecutor(1) as threads:
         subscriber, publisher = sink.subscriber("large", on_gap=gaps.append), source.publisher("large")
@@ -167,7 +167,7 @@ def test_what_was_taken_is_reported_before_the_leader_sleeps(monkeypatch: pytest
     """The publisher is held back until then, and so nothing would come that ends the sleep."""
     for module, name, value in ((topics, "WINDOW_BYTES", 1_100_000), (topics, "TAKEN_AGAIN", 60.0)):
         monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr(reception, "REPORT_BYTES", 1)
+    monkeypatch.setattr(reports, "REPORT_BYTES", 1)
     with zq.Peer("source") as source, zq.Peer("sink") as sink, ThreadPoolExecutor(1) as threads:
         subscriber, publisher = sink.subscriber("large"), source.publisher("large", patience=None)
         publisher.wait_for_subscribers()
@@ -177,6 +177,26 @@ def test_what_was_taken_is_reported_before_the_leader_sleeps(monkeypatch: pytest
             for _ in range(20):
                 subscriber.receive(timeout=STUCK)
             assert sending.result(PATIENCE) == 20
+
+
+@pytest.mark.parametrize("leads", ["the thread", "a caller"])
+def test_little_that_was_taken_is_told_soon_although_nothing_follows(
+    leads: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "REPORT_AFTER", 0.01)
+    with zq.Peer("source") as source, zq.Peer("sink") as sink, ThreadPoolExecutor(1) as threads:
+        subscriber, publisher = sink.subscriber("news"), source.publisher("news")
+        publisher.wait_for_subscribers()
+        topic = publisher._core
+        follower = next(iter(topic.followers.values()))
+        for number in range(3):
+            publisher.send(number)
+            assert subscriber.receive(timeout=PATIENCE).data == number
+            waiting = threads.submit(subscriber.receive) if leads == "a caller" else None
+            eventually(lambda: follower.taken == topic.head, timeout=STUCK)
+            if waiting is not None:
+                publisher.send("go on")
+                waiting.result(PATIENCE)
 
 
 def test_a_leader_begins_with_what_the_last_one_left_undone() -> None:
@@ -220,6 +240,8 @@ def test_who_leads_and_is_woken_by_another_thread_stops_at_once() -> None:
 class Idle:
     """Work for a leader: there is nothing to do, and only ringing ends a sleep."""
 
+    over = False
+
     def __init__(self) -> None:
         self.rung, self.sleeps = threading.Event(), threading.Event()
 
@@ -236,9 +258,6 @@ class Idle:
     def rest(self) -> bool:
         return True
 
-    def is_over(self) -> bool:
-        return False
-
     def fail(self, error: BaseException) -> None:
         raise error
 
@@ -249,12 +268,8 @@ class Busy(Idle):
     def __init__(self) -> None:
         super().__init__()
         self.turns = 0
-        self.over = False
         self.asked = threading.Event()  # for the lead
         self.rung.set()
-
-    def is_over(self) -> bool:
-        return self.over
 
     def read(self, token: leader.CallerToken | None) -> None:
         assert token is not None

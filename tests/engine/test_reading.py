@@ -48,3 +48,32 @@ def test_mailboxes_are_read_first_and_whole_messages_one_by_one(sockets: Sockets
     assert seen == ["mailbox 1", "mailbox 2", "mailbox 3", "work 1"]
     sockets.read(satisfied)
     assert seen[4:] == ["work 2"]
+
+
+def test_who_publishes_and_comes_again_soon_looks_for_subscriptions_all_the_same(
+    sockets: Sockets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal of one may be gone: publishing reads what connections have told, and the poller never hears of it."""
+    fenced: list[bytes] = []
+    sockets._events.fenced = fenced.append
+    sockets.feed.bind("inproc://feed")
+    with sockets._context.socket(zmq.SUB) as subscriber:
+        subscriber.connect("inproc://feed")
+        assert not sockets.has_more(soon=True), "nothing was published"
+        subscriber.subscribe(b"first")
+        sockets.publish((b"message",))
+        assert sockets.has_more(soon=True)
+        sockets.read()
+        assert fenced == [b"\x01first"]
+
+        subscriber.subscribe(b"second")
+        sockets.publish((b"message",))
+        assert not sockets.has_more(soon=True), "it has looked just now"
+        assert sockets.has_more(), "before it sleeps it looks in any case"
+        sockets.read()
+        assert fenced == [b"\x01first", b"\x01second"]
+
+        monkeypatch.setattr(sockets, "_feed_at", 0.0)  # as if FEED had passed
+        subscriber.subscribe(b"third")
+        sockets.publish((b"message",))
+        assert sockets.has_more(soon=True)

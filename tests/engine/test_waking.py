@@ -68,7 +68,7 @@ def test_a_burst_of_as_many_messages_as_waiters_leaves_nobody_asleep(kind: str) 
 
         for turn in range(30):
             waiting = [threads.submit(wait_for_one) for _ in range(8)]
-            eventually(lambda: len(receiver._waiters._tokens) == 8)
+            eventually(lambda: len(receiver._waiters.tokens) == 8)
             sender.send_many(range(turn * 8, turn * 8 + 8))
             got = sorted(future.result() for future in waiting)
             assert got == list(range(turn * 8, turn * 8 + 8))
@@ -96,7 +96,7 @@ def test_who_takes_several_wakes_the_next_for_the_rest() -> None:
     with zq.Peer("alone") as peer, ThreadPoolExecutor(4) as threads:
         pusher, puller = peer.pusher("a"), peer.puller("a")
         waiting = [threads.submit(puller.receive_many, 3, timeout=PATIENCE) for _ in range(4)]
-        eventually(lambda: len(puller._waiters._tokens) == 4)
+        eventually(lambda: len(puller._waiters.tokens) == 4)
         pusher.send_many(range(12))
         messages = [message for future in waiting for message in future.result()]
         assert sorted(message.data for message in messages) == list(range(12))

@@ -16,6 +16,7 @@ from tests.planting import REQUESTS, SIMULATION, SPOOLS, Garden
 from zq.core.binding import Binding, Bindings, Hold
 from zq.core.encounters import Encounters
 from zq.core.entries import Entries
+from zq.core.fences import Fences
 from zq.core.inbox import SubscriptionInbox
 from zq.core.intake import Intake
 from zq.core.keys import Keys
@@ -27,11 +28,13 @@ from zq.core.piece import Piece
 from zq.core.pulling import Pulling, ReceivingLink
 from zq.core.pushing import Pushing
 from zq.core.ranges import Ranges
-from zq.core.reception import Receptions
+from zq.core.receptions import Receptions
+from zq.core.repairs import Repairs
 from zq.core.replying import Replying, Seen
 from zq.core.requesting import Requesting
 from zq.core.ring import Track
 from zq.core.spooling import Spooling
+from zq.core.subscription import Cursor
 from zq.core.topics import Topics
 from zq.handles import outbox as outboxes
 from zq.wire.frames import ACKED
@@ -603,7 +606,7 @@ def a_subscription_begins_with_what_comes_first_instead_of_its_fence() -> None:
 
 @bug(SIMULATION)
 def a_fence_whose_answer_was_lost_is_not_set_again() -> None:
-    replace(Receptions, "_fence_again", lambda fence_again: nothing)
+    replace(Fences, "_fence_again", lambda fence_again: nothing)
 
 
 @bug("tests/core/test_node.py::test_the_last_message_of_a_burst_that_is_lost_comes_within_a_moment")
@@ -614,25 +617,25 @@ def heads_are_not_repeated() -> None:
 @bug(SIMULATION)
 def a_hole_is_passed_over_in_silence() -> None:
     def build(offer: Any) -> Any:
-        def skip(receptions: Receptions, cursor: Any, batch: Any) -> Any:
+        def skip(cursor: Any, batch: Any) -> Any:
             if cursor.next is not None and batch.first > cursor.next and not cursor.behind:
                 cursor.start += batch.first - cursor.next  # so that the ledger balances all the same
                 cursor.next = batch.first
-            return offer(receptions, cursor, batch)
+            return offer(cursor, batch)
 
         return skip
 
-    replace(Receptions, "_offer", build)
+    replace(Cursor, "offer", build)
 
 
 @bug(SIMULATION)
 def a_repair_that_was_lost_is_not_asked_for_again() -> None:
-    replace(Receptions, "_ask_again", lambda ask_again: nothing)
+    replace(Repairs, "_ask_again", lambda ask_again: nothing)
 
 
 @bug(SIMULATION)
 def gaps_are_counted_and_not_told() -> None:
-    replace(Receptions, "_tell", lambda tell: nothing)
+    replace(Cursor, "tell", lambda tell: nothing)
 
 
 @bug("tests/core/test_ring.py::test_the_budget_holds_but_the_newest_of_each_topic_stays")

@@ -13,7 +13,7 @@ from zq.core.inbox import Handing, Inbox, Slow, SubscriptionInbox
 from zq.core.node import Stream
 from zq.core.outgoing import Item, size_of
 from zq.core.pulling import Settled
-from zq.core.reception import INHERIT_PATIENCE
+from zq.core.subscription import INHERIT_PATIENCE
 from zq.core.topics import Topic
 from zq.info import Gap
 from zq.message import DELAY, TTL

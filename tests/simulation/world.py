@@ -17,7 +17,7 @@ from tests.simulation.bound import BOUND_QUEUES, BoundPuller, bind, look, roll
 from tests.simulation.oracle import Oracle, Violation, Work, check
 from tests.simulation.programs import FILTERS, READERS, TOPICS, WORKERS, Program, Publisher, Puller, Pusher, Subscriber
 from tests.simulation.rest import check_rest
-from zq.core import binding, inbox, inquiry, line, outbox, outgoing, pulling, reception, topics
+from zq.core import binding, inbox, inquiry, line, outbox, outgoing, pulling, reception, reports, topics
 from zq.core.account import add_up
 from zq.core.dead import dead_queue_of, item_of
 from zq.core.outbox import RETRIED, Outbox
@@ -65,7 +65,7 @@ def limits(draw: random.Random) -> Iterator[bool]:
         (topics, "WINDOW_BYTES", draw.choice((20 * window, 64 << 20))),
         (topics, "RING_BYTES", ring),
         (topics, "REFILL_FRAMES", draw.choice((1, 3, 64))),
-        (reception, "REPORT_MESSAGES", max(window // 4, 1)),
+        (reports, "REPORT_MESSAGES", max(window // 4, 1)),
         (reception, "HELD_BYTES", draw.choice((60, 1 << 20))),
         (inbox, "INBOX_MESSAGES", 2 * window),
         (outgoing, "PILE_MESSAGES", draw.choice((3, 2_048))),

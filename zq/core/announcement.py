@@ -75,7 +75,7 @@ class Announcement:
         self._told = self._counts(now)
         entry = Entry(
             self.version,
-            machines.receptions.nonce,
+            machines.receptions.fences.nonce,
             machines.receptions.rows(),
             self._told[0],
             self.held(now),
@@ -90,7 +90,7 @@ class Announcement:
         )
         entry = machines.announced.fit(entry)
         machines.topics.on_entry(machines.card.id, entry, now)
-        machines.topics.on_fence(machines.card.id, machines.receptions.nonce, now)
+        machines.topics.on_fence(machines.card.id, machines.receptions.fences.nonce, now)
         machines.encounters.tell_holders(machines.card.id, entry, now)
         machines.bindings.on_entry(machines.card.id, entry, now)
         machines.requesting.on_entry(machines.card.id, entry, now)

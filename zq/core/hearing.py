@@ -29,7 +29,7 @@ from collections.abc import Callable
 
 from zq.core.link import SendingLink
 from zq.core.liveness import Life
-from zq.core.reception import Receptions
+from zq.core.receptions import Receptions
 from zq.core.roster import Remote
 from zq.core.timers import Timers
 from zq.record import dataclass, field

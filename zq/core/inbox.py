@@ -78,8 +78,17 @@ class Inbox:
         """Messages that the program has not been handed yet, as of the last `settle_taken`."""
         return self.messages + self.handing.waiting
 
+    @property
+    def claimed(self) -> Batch | Gap | None:
+        """What a caller has taken and nobody hands out: he is at it, or was interrupted."""
+        try:
+            last = self.taken[-1]
+        except IndexError:
+            return None
+        return None if last is self.handing.batch else last
+
     def put(self, batch: Batch) -> None:
-        self.messages += batch.live
+        self.messages += batch.stop - batch.skip
         self.bytes += batch.size
         self.arrived.append(batch)
         self.wake()
@@ -93,15 +102,15 @@ class Inbox:
 
     def settle_taken(self) -> list[Batch | Gap]:
         """What callers have taken since the last call."""
-        done: list[Batch | Gap] = []
-        while self.taken:
-            if len(self.taken) == 1 and self.taken[0] is not self.handing.batch:
-                break  # a caller is at it
-            item = self.taken.popleft()
+        taken = self.taken
+        ready = len(taken)
+        if ready and taken[-1] is not self.handing.batch:
+            ready -= 1  # a caller is at it
+        done = [taken.popleft() for _ in range(ready)]
+        for item in done:
             if isinstance(item, Batch):
-                self.messages -= item.live
+                self.messages -= item.stop - item.skip
                 self.bytes -= item.size
-            done.append(item)
         return done
 
 
@@ -129,8 +138,7 @@ class SubscriptionInbox(Inbox):
         if self.policy == "latest":
             self._replace(batch)
             return True
-        full = self.messages + batch.live > INBOX_MESSAGES or self.bytes + batch.size > INBOX_BYTES
-        if full and self.messages:
+        if self.messages and (self.messages + batch.live > INBOX_MESSAGES or self.bytes + batch.size > INBOX_BYTES):
             if self.policy == "wait":
                 self.refused = True
                 return False

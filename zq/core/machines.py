@@ -31,13 +31,14 @@ from zq.core.pushing import Pushing
 from zq.core.reading import Reading
 from zq.core.rebinding import Rebinding
 from zq.core.recalling import Recalling
-from zq.core.reception import Receptions, Subscription
+from zq.core.receptions import Receptions
 from zq.core.replying import Replying
 from zq.core.requesting import Requesting
 from zq.core.roster import Roster
 from zq.core.seeds import Seeds
 from zq.core.spooling import Spooling
 from zq.core.streams import Streams
+from zq.core.subscription import Subscription
 from zq.core.supervisor import Supervisor
 from zq.core.timers import Timers
 from zq.core.topics import Origin, Topic, Topics
@@ -130,11 +131,11 @@ class Machines:
             holder.on_silence = self.hearing.on_probe
         self.supervisor = Supervisor(self.timers, roster.get, connections.open_feed, connections.open_work)
         connections.may_work, connections.on_feed = self.supervisor.may_work, self.receptions.connect
-        self.receptions.on_unanswered = self.supervisor.on_unanswered
+        self.receptions.fences.on_unanswered = self.supervisor.on_unanswered
         self.departures = Departures()
         self.questions = Questions(self.timers, connections.send, self.ledger)
         self.receptions.connect(card.id, None, 0.0)
-        self.receptions.nonce = draw(NONCE_BYTES)
+        self.receptions.fences.nonce = draw(NONCE_BYTES)
 
     def _new_pushing(self, origin: Origin, draw: Callable[[int], bytes], *, relays: bool = False) -> Pushing:
         """For what this peer has in memory, what a spool here has stored (it `relays`), and what outboxes have."""

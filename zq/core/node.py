@@ -21,12 +21,12 @@ from zq.core.meeting import Card
 from zq.core.outbox import MAX_ATTEMPTS, Outbox
 from zq.core.port import Kind, Port
 from zq.core.pulling import Puller
-from zq.core.reception import Subscription
 from zq.core.replying import Replier, RequestInbox
 from zq.core.requesting import Requesting
+from zq.core.subscription import Subscription
 from zq.core.topics import Topic
 from zq.wire import frames
-from zq.wire.batch import Parts
+from zq.wire.batch import TOPIC, Parts
 from zq.wire.names import Filter
 
 Stream = Topic | Outbox | Intake | Subscription | Puller | Replier | Requesting
@@ -47,6 +47,7 @@ class Node(Machines):
         self.moved = 0  # messages taken from callers or settled by them in the last turn
         self.discovered = False  # set by the owner when discovery has had its first look around
         self._lost = 0  # of subscriptions, as last noticed
+        self._stirred = True  # by something that only a whole turn brings to its end
 
     # --- handles, called by the owner between turns
 
@@ -167,9 +168,24 @@ class Node(Machines):
 
     # --- events
 
+    def has_rest(self) -> bool:
+        """Whether something has come in or was served since the last turn that a turn has to bring to its end, timers
+        apart. What is published, and what comes of topics in order, is done with at once."""
+        receptions = self.receptions
+        return bool(
+            self._stirred
+            or self.connections.loop
+            or self.announcement.dirty
+            or self.topics.released
+            or receptions.has_reports()
+            or receptions.lost != self._lost
+            or self.streams  # of which nobody else says so
+        )
+
     def turn(self, now: float, wall: float, streams: Iterable[Stream] = ()) -> float | None:
         """Does what is due: `streams` are those with something new. Returns when to come again, None: on an event."""
         self.moved = 0
+        self._stirred = False
         for holder in self.holders:
             holder.ahead = wall - now
         self.serve(streams, now, wall)
@@ -210,7 +226,10 @@ class Node(Machines):
         """How many messages that was about."""
         if isinstance(stream, Topic):
             self.announcement.count_later(now)
+            if stream.bound:
+                self._stirred = True
             return self.topics.take(stream, now, wall)
+        self._stirred = True
         if isinstance(stream, Outbox):
             if stream.outgoing.limit < 0:
                 return 0
@@ -246,6 +265,7 @@ class Node(Machines):
 
     def connected(self, connection: int, now: float) -> None:
         """The carrier has made a connection."""
+        self._stirred = True
         self.meeting.on_connected(connection, now)
         remote = self.connections.works.get(connection)
         if remote is not None:
@@ -256,6 +276,7 @@ class Node(Machines):
             self.replying.on_connection(remote.id)
 
     def broken(self, connection: int, now: float) -> None:
+        self._stirred = True
         if self.meeting.is_mailbox(connection):
             self.meeting.on_broken(connection, now)
         elif self.seeds.has(connection):
@@ -265,6 +286,7 @@ class Node(Machines):
             self.supervisor.on_work_ended(remote, now)
 
     def refused(self, connection: int, now: float) -> None:
+        self._stirred = True
         if self.meeting.is_mailbox(connection):
             self.meeting.on_refused(connection, now)
         elif self.seeds.has(connection):
@@ -272,10 +294,13 @@ class Node(Machines):
 
     def received(self, kind: Kind, parts: Parts, now: float, connection: int | None = None) -> None:
         """A frame from the socket of `kind`; of the feed, on `connection`."""
+        if kind is not Kind.FEED or parts[0][:1] != TOPIC:
+            self._stirred = True
         self.reading.received(kind, parts, now, connection)
 
     def fenced(self, frame: bytes, now: float) -> None:
         """A subscription as the publishing socket got it: 0 or 1, then the prefix."""
+        self._stirred = True
         self.reading.fenced(frame, now)
 
     def has_up(self, count: int) -> bool:

@@ -9,7 +9,7 @@ A caller appends, then looks at the mark; the owner takes the mark away, then lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, takewhile
 from typing import NamedTuple
 
@@ -87,12 +87,15 @@ class Cut(NamedTuple):
     plan: Plan | None = None  # the same for all
 
 
-def cut(items: list[Item]) -> Iterator[Cut]:
+def cut(items: list[Item]) -> Iterable[Cut]:
     """What goes into one frame each. A message with parts has a frame to itself, one with extra fields shares it with
     others that have some. Messages with a plan are together only if it is one plan and they share their fate."""
     if len(items) == 1 and type(item := items[0]) is bytes:
-        yield Cut([item], (), len(item), 0)  # what nearly every frame is when nothing piles up
-        return
+        return (Cut([item], (), len(item), 0),)  # what nearly every frame is when nothing piles up
+    return _cut(items)
+
+
+def _cut(items: list[Item]) -> Iterator[Cut]:
     at = 0
     while at < len(items):
         if isinstance(first := items[at], Packed):

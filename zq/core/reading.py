@@ -97,7 +97,7 @@ class Reading:
 
     def _on_feed(self, publisher: bytes, parts: Parts, now: float) -> None:
         machines = self._machines
-        kind = bytes(parts[0][:1])
+        kind = parts[0][:1]
         if kind == TOPIC:
             machines.receptions.on_batch(publisher, decode_topic(parts), now)
         elif kind == frames.FENCE:
@@ -105,7 +105,7 @@ class Reading:
             if fence.subscriber == machines.card.id and fence.publisher == publisher:
                 machines.receptions.on_fence(publisher, fence.nonce, fence.clock, fence.heads, now)
         else:
-            raise Malformed(f"a feed frame of unknown kind {kind!r}")
+            raise Malformed(f"a feed frame of unknown kind {bytes(kind)!r}")
 
     def _on_work(self, parts: Parts, now: float) -> None:
         machines = self._machines

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from zq.core.reception import Receptions, Subscription
+from zq.core.receptions import Receptions
+from zq.core.subscription import Subscription
 from zq.core.timers import Timers
 from zq.record import dataclass, field
 from zq.wire.batch import Batch

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from zq.core.pushing import Pushing
-from zq.core.reception import Receptions
+from zq.core.receptions import Receptions
 from zq.core.topics import Topics
 from zq.info import HeldQueue, Pace
 from zq.wire.frames import Entry

@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol
 from zq.core.cursors import Found, StreamCursor, Stretch, Word
 from zq.core.heads import Heads, Key
 from zq.core.inbox import SubscriptionInbox
-from zq.core.reception import Subscription
 from zq.core.spooled import CREDIT, CREDIT_BYTES, Room
+from zq.core.subscription import Subscription
 from zq.info import Gap
 from zq.record import dataclass, field
 from zq.wire.batch import Batch, Run

@@ -38,10 +38,11 @@ from zq.core.heads import LATE, LIMIT, Heads, Key
 from zq.core.inbox import SubscriptionInbox
 from zq.core.pushing import Pushing
 from zq.core.readers import Readers
-from zq.core.reception import Receptions, Subscription
+from zq.core.receptions import Receptions
 from zq.core.retaining import Retaining
 from zq.core.spooled import LOOK, ROOMY, Item, Room
 from zq.core.stream import Disk, Entrance, RecoveredTopics, Retention, TopicStream
+from zq.core.subscription import Subscription
 from zq.core.timers import Timers
 from zq.info import Gap, HeldQueue
 from zq.wire.batch import GAP, Batch, Parts
@@ -98,6 +99,10 @@ class Streams:
 
     def _wall(self) -> float:
         return self._clock() + self._replaying.ahead
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._streams)
 
     def __contains__(self, id: bytes) -> bool:
         return id in self._streams

@@ -31,7 +31,7 @@ from zq.record import dataclass
 
 PATIENCE, PATIENCE_MOST = 10.0, 120.0  # s without an answer until a feed is dialled anew, doubled up to; a busy host is
 # late by seconds, and what is in the pipe of a slow network is worth waiting for
-ASKS_AGAIN = 6.0  # s; longer than two questions are apart (reception.FENCE_MOST): in between there was an answer
+ASKS_AGAIN = 6.0  # s; longer than two questions are apart (fences.FENCE_MOST): in between there was an answer
 PAUSE, PAUSE_MOST = 0.1, 5.0  # s until a work connection that came to nothing is dialled again, doubled up to
 
 

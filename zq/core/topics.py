@@ -21,7 +21,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from zq.core.outgoing import Cut, Outgoing, cut, fitting, size_of
+from zq.core.outgoing import SMALL, Cut, Outgoing, cut, fitting, size_of
 from zq.core.ring import RING_BYTES, Published, Ring, Track
 from zq.core.timers import Timers
 from zq.info import PublishedTopic
@@ -91,6 +91,9 @@ class Topic:
     )  # (number, bytes published up to it), for waiting followers
     size: int = 0  # bytes published
     quiet: float = QUIET
+    quiet_at: float = math.inf  # when it is looked whether the head has to be repeated
+    ample: int = 0  # up to this number no follower holds it back, if it stays within so many bytes published
+    ample_size: int = 0
     bound: tuple[Hold, ...] = ()  # queues that have its messages as well
 
     def bytes_behind(self, taken: int) -> int:
@@ -152,7 +155,9 @@ class Topics:
         """Publishes what is in the pile, as far as the followers allow; returns how many."""
         outgoing = topic.outgoing
         outgoing.marked = False
-        most = self._room(topic, now) if topic.followers or topic.bound else len(outgoing.items)
+        most = len(outgoing.items)
+        if (topic.followers or topic.bound) and not self._is_ample(topic, most):
+            most = self._room(topic, now)
         items = outgoing.take(most)
         more = bool(outgoing.items)
         # Some may have been left after this turn began: with its time they would look older than a subscription that
@@ -163,7 +168,8 @@ class Topics:
         if items:
             outgoing.wake()  # only now: a caller that goes on at once would compete for the interpreter
             topic.quiet = QUIET
-            self._timers.set((topic, "quiet"), now + QUIET, lambda when: self._repeat_head(topic, when))
+            if now + QUIET < topic.quiet_at:  # it is not looked sooner already, and then put off
+                self._look_at_head(topic, now + QUIET)
         if items and more and self._room(topic, now):  # the stall begins now; it is over already without patience
             self.released.add(topic)
         return len(items)
@@ -191,6 +197,17 @@ class Topics:
         if self._origin.id in topic.followers:
             self._hear(frame)
 
+    @staticmethod
+    def _is_ample(topic: Topic, count: int) -> bool:
+        """Whether there is room for so many, as `_room` found last: it can only have become more since."""
+        outgoing = topic.outgoing
+        return (
+            topic.head + count <= topic.ample
+            and topic.size + count * SMALL <= topic.ample_size
+            and outgoing.large_in == outgoing.large_out
+            and not topic.bound
+        )
+
     def _room(self, topic: Topic, now: float) -> int:
         """How many of the messages in the pile may go out before the slowest waiting follower is a window behind, or
         a queue that the topic is bound to has a full window.
@@ -198,7 +215,7 @@ class Topics:
         What a follower has not taken stays within the ring's budget, so that it can be repaired.
         """
         items = topic.outgoing.items
-        most, size = len(items), WINDOW_BYTES
+        most, size = WINDOW, WINDOW_BYTES
         for hold in topic.bound if items else ():
             free, free_bytes = hold.room(size_of(items[0]))
             most, size = min(most, free), min(size, free_bytes)
@@ -226,7 +243,8 @@ class Topics:
             self._timers.set_if_unset((topic, "held"), now + TAKEN_AGAIN, lambda when: self._ask_taken(topic, when))
             if until < math.inf:
                 self._timers.set((topic, "stall", follower.peer), until, lambda when: self.released.add(topic))
-        return fitting(topic.outgoing, most, size)
+        topic.ample, topic.ample_size = topic.head + most, topic.size + size
+        return fitting(topic.outgoing, min(most, len(items)), size)
 
     def _ask_taken(self, topic: Topic, now: float) -> None:
         """Its followers hold the topic back, as far as we know: what they told last may be lost."""
@@ -261,12 +279,20 @@ class Topics:
         flags |= CLEARED if topic.cleared >= topic.head else 0
         self._emit(topic, (encode_topic(topic.prefix, flags, Run(self._origin.id, 0, 0, 0.0), topic.head, now, ()),))
 
+    def _look_at_head(self, topic: Topic, when: float) -> None:
+        topic.quiet_at = when
+        self._timers.set((topic, "quiet"), when, lambda now: self._repeat_head(topic, now))
+
     def _repeat_head(self, topic: Topic, now: float) -> None:
+        topic.quiet_at = math.inf
         if topic.arrived_everywhere(topic.head):
+            return
+        if topic.quiet == QUIET and now < topic.last_clock + QUIET:  # there was more since
+            self._look_at_head(topic, topic.last_clock + QUIET)
             return
         self._emit_head(topic, REPORT if topic.quiet > QUIET else 0, now)
         topic.quiet = min(topic.quiet * QUIET_GROWTH, QUIET_MOST)
-        self._timers.set((topic, "quiet"), now + topic.quiet, lambda when: self._repeat_head(topic, when))
+        self._look_at_head(topic, now + topic.quiet)
 
     # --- subscribers
 
@@ -300,6 +326,7 @@ class Topics:
         matching = [
             (patience, handle) for filter, patience, handle in self._entries[peer][1] if filter.matches(topic.name)
         ]
+        topic.ample = 0
         if not matching:
             self._unfollow(topic, peer)
             return
@@ -354,6 +381,7 @@ class Topics:
             if follower.behind and lag <= WINDOW // 2 and topic.bytes_behind(follower.taken) <= WINDOW_BYTES // 2:
                 follower.behind = False
                 follower.stalled_since = None
+                topic.ample = 0
             self._trim_marks(topic)
             self.released.add(topic)
 

@@ -46,12 +46,12 @@ class Descriptors:
         self.scarce = False
         self._reserve = min(self.limit // 2, RESERVE)
         self._spare = 0  # above the reserve, when they were counted last and less what was dialled since
-        self._next = 0.0
+        self.next = 0.0  # when they are to be counted again
         self.look(0.0)
 
     def look(self, now: float) -> None:
         """Counts them, if that is due (monotonic seconds)."""
-        if not self.limit or now < self._next:
+        if not self.limit or now < self.next:
             return
         try:
             used = sum(1 for _ in os.scandir(LISTING))
@@ -62,7 +62,7 @@ class Descriptors:
             used = self.limit  # there is none left for listing them
         self._spare = self.limit - used - self._reserve
         self.scarce = self._spare < (self._reserve // 2 if self.scarce else 0)
-        self._next = now + min(max(self._spare / RATE, SOONEST), LATEST)
+        self.next = now + min(max(self._spare / RATE, SOONEST), LATEST)
 
     def can_afford_a_peer(self) -> bool:
         """Whether one more may be dialled; counts as if it was."""

@@ -14,6 +14,7 @@ heartbeats for a dead peer), every waiter is woken and every handle raises Engin
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import threading
@@ -21,6 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from zq.core.meeting import Card
@@ -42,10 +44,12 @@ from zq.wire.batch import Parts
 
 log = Logger("zq.engine")
 
+SETTLE = 0.05  # s that small messages handed out may wait for being counted, while there is nothing else to do
 SWEEP = 1.0  # s between looks at all piles, for a caller that was interrupted before it could mark its stream
 MANY = 16  # groups of waiters; with more nobody looks whether one of them waits
 LINGER = 0.5  # s that ZeroMQ may spend on sending the last frames (goodbyes)
 _AWAKE: list[bool] = []  # the flag of an engine that does not sleep; always empty
+_TOKENS = attrgetter("tokens")
 T = TypeVar("T")
 
 
@@ -79,12 +83,15 @@ class Engine(Events):
         self.node: Node
         self.dirty: set[Stream] = set()
         self.taken: set[Stream] = set()  # from which callers took something: the next full turn is early enough
+        self.handed: set[Stream] = set()  # the same of topics, where that is little: SETTLE is early enough
+        self._settle_at = math.inf
         self.idle = _AWAKE
         self.failed: BaseException | None = None
         self.closed = False
+        self.over = False  # there is nothing to lead any more
+        self.gone = False  # `check` raises
         self.urgent = False  # a caller has no room and waits: no time to let more pile up
-        self._swept = 0.0
-        self._deadline: float | None = None  # of the node
+        self._sweep_at = 0.0
         self._pace = Pace()
         self.forked = False
         self.events: list[Callable[[PeerEvent], None]] = []  # of those who watch
@@ -108,6 +115,7 @@ class Engine(Events):
         self._thread.start()
         if not self._started.wait(timeout):
             self._stopping = 0.0
+            self.over = True
             self._bell.ring()
             raise EngineFailed("the engine did not start in time")
         if self._start_error is not None:
@@ -220,6 +228,7 @@ class Engine(Events):
         """Ends the thread and waits for it; idempotent."""
         if self._stopping is None:
             self._stopping = linger
+        self.over = True
         self._bell.ring()
         self.leader.call()
         if self._thread.ident is not None and threading.current_thread() is not self._thread:
@@ -237,7 +246,7 @@ class Engine(Events):
             if self._sockets is not None:
                 self._sockets.destroy()
             self._bell.close()
-            self.closed = True
+            self.closed = self.gone = True
             self._started.wake()
             return
         self._started.wake()
@@ -287,21 +296,29 @@ class Engine(Events):
         self.idle = _AWAKE
         now = node.now = time.monotonic()
         streams: list[Stream] = []
-        if self.urgent or now >= self._pace.piling_until:
+        if dirty and (self.urgent or now >= self._pace.piling_until):
             self.urgent = False
             while dirty:
                 streams.append(dirty.pop())
         if briefly and not calls:
             node.serve(streams, now, time.time())
             return
+        due = min(node.timers.soonest, self._settle_at, self._sweep_at)
+        if now < due and not (streams or calls or self.taken or self._conditions or node.has_rest()):
+            self._pace.heard = False
+            return  # as with nearly every turn of who is asked and answers at once
         while calls:
             calls.popleft()()
-        if now - self._swept >= SWEEP:
-            self._swept = now
+        if now >= self._sweep_at:
+            self._sweep_at = now + SWEEP
             self._sweep()
         while self.taken:
             streams.append(self.taken.pop())
-        self._deadline = node.turn(now, time.time(), streams)
+        if now >= self._settle_at:
+            self._settle_at = math.inf
+            while self.handed:
+                streams.append(self.handed.pop())
+        node.turn(now, time.time(), streams)
         if self._conditions:
             self._look_at_conditions()
         self._pace.turned(node.moved, now, time.monotonic())
@@ -310,36 +327,34 @@ class Engine(Events):
         """Until something has to be done, or that time. Sets `idle` first, then looks once more."""
         sockets = self._sockets
         assert sockets is not None
-        if self._calls or self.taken or sockets.has_more():
+        now = time.monotonic()
+        if self.handed and self._settle_at == math.inf:
+            self._settle_at = now + SETTLE
+        if self._calls or self.taken or sockets.has_more(soon=awake):
             sockets.wait(0)
             return
-        now = time.monotonic()
-        if self._deadline is not None and (until is None or self._deadline < until):
-            until = self._deadline
+        until = min(self.node.timers.soonest, self._settle_at, math.inf if until is None else until)
         piling = self._pace.piling_until
         if now < piling:
-            sockets.wait(max((piling if until is None else min(piling, until)) - now, 0.0))
+            sockets.wait(max(min(piling, until) - now, 0.0))
             return
         self.idle = [True]
-        if self.dirty or self._calls or self.is_over():
+        if self.dirty or self._calls or self.over:
             sockets.wait(0)
         else:
-            sockets.wait(None if until is None else max(until - now, 0.0), awake=awake)
+            sockets.wait(None if until == math.inf else max(until - now, 0.0), awake=awake)
         self.idle = _AWAKE
 
     def rest(self) -> bool:
         if time.monotonic() < self._pace.piling_until:  # callers need not ring: the thread looks after a while
-            return not (self._calls or self.is_over() or self._somebody_waits())
+            return not (self._calls or self.over or self._somebody_waits())
         self.idle = [True]
-        return not (self.dirty or self._calls or self.is_over() or self._somebody_waits())
-
-    def is_over(self) -> bool:
-        return self._stopping is not None or self.failed is not None
+        return not (self.dirty or self._calls or self.over or self._somebody_waits())
 
     def _somebody_waits(self) -> bool:
         """Perhaps, where there are many who might."""
         everyone = list(self.everyone)
-        return len(everyone) > MANY or any(everyone)
+        return len(everyone) > MANY or any(map(_TOKENS, everyone))
 
     def _look_at_conditions(self) -> None:
         """Those that hold wake their waiters and are done with."""
@@ -373,7 +388,7 @@ class Engine(Events):
 
     def _shut(self) -> None:
         """Nothing is taken any more, and nobody waits for anything."""
-        self.closed = True
+        self.closed = self.gone = True
         self.idle = _AWAKE
         for pile in list(self.piles):
             pile.limit = -1
@@ -385,6 +400,7 @@ class Engine(Events):
     def fail(self, error: BaseException) -> None:
         """Takes the peer out of its realm, and whoever uses it raises EngineFailed."""
         self.failed = error
+        self.over = self.gone = True
         log.critical("the engine of peer %s has failed; it is out of its realm", self.settings.name, exc_info=error)
         with contextlib.suppress(Exception):  # the socket that failed may fail again
             assert self._sockets is not None
@@ -438,7 +454,7 @@ class Engine(Events):
 
     def abandon(self) -> None:
         """In a forked child: the thread is not here; what it held must not stay open."""
-        self.forked = True
+        self.forked = self.gone = True
         self.leader.abandon()
         for pile in list(self.piles):
             pile.limit = -1

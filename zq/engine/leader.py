@@ -52,7 +52,8 @@ class Work(Protocol):
     def rest(self) -> bool:
         """Nobody leads for now, and whoever leaves something has to call; False if it cannot be left alone."""
 
-    def is_over(self) -> bool:
+    @property
+    def over(self) -> bool:
         """Nobody needs to lead any more."""
 
     def fail(self, error: BaseException) -> None:
@@ -72,8 +73,9 @@ class CallerToken(ThreadToken):
     def wake(self) -> bool:
         self.woken = True
         super().wake()
-        if self._leader.leads(self):
-            self._leader.ring()
+        leader = self._leader
+        if leader.leading is self and not leader.is_me():
+            leader.ring()
         return True
 
     def wait(self, timeout: float | None) -> bool:
@@ -94,7 +96,7 @@ class Leader:
         self.lock = threading.Lock()
         self._chair = threading.Lock()  # of the one caller that may lead
         self._wanted = False  # a caller has the chair and wants the lock
-        self._leading: CallerToken | None = None  # of the caller who leads
+        self.leading: CallerToken | None = None  # of the caller who leads
         self._led = 0  # how often one has
         self._undone = False  # the last turn was cut short, or brief: whoever leads next begins with the rest
         self._called = False  # the thread is to lead
@@ -106,13 +108,11 @@ class Leader:
         self._last = 0  # the thread that has just led, and may act
         self._owner = 0  # the thread that is in a turn
         self._deferral = Deferral(ring)
+        self._main = threading.main_thread().ident
 
     def is_me(self) -> bool:
         """Whether this thread is in a turn."""
         return self._owner == threading.get_ident()
-
-    def leads(self, token: CallerToken) -> bool:
-        return self._leading is token and not self.is_me()
 
     # --- the engine's thread
 
@@ -121,13 +121,13 @@ class Leader:
         work = self._work
         self._owner = threading.get_ident()
         self.lock.acquire()
-        while not work.is_over():
+        while not work.over:
             work.read(None)
             work.turn()
             self._undone = False
             if not self._wanted:
                 work.sleep(None)
-            if self._wanted and not work.is_over():
+            if self._wanted and not work.over:
                 self._called = False  # whoever called before had its turn
                 self._owner = 0
                 self.lock.release()
@@ -138,14 +138,14 @@ class Leader:
 
     def _stand_by(self) -> None:
         """Parked until nobody has led for PARK seconds or it is called."""
-        while not (self._called or self._work.is_over()):
+        while not (self._called or self._work.over):
             led = self._led
-            if self._leading or self._wanted:
+            if self.leading or self._wanted:
                 self._parked = True
-                if self._leading or self._wanted:
+                if self.leading or self._wanted:
                     self._park.wait(None)
                 self._parked = False
-            elif not self._park.wait(PARK) and led == self._led and not (self._leading or self._wanted):
+            elif not self._park.wait(PARK) and led == self._led and not (self.leading or self._wanted):
                 return
 
     # --- callers
@@ -157,14 +157,17 @@ class Leader:
 
     def act(self) -> bool:
         """Does in this thread, if it has just led, what it has left; False when somebody else has to do it."""
-        if self._last != threading.get_ident():
+        me = threading.get_ident()
+        if self._last != me:
             return False
         self._last = 0
-        deferral = self._defer()
+        deferral = self._deferral if me == self._main else None
         try:
-            if self._work.is_over() or not (self.nobody and self.lock.acquire(blocking=False)):
+            if deferral is not None:
+                deferral.begin()
+            if self._work.over or not (self.nobody and self.lock.acquire(False)):
                 return False
-            self._owner = threading.get_ident()
+            self._owner = me
             try:
                 self._undone = True
                 self._work.turn(briefly=True)
@@ -183,47 +186,51 @@ class Leader:
 
         None: another caller leads, or the work is over; the caller has to wait as others do.
         """
-        if self._work.is_over():
+        if self._work.over:
             return None
-        deferral = self._defer()
+        me = threading.get_ident()
+        deferral = self._deferral if me == self._main else None
         try:
+            if deferral is not None:
+                deferral.begin()
             while True:
-                if not self._chair.acquire(blocking=False):
+                if not self._chair.acquire(False):
                     return None
-                over = self._lead(token, deadline, deferral)
-                if token.woken or deferral is None or not deferral.noted:
-                    return None if over else token.woken
+                self._lead(token, deadline, deferral, me)
+                if token.woken:
+                    return True
+                if deferral is None or not deferral.noted:
+                    return None if self._work.over else False
                 deferral.end()  # a handler that does not raise is no reason to end the wait
                 deferral.begin()
         finally:
             if deferral is not None:
                 deferral.end()
 
-    def _lead(self, token: CallerToken, deadline: float | None, deferral: Deferral | None) -> bool:
-        """True when the work is over."""
+    def _lead(self, token: CallerToken, deadline: float | None, deferral: Deferral | None, me: int) -> None:
+        """Until there is a reason to stop, which may be that the work is over."""
         work = self._work
-        if not self.lock.acquire(blocking=False):
+        if not self.lock.acquire(False):
             self._wanted = True
             self.ring()
             self.lock.acquire()  # after the turn that is under way at the latest
         started = time.monotonic()
         awake_until = started + SOON if self._answered and self._quick and SEVERAL else 0.0
-        self._leading = token
+        self.leading = token
         self._wanted = self.nobody = False
         self._led += 1
-        me = threading.get_ident()
         try:
             self._owner = me
-            if self._undone and not work.is_over():  # it may have ended while we waited for the lock
+            if self._undone and not work.over:  # it may have ended while we waited for the lock
                 self._undone = False
                 work.turn()
             self._owner = 0
-            while not (token.woken or work.is_over()):
+            while not (token.woken or work.over):
                 if deferral is not None and deferral.noted:
                     break
                 if deadline is not None and time.monotonic() >= deadline:
                     break
-                work.sleep(deadline, awake=time.monotonic() < awake_until)
+                work.sleep(deadline, awake=awake_until > 0.0 and time.monotonic() < awake_until)
                 self._owner = me
                 work.read(token)
                 self._undone = token.woken  # the rest comes when the program has what it waits for
@@ -237,10 +244,9 @@ class Leader:
             self._last = me
             self._answered = False
             self._quick = token.woken and time.monotonic() - started < SOON
-            self._leading = None
+            self.leading = None
             self._let_go()
             self._chair.release()
-        return work.is_over()
 
     def _let_go(self) -> None:
         self.nobody = True
@@ -254,9 +260,3 @@ class Leader:
     def abandon(self) -> None:
         """In a forked child. Another thread may have led."""
         self._deferral.abandon()
-
-    def _defer(self) -> Deferral | None:
-        if threading.get_ident() != threading.main_thread().ident:
-            return None
-        self._deferral.begin()
-        return self._deferral

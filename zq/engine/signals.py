@@ -47,9 +47,9 @@ class Deferral:
                     (number, what) for number, what in zip(_NUMBERS, found, strict=True) if callable(what)
                 ]
                 self._found = found
-            for number, handler in self._in_python:
-                self._replaced.append((number, handler))
-                _signal.signal(number, self._note)
+            for pair in self._in_python:
+                self._replaced.append(pair)
+                _signal.signal(pair[0], self._note)
         except BaseException:
             self.end()
             raise

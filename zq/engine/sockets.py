@@ -74,6 +74,7 @@ BACKLOG_LOCKED = 128  # where strangers may come: what waits there comes in alth
 MAX_SOCKETS = 16_384  # three and two monitors a remote peer
 ZERO_COPY = 128 << 10  # bytes; below it copying a frame costs less than tracking it
 REFUSED_WITHIN = 0.5  # s; a failed attempt sooner than this was refused, later it timed out
+FEED = 0.005  # s that a subscription may wait for its answer while messages go to and fro
 AWAKE = 150e-6  # s that who expects an answer stays awake for it: what a peer on this machine takes, measured
 ENDPOINTS = 4_096  # of which it is remembered which of two keys fits
 MILLISECOND = 0.001  # s; what epoll counts in
@@ -154,6 +155,8 @@ class Sockets:
         self._second = 1 if hasattr(select, "epoll") else 1_000  # in the unit of the poller's timeout
         self._readers: dict[int, tuple[zmq.Socket[bytes], Callable[[], bool]]] = {}
         self._again: set[int] = set()  # descriptors of sockets that may have something although nothing was signalled
+        self._published = False  # on the feed, which is such a socket then
+        self._feed_at = 0.0  # when that is looked at, at the latest
         self._poll.register(bell.fd, select.POLLIN)
         self._monitors = 0
         self.crowd = 0  # peers on this host, as far as somebody has counted them
@@ -302,9 +305,9 @@ class Sockets:
             log.warning("cannot dial %.200r: %s; more of this is not said", endpoint, why)
         self._exhausted = True
 
-    def _tend_files(self) -> None:
+    def _tend_files(self, now: float) -> None:
         """Doors that are files are shut while descriptors are scarce: see `descriptors`."""
-        self._descriptors.look(time.monotonic())
+        self._descriptors.look(now)
         if self._descriptors.scarce == self._shut:
             return
         self._shut = self._descriptors.scarce
@@ -398,7 +401,7 @@ class Sockets:
 
     def publish(self, parts: Parts) -> None:
         self._send(self.feed, parts)
-        self._again.add(self._feed_fd)
+        self._published = True
 
     # --- receiving
 
@@ -409,27 +412,38 @@ class Sockets:
 
         `awake` looks again and again for a while first: a processor that sleeps takes long to come back.
         """
-        poll = self._poll.poll
-        self._tend_files()
-        self._dial_postponed()
-        if self.overfill:
-            self.overfill.look(time.monotonic())
-            timeout = EVERY if timeout is None else min(timeout, EVERY)
-        if self.porch or self._crowded:
-            timeout = self._attend(timeout)
+        poll, now = self._poll.poll, time.monotonic()
+        if now >= self._descriptors.next or self._descriptors.scarce is not self._shut:
+            self._tend_files(now)
+        if self._postponed:
+            self._dial_postponed()
+        if self._lock is not None:
+            timeout = self._look_at_doors(timeout, now)
         ready: list[tuple[int, int]] = []
         if awake and (timeout is None or timeout > AWAKE):
-            until = time.monotonic() + AWAKE
+            until = now + AWAKE
             while not (ready := poll(0)) and time.monotonic() < until:
                 os.sched_yield()
+            if not ready and self.has_more():
+                timeout = 0
         if not ready and timeout is not None and 0 < timeout < MILLISECOND and self._select:
             select.select(self._select, (), (), timeout)
             timeout = 0
+        again, readers = self._again, self._readers
         for fd, _ in ready or poll(None if timeout is None else timeout * self._second):
-            if fd in self._readers:
-                self._again.add(fd)
+            if fd in readers:
+                again.add(fd)
             else:
                 self._bell.silence()
+
+    def _look_at_doors(self, timeout: float | None, now: float) -> float | None:
+        """At who comes there. Returns how long to sleep, if `timeout` were the limit otherwise."""
+        if self.overfill:
+            self.overfill.look(now)
+            timeout = EVERY if timeout is None else min(timeout, EVERY)
+        if self.porch or self._crowded:
+            timeout = self._attend(timeout)
+        return timeout
 
     def _attend(self, timeout: float | None) -> float | None:
         """To those who wait at the doors. Returns how long to sleep, if `timeout` were the limit otherwise.
@@ -449,14 +463,22 @@ class Sockets:
         self._again.update(self._knock_fds)
         return 0.0
 
-    def has_more(self) -> bool:
-        """Whether a socket has something although nothing is signalled: using it may have eaten the signal."""
+    def has_more(self, *, soon: bool = False) -> bool:
+        """Whether a socket has something although nothing is signalled: using it may have eaten the signal.
+
+        Who comes again `soon` need not look at the feed each time, where all that comes in are subscriptions.
+        """
+        if self._published and not (soon and time.monotonic() < self._feed_at):
+            self._published = False
+            self._feed_at = time.monotonic() + FEED
+            self._again.add(self._feed_fd)
         if self._again:
             self._again = {fd for fd in self._again if _is_readable(self._readers[fd][0])}
         return bool(self._again)
 
     def read(self, token: CallerToken | None = None) -> None:
-        """Reads every socket that may have something; those that may have more stay marked.
+        """Reads every socket that may have something; those that may have more, or of which that is not known, stay
+        marked.
 
         No more messages once `token` is woken, so that who waits for one need not wait for those behind it. Mailboxes
         come first and whole: a peer whose connections end has said goodbye there, or it has died.
@@ -477,13 +499,14 @@ class Sockets:
                 frame = socket.recv(_NOBLOCK, copy=False)
             except zmq.Again:
                 return False
+            first = frame.bytes
             if frame.more:
                 rest = [part.buffer.toreadonly() for part in socket.recv_multipart(_NOBLOCK, copy=False)]
-                received(kind, (frame.bytes, *rest), connection)
+                received(kind, (first, *rest), connection)
             else:
-                received(kind, (frame.bytes,), connection)
+                received(kind, (first,), connection)
             if token is not None and token.woken and kind is not Kind.MAILBOX:
-                large = large + 1 if len(frame) > LARGE else FRAMES_AT_ONCE
+                large = large + 1 if len(first) > LARGE else FRAMES_AT_ONCE
                 if large >= FRAMES_AT_ONCE:
                     return True
             if socket.closed or not _is_readable(socket):

@@ -74,37 +74,37 @@ class LoopToken:
 class Waiters:
     """The tokens of those who wait for one thing, longest first."""
 
-    __slots__ = ("_tokens",)
+    __slots__ = ("tokens",)
 
     def __init__(self) -> None:
-        self._tokens: deque[Token] = deque()
+        self.tokens: deque[Token] = deque()
 
     def __bool__(self) -> bool:
-        return bool(self._tokens)
+        return bool(self.tokens)
 
     def add(self, token: Token) -> None:
-        self._tokens.append(token)
+        self.tokens.append(token)
 
     def leave(self, token: Token) -> bool:
         """The waiter goes; False if it had been woken. If it then does not look for itself it must wake the next."""
         try:
-            self._tokens.remove(token)
+            self.tokens.remove(token)
         except ValueError:
             return False
         return True
 
     def wake(self) -> None:
         """Wakes one waiter, if there is one."""
-        while self._tokens:
+        while self.tokens:
             try:
-                token = self._tokens.popleft()
+                token = self.tokens.popleft()
             except IndexError:
                 return  # another thread was faster
             if token.wake():
                 return
 
     def wake_all(self) -> None:
-        while self._tokens:
+        while self.tokens:
             self.wake()
 
 

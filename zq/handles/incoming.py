@@ -21,7 +21,7 @@ from zq.core.durable import Durable
 from zq.core.inbox import Handing, Inbox
 from zq.core.node import Stream
 from zq.core.pulling import Puller, ReceivingLink, Settled
-from zq.core.reception import Subscription
+from zq.core.subscription import Subscription
 from zq.engine.engine import Engine
 from zq.engine.wake import Waiters
 from zq.errors import Closed, NoPeer, Refused, Timeout
@@ -40,6 +40,7 @@ log = Logger("zq.handles")
 
 NOTE_AFTER = 2_048  # messages handed out until the engine is woken to tell the publishers; an eighth of their window
 NOTE_BYTES = 8 << 20  # the same in bytes
+LITTLE = 16 << 10  # bytes of a frame that may wait for being counted as handed out
 ERROR_MOST = 200  # characters of a handler's exception that its message's holder is told
 
 _popleft = deque.popleft
@@ -158,6 +159,7 @@ class Receiver:
         self._inbox: Inbox
         self._core: Stream
         self._on_gap: Callable[[Gap], None] | None = None
+        self._little: set[Stream] = engine.taken  # where to say that little was taken
         engine.everyone.add(self._waiters)
 
     @property
@@ -165,53 +167,64 @@ class Receiver:
         return self._closed
 
     def _check_open(self) -> None:
-        self._engine.check()
+        if self._engine.gone:
+            self._engine.check()
         if self._closed:
             raise Closed(f"this {type(self).__name__.lower()} of {self.name} is closed")
 
     def _has_something(self) -> bool:
         inbox = self._inbox
-        return bool(inbox.handing.waiting or inbox.arrived or self._closed or self._draining or self._engine.closed)
+        handing = inbox.handing
+        return bool(
+            inbox.arrived or handing.ready or handing.left or self._closed or self._draining or self._engine.closed
+        )
 
     def _next(self) -> Message | None:
         """The next message that is here."""
         while True:
-            try:
-                message: Message = self._inbox.handing.ready.popleft()
-            except IndexError:
-                if not self._refill():
-                    return None
-            else:
+            ready = self._inbox.handing.ready
+            if ready:
+                try:
+                    message: Message = ready.popleft()
+                except IndexError:
+                    continue  # another thread was faster
                 return message
+            if not self._refill():
+                return None
 
     def _refill(self) -> bool:
         """Decodes the next messages, of the batch at hand or the next one; False when there are none."""
         inbox = self._inbox
         gaps: list[Gap] = []
+        if not (inbox.arrived or inbox.handing.ready or inbox.handing.left or inbox.claimed):
+            return False
         with self._lock:
-            if inbox.handing.ready or self._decode():
+            handing = inbox.handing
+            if handing.ready or (handing.left and self._decode()):
                 return True  # another thread was faster, or there is more in this batch
-            claimed = inbox.taken[-1] if inbox.taken else None
-            if claimed is None or claimed is inbox.handing.batch:
+            claimed = inbox.claimed
+            if claimed is None:
                 try:
                     inbox.taken.extend(map(_popleft, (inbox.arrived,)))  # in one step: an interrupt loses nothing
                 except IndexError:
                     return False
                 claimed = inbox.taken[-1]
+            size = 0
             if isinstance(claimed, Batch):
+                count, size = claimed.stop - claimed.skip, claimed.size
                 if claimed.flags & GAP:
                     gaps = self._gaps_in(claimed)
                     self._handing_out(claimed, claimed.skip, claimed.stop)
                     inbox.handing = Handing(claimed, ())
                 else:
-                    inbox.handing = Handing(claimed, (), claimed.live)
+                    inbox.handing = Handing(claimed, (), count)
                     self._decode()
-                self._unreported += claimed.live
-                self._unreported_bytes += claimed.size
+                self._unreported += count
+                self._unreported_bytes += size
             else:
                 inbox.handing = Handing(claimed, ())
                 gaps = [] if claimed is None else [claimed]
-        self._engine.taken.add(self._core)
+        (self._little if size <= LITTLE else self._engine.taken).add(self._core)
         noteworthy = self._unreported >= NOTE_AFTER or self._unreported_bytes >= NOTE_BYTES
         if noteworthy or (inbox.refused and not inbox.arrived):
             self._unreported = self._unreported_bytes = 0
@@ -246,29 +259,27 @@ class Receiver:
         assert isinstance(batch, Batch)
         at = batch.stop - left
         reader, handing.source = handing.source, None
+        extended = batch.extended
         try:
             if reader is None and left > CHUNK:
-                reader = Reader(batch.body, batch.count, at, extended=batch.extended)
+                reader = Reader(batch.body, batch.count, at, extended=extended)
             if reader is not None:
                 rows = reader.take(min(left, CHUNK))
             else:
-                rows = unpack(batch.body, batch.count, batch.parts, at, extended=batch.extended)[:left]
+                rows = unpack(batch.body, batch.count, batch.parts, at, extended=extended)[:left]
         except Malformed as error:
             log.warning("dropped %d messages of %s that do not decode: %.200r", left, self.name, str(error))
             self._drop(batch.view(at, batch.stop))
             inbox.handing = Handing(batch, ())
             return False
-        messages = self._messages(rows, batch, at)
+        messages = self._extended(rows, batch, at) if extended else map(self._message, rows, repeat(batch), count(at))
         self._handing_out(batch, at, at + len(rows))  # before they are: an interrupt between may let it happen twice
         if handing.left:  # else it was taken back meanwhile
             inbox.handing = Handing(batch, messages, left - len(rows), reader)
         return True
 
-    def _messages(self, rows: list[Any], batch: Batch, at: int) -> Iterable[Message]:
-        make = self._message
-        if not batch.extended:
-            return map(make, rows, repeat(batch), count(at))
-        messages = [make(data, batch, index) for index, (data, _) in enumerate(rows, at)]
+    def _extended(self, rows: list[Any], batch: Batch, at: int) -> Iterable[Message]:
+        messages = [self._message(data, batch, index) for index, (data, _) in enumerate(rows, at)]
         for message, (_, extra) in zip(messages, rows, strict=True):
             message._extra = extra
         return messages
@@ -277,14 +288,15 @@ class Receiver:
         """What cannot be decoded cannot be handed out either."""
 
     def _receive_steps(self, timeout: float | None) -> Steps[Message]:
-        deadline = deadline_after(timeout)
+        deadline = None if timeout is None else deadline_after(timeout)
         while True:
             self._check_open()
             if self._draining:
                 raise Closed(f"{self.name} is being drained")
             message = self._next()
             if message is not None:
-                if self._inbox.handing.waiting or self._inbox.arrived:
+                inbox = self._inbox
+                if inbox.arrived or inbox.handing.ready or inbox.handing.left:
                     self._waiters.wake()  # there is more: the next waiter's turn
                 return message
             if self._inbox.stalled:
@@ -378,6 +390,7 @@ class SubscriberCore(Settling):
 
     def attach(self, core: Subscription) -> None:
         self._core = core
+        self._little = self._engine.handed
 
     def attach_durable(self, durable: Durable) -> None:
         self._core, self._durable = durable.puller, durable
@@ -394,8 +407,10 @@ class SubscriberCore(Settling):
                 engine.call(lambda: engine.node.unsubscribe(core, engine.node.now))
 
     def _check_open(self) -> None:
-        super()._check_open()
         durable = self._durable
+        if durable is None and not (self._closed or self._engine.gone):
+            return
+        super()._check_open()
         if durable is not None and durable.problem:
             raise NoPeer(durable.problem) if durable.no_spool else Refused(durable.problem)
 

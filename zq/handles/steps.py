@@ -69,19 +69,21 @@ def finish(steps: Steps[T]) -> T:
 
 
 def _sleep(wait: Wait) -> bool:
-    token = ThreadToken() if wait.engine is None else CallerToken(wait.engine.leader)
+    waiters, ready, deadline, engine = wait
+    token = ThreadToken() if engine is None else CallerToken(engine.leader)
     try:
-        wait.waiters.add(token)  # within: an interrupt right behind it must not leave a token that swallows a wake
-        if wait.ready():
-            return True
-        remaining = None if wait.deadline is None else wait.deadline - time.monotonic()
-        return token.wait(remaining) or bool(wait.ready())
+        waiters.add(token)  # within: an interrupt right behind it must not leave a token that swallows a wake
+        woken = bool(ready())
+        if not woken:
+            if token.wait(None if deadline is None else deadline - time.monotonic()):
+                return True  # whoever woke it took it off before
+            woken = bool(ready())
+        waiters.leave(token)
+        return woken
     except BaseException:
-        if not wait.waiters.leave(token):
-            wait.waiters.wake()  # the wake was for somebody who will not look any more
+        if not waiters.leave(token):
+            waiters.wake()  # the wake was for somebody who will not look any more
         raise
-    finally:
-        wait.waiters.leave(token)
 
 
 class Waiting(threading.local):

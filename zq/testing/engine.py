@@ -58,7 +58,7 @@ class SimulatedEngine:
         self.settings = SimpleNamespace(name=process.name)
         self.node: Node = process.node
         self.thread = thread
-        self.dirty = self.taken = Touched(process)
+        self.dirty = self.taken = self.handed = Touched(process)
         self.urgent = False
         self.closed = False
         self.killed = False
@@ -71,6 +71,10 @@ class SimulatedEngine:
 
     def clock_at(self, time: float) -> float:
         return time - self.process.network.now + self.process.clock()
+
+    @property
+    def gone(self) -> bool:
+        return self.closed
 
     def check(self) -> None:
         if self.closed:
