@@ -12,7 +12,7 @@ from zq.core import meeting, topics
 from zq.core.inbox import Handing, Inbox, Slow, SubscriptionInbox
 from zq.core.ledger import from_wire, to_wire
 from zq.core.port import Kind
-from zq.core.pulling import Settled
+from zq.core.receiving import Settled
 from zq.core.subscription import INHERIT_PATIENCE
 from zq.info import EventKind, Gap, Ledger, PeerInfo
 from zq.testing import Connection, SimulatedNetwork, SimulatedPeer, Weather

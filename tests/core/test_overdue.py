@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from zq.core.inbox import Handing, Inbox
-from zq.core.pulling import Puller, Pulling, Settled
+from zq.core.puller import Puller
+from zq.core.pulling import Pulling
+from zq.core.receiving import Settled
 from zq.core.timers import Timers
 from zq.wire.batch import Batch, BatchHeader, Run
 from zq.wire.body import Body

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from zq.core import pulling
+from zq.core import receiving
 from zq.core.credit import Prefetch
 from zq.core.inbox import Handing, Inbox
-from zq.core.pulling import Puller, Pulling, ReceivingLink, Settled
+from zq.core.puller import Puller
+from zq.core.pulling import Pulling
+from zq.core.ranges import Ranges
+from zq.core.receiving import ReceivingLink, Settled
 from zq.core.timers import Timers
 from zq.wire.batch import Batch, BatchHeader, Run
 from zq.wire.body import Body
@@ -25,7 +28,7 @@ def link_with(received: int) -> ReceivingLink:
 
 
 def refuse(link: ReceivingLink, number: int, outcome: int, reason: str = "") -> None:
-    link.settle(number, number, pulling.Ranges())
+    link.settle(number, number, Ranges())
     link.refused[number] = Settled(number, outcome, 0.0, reason, BATCH, 0)
 
 
@@ -55,8 +58,8 @@ def test_what_the_pusher_knows_is_forgotten() -> None:
 
 
 def test_more_than_one_state_holds_is_told_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pulling, "SETTLED_ROWS", 3)
-    monkeypatch.setattr(pulling, "REFUSED_ROWS", 2)
+    monkeypatch.setattr(receiving, "SETTLED_ROWS", 3)
+    monkeypatch.setattr(receiving, "REFUSED_ROWS", 2)
     link = link_with(60)  # number 1 is a long job: the floor does not move
     for number in range(3, 30, 2):
         link.settle(number, number, link.acked)
@@ -68,7 +71,7 @@ def test_more_than_one_state_holds_is_told_in_turns(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_state_says_closed_only_with_everything_that_was_settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pulling, "SETTLED_ROWS", 3)
+    monkeypatch.setattr(receiving, "SETTLED_ROWS", 3)
     link = link_with(9)
     for number in range(1, 10, 2):
         link.settle(number, number, link.acked)

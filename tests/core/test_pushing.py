@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from zq.core.dead import NEVER
-from zq.core.pushing import PROBE_AFTER, PROBE_MOST, Pushing
+from zq.core.probing import PROBE_AFTER, PROBE_MOST
+from zq.core.pushing import Pushing
 from zq.core.timers import Timers
 from zq.core.topics import Origin
 from zq.wire.batch import ATTEMPT_MOST, Batch, BatchHeader, Parts, decode_batch

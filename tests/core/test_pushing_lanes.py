@@ -73,7 +73,7 @@ def test_each_lane_asks_for_its_own_credit_and_gives_back_what_it_does_not_need(
 
 
 def test_while_several_lanes_have_credit_they_send_in_turns(pullers: Lanes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zq.core.pushing.TURN", 1)
+    monkeypatch.setattr("zq.core.dispatch.TURN", 1)
     peer = pullers.arrive("a")
     pullers.send(*[b"n"] * 20, *[planned(b"h", lane=HIGH)] * 20, *[planned(b"l", lane=LOW)] * 20)
     pullers.pushing.may_send = False

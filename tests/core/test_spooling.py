@@ -14,8 +14,8 @@ import pytest
 from zq.core.inbox import Handing, Inbox
 from zq.core.origins import Origins
 from zq.core.outbox import Outbox
-from zq.core.pulling import Settled
 from zq.core.ranges import Ranges
+from zq.core.receiving import Settled
 from zq.core.spooled import Item, Limits, Recovered, Room, Spooled
 from zq.testing import SimulatedNetwork, SimulatedPeer, Weather
 from zq.wire.batch import REDELIVERED, Batch, Buffer, Run, split

@@ -15,9 +15,9 @@ from zq.core.cursors import Begun, Charged, Forgotten, Found, Moved, Word
 from zq.core.durable import Durable, Position
 from zq.core.heads import LATE, Key
 from zq.core.inbox import Handing, Inbox
-from zq.core.pulling import Settled
 from zq.core.ranges import Ranges
 from zq.core.readers import FORGET_AFTER
+from zq.core.receiving import Settled
 from zq.core.spooled import Item, Room
 from zq.core.stream import Newest, RecoveredTopics, Retention, TopicStream
 from zq.core.topics import Topic

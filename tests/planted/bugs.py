@@ -25,9 +25,11 @@ from zq.core.link import SendingLink
 from zq.core.origins import Origins
 from zq.core.outbox import Outbox
 from zq.core.piece import Piece
-from zq.core.pulling import Pulling, ReceivingLink
+from zq.core.probing import Probing
+from zq.core.pulling import Pulling
 from zq.core.pushing import Pushing
 from zq.core.ranges import Ranges
+from zq.core.receiving import ReceivingLink
 from zq.core.receptions import Receptions
 from zq.core.repairs import Repairs
 from zq.core.replying import Replying, Seen
@@ -249,7 +251,7 @@ def what_is_nacked_for_ever_goes_first_for_ever() -> None:
 
 @bug(SIMULATION)
 def no_probe_is_repeated() -> None:
-    replace(Pushing, "_probe_again", lambda probe_again: nothing)
+    replace(Probing, "_again", lambda probe_again: nothing)
 
 
 @bug(SIMULATION)
@@ -265,10 +267,10 @@ def credit_given_back_is_leaked() -> None:
 
 @bug(SIMULATION)
 def more_is_granted_than_the_prefetch() -> None:
-    import zq.core.pulling
+    import zq.core.receipts
 
-    share_out = zq.core.pulling.share_out
-    zq.core.pulling.share_out = lambda size, links, turn: share_out(size + 1, links, turn)
+    share_out = zq.core.receipts.share_out
+    zq.core.receipts.share_out = lambda size, links, turn: share_out(size + 1, links, turn)
 
 
 @bug("tests/core/test_outbox.py::test_the_window_bounds_what_is_held_and_opens_as_it_is_settled")
@@ -368,9 +370,9 @@ def a_delay_ends_by_the_wall_clock() -> None:
 @bug(SIMULATION)
 def a_dead_letter_is_lost_on_its_way_to_the_others() -> None:
     """It has left its queue, is counted there, and nobody has it."""
-    import zq.core.pushing
+    import zq.core.failures
 
-    zq.core.pushing.bury = nothing  # type: ignore[assignment]
+    zq.core.failures.bury = nothing  # type: ignore[assignment]
 
 
 @bug(SIMULATION)

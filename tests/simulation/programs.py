@@ -12,7 +12,7 @@ from tests.simulation.oracle import ITEM, News, Reader, Work, Worker, stamp
 from zq.core.inbox import Handing, Inbox, Slow, SubscriptionInbox
 from zq.core.node import Stream
 from zq.core.outgoing import Item, size_of
-from zq.core.pulling import Settled
+from zq.core.receiving import Settled
 from zq.core.subscription import INHERIT_PATIENCE
 from zq.core.topics import Topic
 from zq.info import Gap

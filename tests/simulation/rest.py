@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from tests.simulation.oracle import check
 from zq.core.binding import REVIVED
-from zq.core.pulling import Puller, ReceivingLink
+from zq.core.puller import Puller
+from zq.core.receiving import ReceivingLink
 from zq.testing import SimulatedPeer
 from zq.wire.names import Filter
 

@@ -26,8 +26,8 @@ from zq.core.dead import item_of
 from zq.core.inbox import Handing, Inbox
 from zq.core.intake import Intake
 from zq.core.outbox import Outbox
-from zq.core.pulling import Settled
 from zq.core.ranges import Ranges
+from zq.core.receiving import Settled
 from zq.core.spooled import Limits, Room, Spooled
 from zq.core.topics import Origin
 from zq.testing import SimulatedNetwork, SimulatedPeer

@@ -17,7 +17,7 @@ from tests.simulation.bound import BOUND_QUEUES, BoundPuller, bind, look, roll
 from tests.simulation.oracle import Oracle, Violation, Work, check
 from tests.simulation.programs import FILTERS, READERS, TOPICS, WORKERS, Program, Publisher, Puller, Pusher, Subscriber
 from tests.simulation.rest import check_rest
-from zq.core import binding, inbox, inquiry, line, outbox, outgoing, pulling, reception, reports, topics
+from zq.core import binding, inbox, inquiry, line, outbox, outgoing, receiving, reception, reports, topics
 from zq.core.account import add_up
 from zq.core.dead import dead_queue_of, item_of
 from zq.core.outbox import RETRIED, Outbox
@@ -71,8 +71,8 @@ def limits(draw: random.Random) -> Iterator[bool]:
         (outgoing, "PILE_MESSAGES", draw.choice((3, 2_048))),
         (outgoing, "BATCH_MESSAGES", draw.choice((1, 4, 512))),
         (line, "BATCH_MESSAGES", draw.choice((1, 4, 512))),
-        (pulling, "SETTLED_ROWS", draw.choice((2, 1_000))),
-        (pulling, "REFUSED_ROWS", draw.choice((1, 200))),
+        (receiving, "SETTLED_ROWS", draw.choice((2, 1_000))),
+        (receiving, "REFUSED_ROWS", draw.choice((1, 200))),
         (binding, "BOUND_WINDOW", draw.choice((1, 10, 16_384))),
         (binding, "BOUND_BYTES", draw.choice((60, 64 << 20))),
         (inquiry, "ROWS", draw.choice((1, 3, 200))),

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from zq.core.inbox import Inbox
-from zq.core.pulling import Puller, Pulling
+from zq.core.puller import Puller
+from zq.core.pulling import Pulling
 from zq.core.timers import Timers
 from zq.record import dataclass, field
 from zq.wire.frames import Entry

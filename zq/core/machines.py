@@ -128,7 +128,7 @@ class Machines:
         self.gossip = Gossip(card.id, roster, self.timers, draw, connections.send, found)
         self.hearing = Hearing(self.timers, self.receptions, roster.get, connections.open_feed, connections.redial_work)
         for holder in self.holders:
-            holder.on_silence = self.hearing.on_probe
+            holder.probing.on_silence = self.hearing.on_probe
         self.supervisor = Supervisor(self.timers, roster.get, connections.open_feed, connections.open_work)
         connections.may_work, connections.on_feed = self.supervisor.may_work, self.receptions.connect
         self.receptions.fences.on_unanswered = self.supervisor.on_unanswered

@@ -22,7 +22,7 @@ from zq.record import dataclass, field
 from zq.wire.batch import Batch
 
 if TYPE_CHECKING:
-    from zq.core.pulling import ReceivingLink
+    from zq.core.receiving import ReceivingLink
 
 LOOKS = 4  # within a work timeout
 LOOK_LEAST, LOOK_MOST = 0.01, 1.0  # s between two looks

@@ -24,30 +24,28 @@ one overtakes it. Old links are *retired*: they bring receipts, and nothing is s
 killed no program: nothing is charged. A spool's own outboxes (`relays`) always go to pullers.
 
 Nothing is sent before the peer knows its realm (`may_send`), so that nobody is passed over.
+
+It is one module, since all of it is about the same tables of outboxes and links.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
-from zq.core.dead import bury, dead_queue_of, new_dead_outbox, with_failure
-from zq.core.lanes import WEIGHTS
-from zq.core.link import Flight, SendingLink
-from zq.core.outbox import MAX_ATTEMPTS, Dead, Outbox, Piece
+from zq.core.dead import new_dead_outbox
+from zq.core.dispatch import Dispatch, Pools
+from zq.core.failures import Failures
+from zq.core.link import SendingLink
+from zq.core.outbox import MAX_ATTEMPTS, Outbox, Piece
+from zq.core.paths import Paths
 from zq.core.pool import Pool
+from zq.core.probing import Probing
 from zq.core.timers import Timers
 from zq.core.topics import Origin
 from zq.info import HeldQueue
-from zq.wire.batch import ATTEMPT_MOST, REDELIVERED, BatchHeader, Parts, encode_batch
-from zq.wire.dead import Failure
+from zq.wire.batch import Parts
 from zq.wire.frames import ACKED, NACKED, REJECTED, STORED, End, Entry, Probe, State
 from zq.wire.plan import NORMAL
-
-PROBE_AFTER, PROBE_MOST = 0.2, 2.0  # s without news until a link is probed, doubled up to
-STALLED = 0.05  # s until a full connection is tried again
-WANTED_MOST = 65_536  # messages; more than any puller grants at once
-EVERYTHING = 1 << 62  # messages; more than any queue has
-TURN = 16  # messages that a lane sends in its turn, times its weight, while others have something too: a quarter frame
 
 
 class Pushing:
@@ -73,23 +71,26 @@ class Pushing:
         self._timers = timers
         self._draw = draw
         self._send = send
-        self._send_work = send_work
         self._generation_of = generation_of
         self._session_of = session_of
         self.name_of = name_of
         self._tell = tell
         self._outboxes: dict[str, Outbox] = {}
         self._links: dict[bytes, SendingLink] = {}
-        self._pools: dict[str, dict[int, Pool]] = {}  # by queue and lane
+        self._pools: Pools = {}
         self._pullers: dict[bytes, list[list[object]]] = {}  # rows of each peer's entry
         self.relays = relays
-        self._spools: dict[str, dict[tuple[bytes, bytes], tuple[bytes, bool]]] = {}  # by queue, peer and puller
+        self.paths = Paths()
         self._retired: set[SendingLink] = set()
-        self.on_silence: Callable[[SendingLink, float], None] = lambda link, now: None
         self.may_send = False
         self.released: set[Outbox] = set()  # have room for what callers left; the owner takes again
-        self.ahead = 0.0  # s that the wall clock is before ours; kept by the owner
         self.opened = False  # there is a queue more that the owner does not know of
+        self.probing = Probing(timers, send)
+        self.ahead = 0.0  # s that the wall clock is before ours; kept by the owner
+        self._failures = Failures(name_of, lambda now: now + self.ahead, self._letters_of, self.dispatch)
+        self._dispatch = Dispatch(
+            origin.id, timers, self._pools, self.probing, send_work, generation_of, self.links, self.dispatch
+        )
 
     def __iter__(self) -> Iterator[Outbox]:
         return iter(self._outboxes.values())
@@ -102,7 +103,7 @@ class Pushing:
     def _open(self, outbox: Outbox, now: float) -> Outbox:
         self._outboxes[outbox.queue] = outbox
         self._pools[outbox.queue] = {NORMAL: Pool()}
-        outbox.path = self._spool_of(outbox)
+        outbox.path = self.paths.spool_of(outbox)
         for peer in self._pullers:
             self._open_links(peer, now)
         return outbox
@@ -110,6 +111,14 @@ class Pushing:
     def open_letters(self, name: str, now: float) -> Outbox:
         """The dead letters of a queue; theirs is `name`."""
         return self._open(new_dead_outbox(name), now)
+
+    def _letters_of(self, name: str, told: str, now: float) -> Outbox:
+        letters = self._outboxes.get(name)
+        if letters is None:
+            letters = self.open_letters(name, now)
+            self.opened = True
+            self._tell(told)
+        return letters
 
     def find(self, queue: str) -> Outbox | None:
         return self._outboxes.get(queue)
@@ -134,7 +143,7 @@ class Pushing:
 
     def on_entry(self, peer: bytes, entry: Entry, now: float) -> None:
         if not self.relays:
-            self._note_spools(peer, entry.spools)
+            self.paths.note(peer, entry.spools)
             self._turn_all(now)
         self.on_pullers(peer, entry.pulls, now)
 
@@ -160,34 +169,15 @@ class Pushing:
 
     # --- spools
 
-    def _note_spools(self, peer: bytes, rows: list[list[object]]) -> None:
-        for spools in self._spools.values():
-            for key in [key for key in spools if key[0] == peer]:
-                del spools[key]
-        for queue, puller, stream, full in rows:
-            assert isinstance(puller, bytes)
-            assert isinstance(stream, bytes)
-            self._spools.setdefault(str(queue), {})[peer, puller] = stream, bool(full)
-
-    def _spool_of(self, outbox: Outbox) -> tuple[bytes, bytes] | None:
-        """Peer and puller of the spool that its messages are to go to."""
-        spools = {} if outbox.dead else self._spools.get(outbox.queue, {})
-        return min(spools, key=lambda key: spools[key], default=None)
-
-    def is_full(self, outbox: Outbox) -> bool:
-        """Whether its spool takes no more."""
-        spools = self._spools.get(outbox.queue, {})
-        return outbox.path is not None and outbox.path in spools and spools[outbox.path][1]
-
     def _turn_all(self, now: float) -> None:
         for outbox in self._outboxes.values():
-            outbox.turning = self._spool_of(outbox) != outbox.path
+            outbox.turning = self.paths.spool_of(outbox) != outbox.path
             if outbox.turning:
                 self.dispatch(outbox, now)
 
     def _turn(self, outbox: Outbox, now: float) -> bool:
         """Takes the other path if everything has arrived on this one."""
-        path = self._spool_of(outbox)
+        path = self.paths.spool_of(outbox)
         if path == outbox.path:
             outbox.turning = False
             return True
@@ -214,14 +204,14 @@ class Pushing:
         self._retired.add(link)
         link.retired = True
         link.returned += max(link.free, 0)
-        self._probe(link, now)
+        self.probing.probe(link, now)
 
     def _open_link(self, outbox: Outbox, lane: int, pool: Pool, peer: bytes, puller: bytes, now: float) -> None:
         session = self._session_of(peer)
         link = SendingLink(id=self._draw(16), outbox=outbox, peer=peer, puller=puller, session=session, lane=lane)
         link.spool = outbox.path is not None
         self._links[link.id] = pool.links[peer, puller] = link
-        self._probe(link, now)
+        self.probing.probe(link, now)
 
     def _open_lanes(self, outbox: Outbox, now: float) -> None:
         """Those that are used for the first time, to all pullers."""
@@ -235,59 +225,23 @@ class Pushing:
         self._links.pop(link.id, None)
         self._retired.discard(link)
         self._pools[link.outbox.queue][link.lane].remove(link)
-        self._timers.cancel((link, "probe"))
-
-    def _probe(self, link: SendingLink, now: float) -> None:
-        """Says where this end stands and asks for the other; again after a while, later each time, if there is need."""
-        wanted = 0 if link.retired else min(link.line.ready, WANTED_MOST)
-        first = link.line.first()
-        link.told = link.next - 1 + link.returned + wanted
-        link.patience = min(max(link.patience * 2, PROBE_AFTER), PROBE_MOST)
-        self._timers.set((link, "probe"), now + link.patience, lambda when: self._probe_again(link, when))
-        self._send(
-            link.peer,
-            Probe(
-                link.id,
-                link.lane,
-                link.session,
-                link.outbox.queue,
-                link.puller,
-                link.floor,
-                link.next - 1,
-                link.returned,
-                wanted,
-                first.chunk.size_of(first.start, first.start + 1) if first is not None else 0,
-                link.outbox.max_attempts,
-            ),
-        )
-
-    def _probe_again(self, link: SendingLink, now: float) -> None:
-        if self._needs_probe(link) or not link.confirmed:
-            self.on_silence(link, now)
-            self._probe(link, now)
-
-    @staticmethod
-    def _needs_probe(link: SendingLink) -> bool:
-        asks = link.line.ready > 0 and link.free <= 0 and not link.retired
-        return bool(link.flights) or not link.is_heard or asks
+        self.probing.cancel(link)
 
     def tell_options(self, outbox: Outbox, now: float) -> None:
         """They have changed."""
         for link in self.links(outbox.queue):
-            self._probe(link, now)
+            self.probing.probe(link, now)
 
     def on_proven(self, peer: bytes, now: float) -> None:
         """Its mailbox was lost and is reached again: what was said meanwhile may be lost."""
         for link in self._links_to(peer):
-            link.patience = 0.0
-            self._probe(link, now)
+            self.probing.at_once(link, now)
 
     def on_work_connection(self, peer: bytes, now: float) -> None:
         """A new work connection: what was under way on the old one may be lost."""
         for link in self._links_to(peer):
             if link.flights:
-                link.patience = 0.0
-                self._probe(link, now)
+                self.probing.at_once(link, now)
 
     def _links_to(self, peer: bytes) -> list[SendingLink]:
         return [link for link in self._links.values() if link.peer == peer]
@@ -309,25 +263,8 @@ class Pushing:
         pools = self._pools[outbox.queue]
         if len(outbox.lanes) >= len(pools):
             self._open_lanes(outbox, now)
-        if not self.may_send or not self._links:
-            return
-        touched = [] if news is None else [news]
-        unable: list[SendingLink] = []
-        if not outbox.lanes:
-            self._serve(outbox, pools[NORMAL], NORMAL, touched, unable, now)
-        else:
-            self._serve_in_turns(outbox, pools, touched, unable, now)
-        for link in unable:
-            pools[link.lane].offer(link)
-        for lane, pool in pools.items():
-            asking = outbox.lines[lane].ready > 0
-            if asking is not pool.asking:
-                pool.asking = asking
-                self._settle_demand(asking, pool, now)
-            elif outbox.lanes:
-                self._settle_demand(asking, [link for link in touched if link.lane == lane], now)
-            else:
-                self._settle_demand(asking, touched, now)
+        if self.may_send and self._links:
+            self._dispatch.serve(outbox, now, news)
 
     def _wake_delayed(self, outbox: Outbox, now: float) -> None:
         if not (outbox.later or outbox.expiring):
@@ -341,165 +278,6 @@ class Pushing:
         if outbox.expired != expired:
             self.released.add(outbox)
             outbox.outgoing.wake()
-
-    def _serve_in_turns(
-        self,
-        outbox: Outbox,
-        pools: dict[int, Pool],
-        touched: list[SendingLink],
-        unable: list[SendingLink],
-        now: float,
-    ) -> None:
-        """While several lanes have something that can be sent, each sends by its weight."""
-        able = [lane for lane in WEIGHTS if lane in pools and outbox.lines[lane].ready]
-        while able:
-            for lane in list(able):
-                most = TURN * WEIGHTS[lane] if len(able) > 1 else outbox.lines[lane].ready
-                if not self._serve(outbox, pools[lane], lane, touched, unable, now, most):
-                    able.remove(lane)
-
-    def _serve(
-        self,
-        outbox: Outbox,
-        pool: Pool,
-        lane: int,
-        touched: list[SendingLink],
-        unable: list[SendingLink],
-        now: float,
-        most: int = EVERYTHING,
-    ) -> bool:
-        """Sends from one lane what there is credit for, at most so many messages; whether it was that which ended it.
-
-        Links that were used are added to `touched`, those that could not be used now to `unable`.
-        """
-        line = outbox.lines[lane]
-        aside: list[SendingLink] = []
-        while (piece := line.first()) is not None and most > 0:
-            size = piece.chunk.size_of(piece.start, piece.start + 1)
-            if piece.alone:
-                link = self._empty_one(outbox, [link for link in pool if link not in unable and link.may_send(size)])
-            else:
-                link = self._richest(pool, size, aside)
-            if link is None:
-                break
-            count = min(link.free, max(-(-line.ready // (pool.others + 1)), link.stride), most)
-            most -= count
-            most_bytes = max(link.limit_bytes - link.sent_bytes, size)
-            if self._depart(link, outbox.pick(count, most_bytes, lane), now):
-                touched.append(link)
-                pool.offer(link)
-            else:
-                unable.append(link)
-        unable += aside
-        return most <= 0 and line.ready > 0
-
-    def _richest(self, pool: Pool, size: int, aside: list[SendingLink]) -> SendingLink | None:
-        """The link with the most free credit of those that can take a message of this size; others go `aside`."""
-        while (link := pool.pop()) is not None:
-            if link.may_send(size) and not self._is_reserved(link):
-                return link
-            aside.append(link)
-        for link in aside:  # a message before this one was too large for them
-            if link.may_send(size) and not self._is_reserved(link):
-                aside.remove(link)
-                return link
-        return None
-
-    def _empty_one(self, outbox: Outbox, able: list[SendingLink]) -> SendingLink | None:
-        """A link to a puller with nothing under way for a message that goes alone; else one is reserved until then."""
-        able = [link for link in able if not self._is_reserved(link)]
-        for link in able:
-            if not any(lane.flights for lane in self._lanes_of(link)):
-                return link
-        if able and not any(link.reserved for link in self.links(outbox.queue)):
-            min(able, key=lambda link: link.next - link.floor).reserved = True
-        return None
-
-    def _lanes_of(self, link: SendingLink) -> list[SendingLink]:
-        """All links of the same queue to the same puller."""
-        if not link.outbox.lanes:
-            return [link]
-        key = link.peer, link.puller
-        return [pool.links[key] for pool in self._pools[link.outbox.queue].values() if key in pool.links]
-
-    def _is_reserved(self, link: SendingLink) -> bool:
-        return link.reserved or (bool(link.outbox.lanes) and any(lane.reserved for lane in self._lanes_of(link)))
-
-    def _free(self, link: SendingLink) -> None:
-        """Nothing is under way on it: if that is so on all lanes, the puller is reserved no more."""
-        if not link.outbox.lanes:
-            link.reserved = False
-        elif not any(lane.flights for lane in self._lanes_of(link)):
-            for lane in self._lanes_of(link):
-                lane.reserved = False
-
-    def _depart(self, link: SendingLink, pieces: list[Piece], now: float) -> bool:
-        flight = link.depart(pieces)
-        if not self._transmit(link, flight, now):
-            self._undo(link, flight)
-            self._timers.set_if_unset(
-                (link.outbox, "stalled"), now + STALLED, lambda when: self.dispatch(link.outbox, when)
-            )
-            return False
-        link.reserved = pieces[0].alone
-        self._probe_later(link, now)
-        return True
-
-    def _probe_later(self, link: SendingLink, now: float) -> None:
-        self._timers.set_if_unset((link, "probe"), now + PROBE_AFTER, lambda when: self._probe_again(link, when))
-
-    def _undo(self, link: SendingLink, flight: Flight) -> None:
-        del link.flights[flight.first]
-        link.firsts.pop()
-        link.next = flight.first
-        link.sent_bytes -= flight.size
-        link.outbox.unpick(flight.pieces)
-
-    def _transmit(self, link: SendingLink, flight: Flight, now: float) -> bool:
-        first = flight.pieces[0]
-        parts = first.chunk.parts
-        wanted = min(link.line.ready, WANTED_MOST)
-        header = BatchHeader(
-            addressee=link.peer,
-            sender=self._origin.id,
-            link=link.id,
-            lane=link.lane,
-            attempt=first.attempt,
-            flags=first.chunk.flags | (REDELIVERED if first.redelivered else 0),
-            first=flight.first,
-            length=flight.count,
-            floor=link.floor,
-            returned=link.returned,
-            wanted=wanted,
-        )
-        items = (
-            first.items(now)
-            if len(flight.pieces) == 1
-            else [item for piece in flight.pieces for item in piece.items(now)]
-        )
-        frame = encode_batch(header, [piece.run() for piece in flight.pieces], items, first.chunk.topic)
-        if not self._send_work(link.peer, (frame, *parts)):
-            return False
-        flight.generation = self._generation_of(link.peer)
-        link.told = max(link.told, link.next - 1 + link.returned + wanted)
-        return True
-
-    def _settle_demand(self, asking: bool, links: Iterable[SendingLink], now: float) -> None:
-        """Asks for credit where all that was asked for has been granted; gives back what nothing is waiting for.
-
-        These are the links that something happened to, or all when something begins or ends to wait.
-        """
-        for link in links:
-            if asking:
-                if link.free <= 0 and link.limit >= link.told:
-                    link.patience = 0.0
-                    self._probe(link, now)
-                elif link.free <= 0:  # it was asked; the answer may be lost
-                    self._probe_later(link, now)
-            elif link.free > link.keep:
-                link.returned += link.free - link.keep
-                link.patience = 0.0
-                self._probe(link, now)
 
     # --- receipts
 
@@ -517,12 +295,11 @@ class Pushing:
         elif link.flights:
             self._resend(link, now)
         if not link.flights:
-            self._free(link)
+            self._dispatch.free(link)
         if link.retired and not link.flights and not state.closed:
             self._forget(link)
             self._send(peer, End(link.id))
-        if not self._needs_probe(link):
-            self._timers.cancel((link, "probe"))
+        self.probing.settle(link)
         self.dispatch(outbox, now, None if state.closed or link.retired else link)
         if outbox.outgoing.items:
             self.released.add(outbox)
@@ -557,66 +334,28 @@ class Pushing:
             for piece in link.settle(number, number):
                 news = True
                 if outcome == REJECTED:
-                    self._bury(outbox, self._failed(link, piece, "rejected", reason, now), reason, now)
+                    failed = self._failures.failed(link, piece, "rejected", reason, now)
+                    self._failures.bury(outbox, failed, reason, now)
                 elif outcome == NACKED:
-                    again = self._failed(link, piece, "nacked", reason, now)
+                    again = self._failures.failed(link, piece, "nacked", reason, now)
                     again.alone, again.nacked = False, True
-                    if not self._is_dead(outbox, again, now):
+                    if not self._failures.is_dead(outbox, again, now):
                         outbox.retry([again], due=now + float(delay) if delay > 0 else None)
         if news:
             link.patience = 0.0
             link.paced(before - outbox.in_flight, now)
 
-    # --- failures
-
-    def _failed(self, link: SendingLink, piece: Piece, outcome: str, reason: str, now: float) -> Piece:
-        """One message, with its history."""
-        failed = piece.slice(piece.start, piece.stop)
-        failure = Failure(piece.attempt, outcome, self.name_of(link.peer), link.peer, now + self.ahead, reason)
-        failed.history = with_failure(piece, failure)
-        return failed
-
-    def _is_dead(self, outbox: Outbox, piece: Piece, now: float) -> bool:
-        """Counts the attempt that has failed, and buries the message if that was the last."""
-        if piece.attempt >= outbox.max_attempts:
-            times = f"{piece.attempt} attempt{'s' if piece.attempt > 1 else ''} failed"
-            last = piece.history[-1]
-            reason = f"{times}; the last: {last.outcome}{f', {last.reason}' if last.reason else ''}"
-            self._bury(outbox, piece, reason, now, counted="dead")
-            return True
-        piece.attempt = min(piece.attempt + 1, ATTEMPT_MOST)
-        if outbox.kept is not None:
-            outbox.kept.charged.append((piece.position, piece.attempt))
-        return False
-
-    def _bury(self, outbox: Outbox, piece: Piece, reason: str, now: float, counted: str = "rejected") -> None:
-        outbox.drop(piece, counted)
-        if outbox.dead:
-            return
-        if outbox.kept is not None:
-            outbox.kept.settled.pop()  # it stays on the disk until its letter is there
-            outbox.kept.dead.append(Dead(piece, reason, now + self.ahead))
-            return
-        name = dead_queue_of(outbox.queue)
-        letters = self._outboxes.get(name)
-        if letters is None:
-            letters = self.open_letters(name, now)
-            self.opened = True
-            self._tell(f"a message of {outbox.queue} is dead: {reason[:200]!r}; more are only counted, see {name}")
-        bury(letters, piece, outbox.queue, reason, now, now + self.ahead)
-        self.dispatch(letters, now)
-
     def _resend(self, link: SendingLink, now: float) -> None:
         """What the present connection has not carried and the puller does not have goes out again, in order."""
         for flight in link.to_send_again(self._generation_of(link.peer)):
-            if not self._transmit(link, flight, now):
+            if not self._dispatch.transmit(link, flight, now):
                 break  # the next state tries again
 
     # --- the end of links
 
     def on_gone(self, peer: bytes, now: float, *, crashed: bool) -> None:
         self._pullers.pop(peer, None)
-        self._note_spools(peer, [])
+        self.paths.note(peer, [])
         self.on_session(peer, now, crashed=crashed)
 
     def on_session(self, peer: bytes, now: float, *, crashed: bool) -> None:
@@ -644,9 +383,9 @@ class Pushing:
         for number, piece in list(link.unsettled()):
             again = piece
             if number <= link.handed or (lowest and (number < link.expected or piece.doubts)):
-                again = self._failed(link, piece, "lost", "its puller was lost", now)
+                again = self._failures.failed(link, piece, "lost", "its puller was lost", now)
                 again.alone = True
-                if self._is_dead(link.outbox, again, now):
+                if self._failures.is_dead(link.outbox, again, now):
                     lowest = False
                     continue
             else:

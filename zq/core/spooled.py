@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from zq.core.intake import Intake
 from zq.core.origins import Origins
 from zq.core.outbox import Outbox, Piece
-from zq.core.pulling import Puller
+from zq.core.puller import Puller
 from zq.core.pushing import Pushing
 from zq.core.ranges import Ranges
 from zq.record import dataclass, field

@@ -20,7 +20,8 @@ from zq.core.backoff import backoff
 from zq.core.durable import Durable
 from zq.core.inbox import Handing, Inbox
 from zq.core.node import Stream
-from zq.core.pulling import Puller, ReceivingLink, Settled
+from zq.core.puller import Puller
+from zq.core.receiving import ReceivingLink, Settled
 from zq.core.subscription import Subscription
 from zq.engine.engine import Engine
 from zq.engine.wake import Waiters

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from zq.core.intake import Intake
 from zq.core.meeting import ANSWER
-from zq.core.pulling import Puller
+from zq.core.puller import Puller
 from zq.core.subscription import Subscription
 from zq.engine.engine import Engine
 from zq.errors import Closed, Error, Undelivered

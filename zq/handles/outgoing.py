@@ -199,7 +199,7 @@ class Sender:
 
     def _no_room(self, timeout: float | None) -> Timeout:
         core = self._core
-        if isinstance(core, Outbox) and self._engine.node.pushing.is_full(core):
+        if isinstance(core, Outbox) and self._engine.node.pushing.paths.is_full(core):
             return SpoolFull(f"the spool of {self.name} takes no more, for {timeout} s; the message was not taken")
         return Timeout(f"no room for a message to {self._what} {self.name} within {timeout} s; it was not taken")
 
@@ -483,6 +483,6 @@ class Receipt:
         pushing = self._engine.node.pushing
         pullers = len(pushing.pullers(outbox.queue))
         what = f"{pullers} pullers of {outbox.queue} to settle them" if pullers else f"a puller of {outbox.queue}"
-        if pushing.is_full(outbox):
+        if pushing.paths.is_full(outbox):
             what = f"room in the spool of {outbox.queue}, which takes no more"
         return Undelivered(count, pushing.unsettled_ids(outbox), what)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zq.core.dead import dead_queue_of
-from zq.core.pulling import Puller
+from zq.core.puller import Puller
 from zq.core.spooled import Disk, Item, Limits, Recovered, Room, Spooled
 from zq.core.spooling import Spooling
 from zq.core.stream import Disk as TopicDisk
