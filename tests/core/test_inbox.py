@@ -35,18 +35,34 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_that_waits_refuses_what_has_no_room() -> None:
     box = inbox("wait")
     assert box.offer(batch(1, 6))
-    assert not box.offer(batch(7, 6))
-    assert not box.has_room()
+    assert not box.offer(batch(7, 6), queued=6)
+    assert not box.has_room(6)
     take(box)
     box.settle_taken()
-    assert box.has_room()
+    assert box.has_room(0)
     assert box.offer(batch(7, 6))
+
+
+def test_one_that_waits_has_room_for_each_topic_as_long_as_it_has_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or it would refuse what several publishers send, each of which may be a window ahead."""
+    monkeypatch.setattr(module, "INBOX_BYTES", 4 * batch(1, 6).size)
+    box = inbox("wait")
+    for _ in range(4):
+        assert box.offer(batch(1, 6), queued=0)
+        assert not box.refused
+    assert not box.offer(batch(1, 6), queued=0)
+    assert not box.has_room(0)
+    box = inbox("wait")
+    monkeypatch.setattr(module, "INBOX_BATCHES", 2)
+    assert [box.offer(batch(number, 1), queued=0) for number in (1, 2, 3)] == [True, True, False]
 
 
 def test_one_batch_larger_than_the_inbox_passes_alone() -> None:
     box = inbox("wait")
     assert box.offer(batch(1, 50))
-    assert not box.offer(batch(51, 1))
+    assert not box.offer(batch(51, 1), queued=50)
 
 
 def test_the_oldest_are_dropped_and_counted_but_gaps_stay() -> None:

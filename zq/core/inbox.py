@@ -5,8 +5,10 @@ interpreter. A caller moves a batch to `taken` and then makes it the one that is
 so that an interrupt between the two loses nothing: the next caller finds it at the end of `taken`. The engine counts
 from the front of `taken`.
 
-Inboxes are bounded in messages and bytes: a subscription that cannot take more either waits (the batch is refused
-and repaired later) or gives up what its policy says.
+Inboxes are bounded in bytes and batches: a subscription that cannot take more either waits (the batch is refused and
+repaired later) or gives up what its policy says. One that waits is bounded in messages for each publisher's topic,
+since each publisher may be a window ahead: what eight of them send at full speed would otherwise be refused, and sent
+again, most of the time. The other policies are bounded in messages of all.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ Slow = Literal["wait", "drop-oldest", "latest"]
 
 INBOX_MESSAGES = 32_768  # two windows: a publisher may be one ahead while the program works on the one before
 INBOX_BYTES = 64 << 20  # bytes; one batch above it passes alone
+INBOX_BATCHES = 32_768  # each takes half a kilobyte beside its bytes
 
 
 def _nobody() -> None:
@@ -133,20 +136,22 @@ class SubscriptionInbox(Inbox):
                 del self._newest[item.sender, item.topic]
         return done
 
-    def offer(self, batch: Batch) -> bool:
-        """Takes the batch, making room as the policy says; False when a waiting subscription has no room."""
+    def offer(self, batch: Batch, queued: int = 0) -> bool:
+        """Takes the batch, making room as the policy says; False when a waiting subscription has no room. `queued` is
+        how many messages of that publisher's topic are here."""
         if self.policy == "latest":
             self._replace(batch)
             return True
-        if self.messages and (self.messages + batch.live > INBOX_MESSAGES or self.bytes + batch.size > INBOX_BYTES):
-            if self.policy == "wait":
+        full = self.bytes + batch.size > INBOX_BYTES or len(self.arrived) >= INBOX_BATCHES
+        if self.policy == "wait":
+            if (full and self.messages) or (queued and queued + batch.live > INBOX_MESSAGES):
                 self.refused = True
                 return False
-            while self.messages and (
-                self.messages + batch.live > INBOX_MESSAGES or self.bytes + batch.size > INBOX_BYTES
-            ):
+        else:
+            while self.messages and (full or self.messages + batch.live > INBOX_MESSAGES):
                 if not self._drop_oldest():
                     break
+                full = self.bytes + batch.size > INBOX_BYTES
         self.put(batch)
         return True
 
@@ -157,9 +162,10 @@ class SubscriptionInbox(Inbox):
         self.arrived.append(gap)
         self.wake()
 
-    def has_room(self) -> bool:
-        """Half empty again, so that a repair is worth asking for."""
-        return self.messages <= INBOX_MESSAGES // 2 and self.bytes <= INBOX_BYTES // 2
+    def has_room(self, queued: int = 0) -> bool:
+        """Half empty again, so that a repair of a publisher's topic of which so much is here is worth asking for."""
+        half_empty = self.bytes <= INBOX_BYTES // 2 and len(self.arrived) <= INBOX_BATCHES // 2
+        return half_empty and queued <= INBOX_MESSAGES // 2
 
     def _replace(self, batch: Batch) -> None:
         """Only the newest message of each publisher's topic is kept."""

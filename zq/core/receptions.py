@@ -319,12 +319,19 @@ class Receptions:
             self._reports.on_taken(reception, topic, now)
             if subscription.inbox.keeps and topic.report_wanted and topic.arrived >= topic.head:
                 self._reports.soon(reception, topic)
-        if subscription.inbox.has_room():
-            subscription.inbox.refused = False
-            for cursor in list(subscription.cursors.values()):
-                if cursor.behind and not cursor.ended:
-                    cursor.behind = False
-                    self._resume(cursor, now)
+        if subscription.inbox.refused:
+            self._take_again(subscription, now)
+
+    def _take_again(self, subscription: Subscription, now: float) -> None:
+        """What was refused is worth asking for, of topics of which half of what may be here has been taken."""
+        inbox = subscription.inbox
+        inbox.refused = False
+        for cursor in [cursor for cursor in subscription.cursors.values() if cursor.behind and not cursor.ended]:
+            if inbox.has_room(cursor.queued):
+                cursor.behind = False
+                self._resume(cursor, now)
+            else:
+                inbox.refused = True
 
     def _resume(self, cursor: Cursor, now: float) -> None:
         reception = self._receptions.get(cursor.publisher)

@@ -88,7 +88,7 @@ class Entrance(SubscriptionInbox):
         self._clear = clear
         self.stored: list[Batch | Gap] = []
 
-    def offer(self, batch: Batch) -> bool:
+    def offer(self, batch: Batch, queued: int = 0) -> bool:
         if self.messages and (self.messages + batch.live > CREDIT or self.bytes + batch.size > CREDIT_BYTES):
             self.refused = True
             return False
@@ -111,7 +111,7 @@ class Entrance(SubscriptionInbox):
                 self.bytes -= item.size
         return done
 
-    def has_room(self) -> bool:
+    def has_room(self, queued: int = 0) -> bool:
         return self.messages <= CREDIT // 2 and self.bytes <= CREDIT_BYTES // 2
 
 

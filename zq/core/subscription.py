@@ -153,7 +153,7 @@ class Cursor:
         rest = batch if number <= batch.first else batch.after(number)
         inbox = self.subscription.inbox
         count = rest.stop - rest.skip
-        if not inbox.offer(rest):
+        if not inbox.offer(rest, self.queued):
             self.behind = True
             return
         self.next = number + count
