@@ -54,7 +54,7 @@ _UNLIMITED = SpoolOptions()
 log = Logger("zq.aio")
 
 PAGE = 1_000  # messages that are read in a thread at once
-YIELD_EVERY = 256  # sends that find room until one lets the loop run: 1 ms at full speed
+YIELD_EVERY = 1_024  # sends that find room until one lets the loop run: 1 ms at full speed; less is half a frame
 T = TypeVar("T")
 
 _get_ident = threading.get_ident

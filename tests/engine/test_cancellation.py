@@ -163,7 +163,7 @@ def test_a_send_that_finds_room_lets_others_run_now_and_then() -> None:
                     await asyncio.sleep(0)
 
             counting = asyncio.create_task(count())
-            for number in range(1_024):
+            for number in range(4 * zq.aio.YIELD_EVERY):
                 await peer.publish("a", number)
             assert turns >= 4
             counting.cancel()

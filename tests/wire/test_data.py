@@ -23,7 +23,7 @@ from zq import errors
 from zq.wire import data as codec
 from zq.wire import incoming, outgoing
 from zq.wire.array import Array
-from zq.wire.data import Extended, Malformed, Packed, pack, unpack
+from zq.wire.data import Extended, Malformed, Packed, pack, pack_flat, unpack
 from zq.wire.limits import DEPTH, HEADER, HEADERS, NAME, PART_MINIMUM, PAYLOAD
 
 LARGE = PART_MINIMUM
@@ -529,6 +529,41 @@ def test_batches_are_joined_bodies() -> None:
         for count, skip in ((4, 0), (6, 0), (0, 0), (4, 2), (6, 2)):
             with pytest.raises(Malformed):
                 unpack(body, count, skip=skip, extended=kind)
+
+
+class Text(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("data", [data for data, _ in GOLDEN], ids=repr)
+def test_messages_that_are_packed_together_are_those_packed_one_by_one(data: Any) -> None:
+    for values in ([data], [data] * 3, [{"a": data}], [{"a": 1}, {"b": data, "c": "x"}]):
+        assert pack_flat(values) in (None, [pack(value) for value in values])
+
+
+def test_only_what_is_flat_and_short_is_packed_together() -> None:
+    flat = {"id": 1, "t": 21.5, "name": "kitchen", "payload": b"x" * 50, "on": True, "off": None}
+    for values in ([flat, {}, {"a": "b"}], [1, "a", None, 2.5, b"x", False], [{"a": b"x" * (PART_MINIMUM - 10)}]):
+        assert pack_flat(values) == [pack(value) for value in values]
+    for other in (
+        {1: 2},
+        {Text("a"): 1},
+        {"a": Text("b")},
+        {"a": memoryview(b"b")},
+        {"a": bytearray(b"b")},
+        {"a": b"b" * PART_MINIMUM},
+        {"a": "b" * PART_MINIMUM},
+        {"a": "\ud800"},
+        {"a": 1 << 64},
+        {"a": [1]},
+        {"a": datetime.now(UTC)},
+        OrderedDict(a=1),
+        [1],
+        1,
+    ):
+        assert pack_flat([flat, other]) is None
+        assert pack_flat([other, flat]) is None
+    assert pack_flat([flat]) == [pack(flat)], "and the next message is not affected"
 
 
 def test_messages_with_and_without_extra_fields_are_not_taken_for_each_other() -> None:

@@ -76,7 +76,7 @@ class Chunk:
 class Piece:
     """Some messages of a chunk that share their fate."""
 
-    __slots__ = ("alone", "attempt", "chunk", "doubts", "history", "nacked", "redelivered", "start", "stop")
+    __slots__ = ("_size", "alone", "attempt", "chunk", "doubts", "history", "nacked", "redelivered", "start", "stop")
 
     def __init__(
         self,
@@ -99,6 +99,7 @@ class Piece:
         self.nacked = nacked
         self.doubts = doubts
         self.history = history
+        self._size = -1  # not counted yet: it takes a look at each message
 
     @property
     def count(self) -> int:
@@ -110,14 +111,19 @@ class Piece:
 
     @property
     def size(self) -> int:
-        return self.chunk.size_of(self.start, self.stop)
+        if self._size < 0:
+            self._size = self.chunk.size_of(self.start, self.stop)
+        return self._size
 
     def split(self, most: int) -> tuple[Piece, Piece | None]:
         """The first `most` messages, and the rest."""
         if most >= self.count:
             return self, None
         middle = self.start + most
-        return self.slice(self.start, middle), self.slice(middle, self.stop)
+        first, rest = self.slice(self.start, middle), self.slice(middle, self.stop)
+        if not self.chunk.parts:
+            rest._size = self.size - first.size
+        return first, rest
 
     def slice(self, start: int, stop: int) -> Piece:
         return Piece(

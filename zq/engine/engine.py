@@ -149,6 +149,13 @@ class Engine(Events):
         if self.idle and not self.leader.nobody:
             self.wake()
 
+    def hurry(self, stream: Stream) -> None:
+        """`stream` has no room, and a caller is about to wait for some: it leads, or whoever does looks at once."""
+        self.dirty.add(stream)
+        self.urgent = True
+        if not self.leader.nobody:
+            self._bell.ring()
+
     @property
     def is_busy(self) -> bool:
         """Whether callers had left or settled many messages when last looked at."""
@@ -335,7 +342,7 @@ class Engine(Events):
             return
         until = min(self.node.timers.soonest, self._settle_at, math.inf if until is None else until)
         piling = self._pace.piling_until
-        if now < piling:
+        if now < piling and not self.urgent:
             sockets.wait(max(min(piling, until) - now, 0.0))
             return
         self.idle = [True]

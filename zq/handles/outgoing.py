@@ -20,7 +20,7 @@ from zq.handles.deposits import CHUNK, NOBODY_TELLS, Call, Deposits, OutboxRecei
 from zq.handles.opening import Opening
 from zq.handles.steps import Steps, Wait, deadline_after, until
 from zq.wire.batch import decode_topic
-from zq.wire.data import Extended, Packed, pack
+from zq.wire.data import Extended, Packed, pack, pack_flat
 from zq.wire.plan import Lane, Planned, plan_of, planned
 
 
@@ -55,6 +55,8 @@ def pack_job(
 
 def _pack_all(values: list[Any], make: Callable[[Any], Item]) -> tuple[list[Item], Refused | None]:
     """The messages up to the first that cannot be sent, and why it cannot."""
+    if make is pack and (bodies := pack_flat(values)) is not None:
+        return bodies, None  # type: ignore[return-value] # a list of its own
     items: list[Item] = []
     try:
         items.extend(map(make, values))
@@ -189,10 +191,8 @@ class Sender:
         size = size_of(item)
         self._check_open()
         while not stream.append_large(item):
-            self._engine.dirty.add(self._core)
-            self._engine.urgent = True
-            self._engine.wake()
-            woken = yield Wait(stream.room, lambda: stream.has_room_for(size), deadline)
+            self._engine.hurry(self._core)
+            woken = yield Wait(stream.room, lambda: stream.has_room_for(size), deadline, self._engine)
             self._check_open()
             if not woken and not stream.has_room_for(size):
                 raise self._no_room(timeout)

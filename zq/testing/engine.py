@@ -59,7 +59,6 @@ class SimulatedEngine:
         self.node: Node = process.node
         self.thread = thread
         self.dirty = self.taken = self.handed = Touched(process)
-        self.urgent = False
         self.closed = False
         self.killed = False
         self.events: list[Callable[[PeerEvent], None]] = []
@@ -87,6 +86,9 @@ class SimulatedEngine:
         self.mark(stream)
 
     def mark(self, stream: Stream) -> None:
+        self.process.touch(stream)
+
+    def hurry(self, stream: Stream) -> None:
         self.process.touch(stream)
 
     def call(self, what: Callable[[], T]) -> T:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import msgpack
@@ -34,6 +35,7 @@ __all__ = ["Buffer", "Extended", "Malformed", "Packed", "pack", "pack_plain", "u
 
 # What msgpack takes as it is, with nothing to check. bytes are not among them: long ones become parts.
 _SCALARS = frozenset({type(None), bool, int, float, str})
+_FLAT, _MAP, _KEY = _SCALARS | {bytes}, {dict}, frozenset({str})
 _KEEP = 1 << 20  # bytes; a packer never gives back what it once needed, so one that needed more is replaced
 
 
@@ -82,6 +84,26 @@ def pack_plain(data: Any) -> bytes | None:
         except (OverflowError, UnicodeEncodeError):
             return None
     return None
+
+
+def pack_flat(values: Sequence[Any]) -> list[bytes] | None:
+    """All of `values`, at least one, as messages, if each is a scalar, short bytes, or a flat map of those, as nearly
+    every message is; None if some have to be looked at: `pack` does. To look at all of them together, in C, takes less
+    than one by one. Thread-safe."""
+    kinds = set(map(type, values))
+    if kinds == _MAP:
+        if not _KEY.issuperset(map(type, chain.from_iterable(values))):
+            return None
+        kinds = set(map(type, chain.from_iterable(map(dict.values, values))))
+    if not kinds <= _FLAT:
+        return None
+    try:
+        if len(_pack(values[0])) >= PART_MINIMUM:
+            return None  # nor are the others small, most likely; and there may be a buffer in it
+        bodies = list(map(_pack, values))
+    except (OverflowError, UnicodeEncodeError):
+        return None
+    return bodies if max(map(len, bodies)) < PART_MINIMUM else None
 
 
 def pack(data: Any, extra: list[Any] | None = None, *, copy: bool = True) -> bytes | Packed:
