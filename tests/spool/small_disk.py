@@ -159,7 +159,7 @@ def topics_on_a_full_disk(place: Path, cycles: int) -> None:
         news.flush(timeout=PATIENCE)
         spool.close()
         spool = keeper.spool(place / "spool", topics=["t/**"], options=options)  # on a disk that is full
-        assert spool.topics()[0].messages == stored
+        assert spool.topics()[0].messages >= stored  # the publisher is there: a few more may have found room
         with reader.subscriber("t/**", durable="c", since="beginning", on_gap=gaps.append) as subscriber:
             for number in range(1, stored + 1):
                 with subscriber.receive(timeout=PATIENCE) as message:
