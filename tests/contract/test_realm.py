@@ -209,6 +209,7 @@ def test_the_ledger_of_the_realm_counts_each_message_once_and_names_it(face: Fac
     a.pusher("jobs").send_many(range(6))
     first, second = puller.receive(timeout=PATIENCE), puller.receive(timeout=PATIENCE)
     second.reject("broken")
+    c.wait_for_peers(2, timeout=PATIENCE)
     ledger = eventually(lambda: (told := c.ledger(realm=True)).queues[0].dropped and told)
     queue, dead = ledger.queues
     assert (dead.queue, dead.taken, dead.waiting, dead.holders) == ("jobs.dead", 1, 1, ("a",))
