@@ -118,6 +118,7 @@ class Sender:
     """What Publisher and Pusher have in common. Thread-safe."""
 
     _what = ""
+    _leads = True  # who waits for room does the engine's work meanwhile
     _opening: Opening[Stream] | None = None  # until that is over there is no stream
 
     def __init__(self, stream: Stream | Opening[Stream], name: str) -> None:
@@ -192,7 +193,10 @@ class Sender:
         self._check_open()
         while not stream.append_large(item):
             self._engine.hurry(self._core)
-            woken = yield Wait(stream.room, lambda: stream.has_room_for(size), deadline, self._engine)
+            if not self._leads:
+                self._engine.wake()
+            leader = self._engine if self._leads else None
+            woken = yield Wait(stream.room, lambda: stream.has_room_for(size), deadline, leader)
             self._check_open()
             if not woken and not stream.has_room_for(size):
                 raise self._no_room(timeout)
@@ -333,6 +337,7 @@ class PusherCore(Sender):
     """A pusher without its waiting."""
 
     _what = "queue"
+    _leads = False  # its pullers' receipts come all the time, and would wait for the engine's thread in between
 
     @property
     def _box(self) -> Outbox:
