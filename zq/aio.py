@@ -2,6 +2,8 @@
 
 Only what can wait is awaited: factories, settling, peers, topics, queues are plain calls. A peer belongs to the event
 loop it was opened in.
+
+Long, since all that a program can call stands here with its contract, in the order of its twin.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import inspect
 import threading
 import time
 import warnings
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -436,7 +439,31 @@ async def leave(close: Callable[..., Awaitable[None]], error: BaseException | No
         error.add_note(f"zq: {undelivered}")
 
 
-class _AsyncSender(Sender):
+class _Closing:
+    """Whoever is entered is open already, and is closed when it is left."""
+
+    @abstractmethod
+    async def close(self, *, timeout: Timeout = 5.0) -> None: ...
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await leave(self.close, error)
+
+
+async def _opened(handle: _Closing, steps: Steps[None]) -> None:
+    """Waits until the disk of a handle is open. If that fails, the handle is closed."""
+    try:
+        await finish(steps)
+    except BaseException as error:
+        await leave(handle.close, error)
+        raise
+
+
+class _AsyncSender(_Closing, Sender):
     """The waiting of Publisher and Pusher."""
 
     def __init__(self, peer: Peer, stream: Stream | Opening[Stream], name: str) -> None:
@@ -499,14 +526,6 @@ class _AsyncSender(Sender):
         """Waits until all that was sent is confirmed, if this is the last handle of its name. Raises Undelivered."""
         await finish(self._peer._close_sender_steps(self, timeout))
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await leave(self.close, error)
-
 
 class Publisher(_AsyncSender, PublisherCore):
     """A handle to publish on one topic."""
@@ -528,11 +547,7 @@ class Pusher(_AsyncSender, PusherCore):
         return self.__aenter__().__await__()
 
     async def __aenter__(self) -> Self:
-        try:
-            await finish(self._opened_steps(None))
-        except BaseException as error:
-            await leave(self.close, error)
-            raise
+        await _opened(self, self._opened_steps(None))
         return self
 
     async def send(self, data: Any, **options: Unpack[SendOptions]) -> None:
@@ -588,7 +603,7 @@ class Pusher(_AsyncSender, PusherCore):
         await finish(self._wait_steps(count, timeout))
 
 
-class _AsyncReceiver(Receiver):
+class _AsyncReceiver(_Closing, Receiver):
     """The waiting of Subscriber and Puller."""
 
     _peer: Peer
@@ -659,14 +674,6 @@ class _AsyncReceiver(Receiver):
     async def close(self, *, timeout: Timeout = 5.0) -> None:
         """Ends this handle: what is not settled goes back, and iterating over it ends. Idempotent."""
         await finish(self._peer._close_receiver_steps(self, timeout))
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await leave(self.close, error)
 
 
 class Subscriber(_AsyncReceiver, SubscriberCore):
@@ -748,7 +755,7 @@ class Replier(_AsyncReceiver, ReplierCore):
 __all__ = ["Peer", "Publisher", "Puller", "Pusher", "Replier", "Request", "Subscriber"]
 
 
-class Spool(SpoolCore):
+class Spool(_Closing, SpoolCore):
     """An open spool."""
 
     def __init__(
@@ -760,6 +767,10 @@ class Spool(SpoolCore):
 
     def __await__(self) -> Generator[Any, None, Self]:
         return self.__aenter__().__await__()
+
+    async def __aenter__(self) -> Self:
+        await _opened(self, self._opened_steps(None))
+        return self
 
     async def streams(self) -> list[SpooledStream]:
         """How each of its queues and topics stands on the disk, by kind and name."""
@@ -806,16 +817,3 @@ class Spool(SpoolCore):
     async def close(self, *, timeout: Timeout = 5.0) -> None:
         """Syncs what has come, leaves the queues to their pushers, and lets go of the directory. Idempotent."""
         await finish(self._peer._close_spool_steps(self, timeout))
-
-    async def __aenter__(self) -> Self:
-        try:
-            await finish(self._opened_steps())
-        except BaseException as error:
-            await leave(self.close, error)
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await leave(self.close, error)

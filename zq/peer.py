@@ -1,10 +1,14 @@
-"""The blocking face: every wait sleeps in the calling thread. zq.aio has the same names and awaits instead."""
+"""The blocking face: every wait sleeps in the calling thread. zq.aio has the same names and awaits instead.
+
+Long, since all that a program can call stands here with its contract, in the order of its twin; nothing else does.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -359,7 +363,22 @@ def leave(close: Callable[..., None], error: BaseException | None, timeout: floa
         error.add_note(f"zq: {undelivered}")
 
 
-class _BlockingSender(Sender):
+class _Closing:
+    """Whoever is entered is open already, and is closed when it is left."""
+
+    @abstractmethod
+    def close(self, *, timeout: Timeout = 5.0) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        leave(self.close, error, 5.0)
+
+
+class _BlockingSender(_Closing, Sender):
     """The waiting of Publisher and Pusher."""
 
     def __init__(self, peer: Peer, stream: Stream, name: str) -> None:
@@ -406,14 +425,6 @@ class _BlockingSender(Sender):
     def close(self, *, timeout: Timeout = 5.0) -> None:
         """Waits until all that was sent is confirmed, if this is the last handle of its name. Raises Undelivered."""
         finish(self._peer._close_sender_steps(self, timeout))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        leave(self.close, error, 5.0)
 
 
 class Publisher(_BlockingSender, PublisherCore):
@@ -479,7 +490,7 @@ class Pusher(_BlockingSender, PusherCore):
         finish(self._wait_steps(count, timeout))
 
 
-class _BlockingReceiver(Receiver):
+class _BlockingReceiver(_Closing, Receiver):
     """The waiting of Subscriber and Puller."""
 
     _peer: Peer
@@ -556,14 +567,6 @@ class _BlockingReceiver(Receiver):
     def close(self, *, timeout: Timeout = 5.0) -> None:
         """Ends this handle: what is not settled goes back, and iterating over it ends. Idempotent."""
         finish(self._peer._close_receiver_steps(self, timeout))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        leave(self.close, error, 5.0)
 
 
 class Subscriber(_BlockingReceiver, SubscriberCore):
@@ -666,7 +669,7 @@ class _DrainOnTerm:
 __all__ = ["Peer", "Publisher", "Puller", "Pusher", "Replier", "Request", "Subscriber"]
 
 
-class Spool(SpoolCore):
+class Spool(_Closing, SpoolCore):
     """An open spool."""
 
     def __init__(
@@ -711,11 +714,3 @@ class Spool(SpoolCore):
     def close(self, *, timeout: Timeout = 5.0) -> None:
         """Syncs what has come, leaves the queues to their pushers, and lets go of the directory. Idempotent."""
         finish(self._peer._close_spool_steps(self, timeout))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        leave(self.close, error, 5.0)
