@@ -15,7 +15,7 @@ from zq.info import PeerInfo
 
 
 def run_out(descriptors: Descriptors) -> None:
-    descriptors.scarce, descriptors._next = True, float("inf")
+    descriptors.scarce, descriptors.next = True, float("inf")
 
 
 def names(peers: list[PeerInfo]) -> list[str]:
