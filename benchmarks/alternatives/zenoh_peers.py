@@ -127,14 +127,6 @@ def send_to_all(say: Say, endpoints: Sequence[str], count: int) -> None:
             publisher.put(pack(READING))
 
 
-def fan_out(scale: Scale) -> Values:
-    return fan.fan_out(scale, receive_anywhere, send_to_all)
-
-
-def fan_in(scale: Scale) -> Values:
-    return fan.fan_in(scale, receive_anywhere, send_to_all)
-
-
 def pull_arrays(say: Say, share: int, size: int) -> tuple[float, float]:
     """With a key of its own, so that the sender says who is to get an array."""
     endpoint = _endpoint()
@@ -166,7 +158,19 @@ def push_arrays(say: Say, said: Sequence[tuple[str, str]], share: int, size: int
                 publisher.put(array.tobytes(), attachment=pack(header))
 
 
-PUB_SUB = PubSub(
+class Peers(PubSub):
+    """Without a server between them: each receiver of a fan has an endpoint of its own."""
+
+    __slots__ = ()
+
+    def fan_out(self, scale: Scale) -> Values:
+        return fan.fan_out(scale, receive_anywhere, send_to_all)
+
+    def fan_in(self, scale: Scale) -> Values:
+        return fan.fan_in(scale, receive_anywhere, send_to_all)
+
+
+PUB_SUB = Peers(
     where=_endpoint,
     receive=receive,
     send=send,
