@@ -362,6 +362,18 @@ def test_on_rations_a_new_rush_is_answered_at_once() -> None:
     assert ration.share == pytest.approx(porches.WINDOW / STEP / porches.SURPLUS)
 
 
+def test_who_is_forgotten_while_he_is_on_rations_has_none_any_more(small: Door) -> None:
+    for _ in range(4):
+        taken = small.take("127.0.0.3")
+    assert nobody_comes_in(small, "127.0.0.3")
+    for number in range(ADDRESSES):
+        friend = f"10.{number >> 8}.{number & 255}.1"
+        small.porch.admitted(friend, 0.0)
+        small.porch.taken(taken.fileno(), taken, friend, 0.0)
+    assert not small.porch
+    small.accept("127.0.0.3")
+
+
 def test_a_friends_address_is_closed_by_itself(small: Door) -> None:
     small.porch.admitted("127.0.0.2", 0.0)
     for _ in range(4):

@@ -260,14 +260,14 @@ class Porch:
 
     def _count(self, address: str, now: float) -> None:
         """One more that was taken. Puts on rations who has come too often."""
-        self._last = address
+        self._last, turned = address, False
         if (own := self._taken.get(address)) is None:
             own = self._taken[address] = Tokens(CROWD, STEP, now)
             if len(self._taken) > ADDRESSES:
-                self._rations.pop(self._taken.popitem(last=False)[0], None)
+                forgotten, _ = self._taken.popitem(last=False)
+                turned = self._rations.pop(forgotten, None) is not None
         self._taken.move_to_end(address)
         counted = {address: own} if address in self._friends else {address: own, ELSEWHERE: self._taken_elsewhere}
-        turned = False
         for whose, tokens in counted.items():
             tokens.take()
             if (ration := self._rations.get(whose)) is not None:
