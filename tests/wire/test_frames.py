@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,7 @@ from zq.wire.batch import (
     split,
     topic_prefix,
 )
-from zq.wire.body import Body, address, decode_addressed
+from zq.wire.body import Body, address, decode_addressed, unpack_array
 from zq.wire.data import Malformed
 from zq.wire.frames import Fence, Head
 from zq.wire.limits import MAILBOX_FRAME
@@ -485,3 +486,15 @@ def test_a_batch_with_impossible_numbers_is_malformed(change: dict[str, int]) ->
 def test_a_topic_frame_with_impossible_numbers_is_malformed(run: Run, first: int, flags: int) -> None:
     with pytest.raises(Malformed):
         decode_topic((encode_topic(topic_prefix("a"), flags, run, first, 0.0, [b"\x91\xc0\xc0"]),))
+
+
+@pytest.mark.parametrize("size", [600, 4_096, 1_000_000])
+def test_arrays_in_arrays_that_are_not_whole_are_not_made(size: int) -> None:
+    """Each says that it has as many items as the whole body has bytes, at most 10,000."""
+    body = (b"\xdd" + min(size // 5 * 5, 10_000).to_bytes(4, "big")) * (size // 5)
+    tracemalloc.start()
+    with pytest.raises(Malformed):
+        unpack_array(body, "body")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * size + 100_000
