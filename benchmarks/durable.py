@@ -22,7 +22,7 @@ import msgpack
 import zq
 from benchmarks import alternatives, durable_topics, peers, place
 from benchmarks.process import Running, Say, finish
-from benchmarks.work_queue import settled
+from benchmarks.work_queue import confirmed, settled
 from benchmarks.workload import READING, Compare, Contender, Scale, Target, Values, Workload
 
 QUEUE = "benchmark-durable"
@@ -74,16 +74,9 @@ def push_one_by_one(say: Say, count: int, warm_up: int) -> float:
     with peers.blocking("pusher") as peer, peer.pusher(QUEUE) as pusher:
         pusher.wait_for_pullers()
         peers.require_tcp(peer.peers())
-        for _ in range(warm_up):
-            pusher.send(READING)
-        pusher.flush(timeout=FLUSH)
-        started = time.perf_counter()
-        for _ in range(count):
-            pusher.send(READING)
-        pusher.flush(timeout=FLUSH)
-        taken = time.perf_counter() - started
+        rate = confirmed(pusher, count, warm_up)
         end(peer)
-        return count / taken
+        return rate
 
 
 def push_lists(say: Say, count: int, warm_up: int) -> float:
@@ -124,7 +117,8 @@ def push_and_leave(say: Say, count: int) -> None:
 
 def pull(say: Say, count: int, warm_up: int) -> float:
     with peers.blocking("puller") as peer:
-        rate = settled(say, peer, QUEUE, count, warm_up)
+        with peer.puller(QUEUE) as puller:
+            rate = settled(say, puller, count, warm_up)
         end(peer)
         return rate
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from itertools import islice
 from pathlib import Path
 
 import zq
 from benchmarks import peers, place
 from benchmarks.process import Running, Say, finish
-from benchmarks.workload import READING, Scale
+from benchmarks.work_queue import confirmed, settled
+from benchmarks.workload import Scale
 
 TOPIC, FILTER, CURSOR = "benchmark-durable/topic", "benchmark-durable/**", "benchmark"
 END = "benchmark-durable-topic-end"  # a service
@@ -30,17 +29,10 @@ def publish(say: Say, count: int, warm_up: int, alone: bool) -> float:
     with peers.blocking("publisher") as peer, peer.publisher(TOPIC) as publisher:
         publisher.wait_for_subscribers()
         peers.require_tcp(peer.peers())
-        for _ in range(warm_up):
-            publisher.send(READING)
-        publisher.flush(timeout=FLUSH)
-        started = time.perf_counter()
-        for _ in range(count):
-            publisher.send(READING)
-        publisher.flush(timeout=FLUSH)
-        taken = time.perf_counter() - started
+        rate = confirmed(publisher, count, warm_up)
         if alone:
             peer.request(END, timeout=FLUSH)
-        return count / taken
+        return rate
 
 
 def read(say: Say, count: int, warm_up: int) -> float:
@@ -49,18 +41,9 @@ def read(say: Say, count: int, warm_up: int) -> float:
         peers.blocking("reader") as peer,
         peer.subscriber(FILTER, durable=CURSOR, since="beginning") as subscriber,
     ):
-        say("open")
-        messages = iter(subscriber)
-        for message in islice(messages, warm_up):
-            with message:
-                pass
-        started = time.perf_counter()
-        for message in islice(messages, count):
-            with message:
-                pass
-        taken = time.perf_counter() - started
+        rate = settled(say, subscriber, count, warm_up)
         peer.request(END, timeout=FLUSH)
-        return count / taken
+        return rate
 
 
 def stored(scale: Scale) -> float:

@@ -14,6 +14,7 @@ from benchmarks import alternatives, peers, raw
 from benchmarks.process import Running, Say, finish
 from benchmarks.workload import READING, Contender, Scale, Values, Workload, rates
 
+CONFIRMED = 50.0  # s until what was sent has to be
 QUEUE = "benchmark-jobs"
 ACKNOWLEDGING = {
     "Redis streams": 3.0,
@@ -22,23 +23,34 @@ ACKNOWLEDGING = {
 
 
 def pull(say: Say, count: int, warm_up: int) -> float:
-    with peers.blocking("puller") as peer:
-        return settled(say, peer, QUEUE, count, warm_up)
+    with peers.blocking("puller") as peer, peer.puller(QUEUE) as puller:
+        return settled(say, puller, count, warm_up)
 
 
-def settled(say: Say, peer: zq.Peer, queue: str, count: int, warm_up: int) -> float:
+def settled(say: Say, source: zq.Puller | zq.Subscriber, count: int, warm_up: int) -> float:
     """Messages a second between the last of `warm_up` and the last of `count` messages that follow."""
-    with peer.puller(queue) as puller:
-        say("open")
-        messages = iter(puller)
-        for message in islice(messages, warm_up):
-            with message:
-                pass
-        started = time.perf_counter()
-        for message in islice(messages, count):
-            with message:
-                pass
-        return count / (time.perf_counter() - started)
+    say("open")
+    messages = iter(source)
+    for message in islice(messages, warm_up):
+        with message:
+            pass
+    started = time.perf_counter()
+    for message in islice(messages, count):
+        with message:
+            pass
+    return count / (time.perf_counter() - started)
+
+
+def confirmed(sender: zq.Pusher | zq.Publisher, count: int, warm_up: int) -> float:
+    """Messages a second, after `warm_up` others, until all of `count` are confirmed."""
+    for _ in range(warm_up):
+        sender.send(READING)
+    sender.flush(timeout=CONFIRMED)
+    started = time.perf_counter()
+    for _ in range(count):
+        sender.send(READING)
+    sender.flush(timeout=CONFIRMED)
+    return count / (time.perf_counter() - started)
 
 
 def push(say: Say, count: int) -> None:

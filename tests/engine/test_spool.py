@@ -18,26 +18,34 @@ from zq.spool.log import Log
 from zq.spool.shelf import holder_of
 
 
+class HangingDisk:
+    """In place of os.fdatasync: one that syncs nothing until it may."""
+
+    def __init__(self) -> None:
+        self.may_sync, self.asked = threading.Event(), threading.Event()
+        self.syncs = 0  # asked for
+        self._fdatasync = os.fdatasync
+
+    def sync(self, descriptor: int) -> None:
+        self.syncs += 1
+        self.asked.set()
+        assert self.may_sync.wait(6 * PATIENCE)
+        self._fdatasync(descriptor)
+
+
 def test_a_disk_that_hangs_holds_up_nothing_but_its_receipts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_environment: None
 ) -> None:
     """What is not synced is not confirmed, and everything else goes on: other queues, other peers, new messages."""
-    may_sync = threading.Event()
-    asked = threading.Event()
-    fdatasync = os.fdatasync
-
-    def sync(descriptor: int) -> None:
-        asked.set()
-        assert may_sync.wait(6 * PATIENCE)
-        fdatasync(descriptor)
+    disk = HangingDisk()
 
     with zq.Peer("keeper") as keeper, zq.Peer("sender") as sender:
         spool = keeper.spool(tmp_path / "spool", queues=["jobs"])
         jobs, others = sender.pusher("jobs"), sender.pusher("others")
         jobs.wait_for_pullers()
-        monkeypatch.setattr(os, "fdatasync", sync)
+        monkeypatch.setattr(os, "fdatasync", disk.sync)
         jobs.send("slow")
-        assert asked.wait(PATIENCE)
+        assert disk.asked.wait(PATIENCE)
         with keeper.puller("others") as puller:
             for number in range(100):
                 others.send(number)
@@ -46,7 +54,7 @@ def test_a_disk_that_hangs_holds_up_nothing_but_its_receipts(
         with pytest.raises(zq.Undelivered):
             jobs.flush(timeout=3.0)  # longer than a peer that is deaf would be thought to be here
         assert [peer.state for peer in sender.peers()] == ["up"]
-        may_sync.set()
+        disk.may_sync.set()
         jobs.flush(timeout=PATIENCE)
         assert spool.queues()[0].depth == 1
 
@@ -54,14 +62,7 @@ def test_a_disk_that_hangs_holds_up_nothing_but_its_receipts(
 def test_all_that_came_while_the_disk_was_busy_is_synced_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_environment: None
 ) -> None:
-    may_sync = threading.Event()
-    asked: list[int] = []
-    fdatasync = os.fdatasync
-
-    def sync(descriptor: int) -> None:
-        asked.append(descriptor)
-        assert may_sync.wait(PATIENCE)
-        fdatasync(descriptor)
+    disk = HangingDisk()
 
     with zq.Peer("keeper") as keeper, zq.Peer("sender") as sender:
         keeper.spool(tmp_path / "spool", queues=["jobs"])
@@ -70,16 +71,16 @@ def test_all_that_came_while_the_disk_was_busy_is_synced_at_once(
         jobs.send("first")
         jobs.flush(timeout=PATIENCE)  # its segment and its mark are there
         monkeypatch.setattr("zq.spool.upkeep.MARK_EVERY", 3_600.0)
-        monkeypatch.setattr(os, "fdatasync", sync)
+        monkeypatch.setattr(os, "fdatasync", disk.sync)
         jobs.send("second")
-        eventually(lambda: asked)
+        assert disk.asked.wait(PATIENCE)
         for number in range(50):
             jobs.send(number)
             eventually(lambda: sender.ledger().held[0].waiting == 0)
-        asked.clear()
-        may_sync.set()
+        disk.syncs = 0
+        disk.may_sync.set()
         jobs.flush(timeout=PATIENCE)
-        assert 1 <= len(asked) <= 3
+        assert 1 <= disk.syncs <= 3
 
 
 def test_a_spool_that_was_idle_writes_nothing(tmp_path: Path, clean_environment: None) -> None:
@@ -131,25 +132,19 @@ def test_a_disk_thread_that_ends_keeps_nobody_waiting(
 def test_a_disk_that_hangs_keeps_nobody_who_opens_one_more_outbox(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_environment: None
 ) -> None:
-    may_sync, asked = threading.Event(), threading.Event()
-    fdatasync = os.fdatasync
-
-    def sync(descriptor: int) -> None:
-        asked.set()
-        assert may_sync.wait(PATIENCE)
-        fdatasync(descriptor)
+    disk = HangingDisk()
 
     with zq.Peer("sender") as sender:
         jobs = sender.pusher("jobs", outbox=tmp_path)
         with monkeypatch.context() as patched:
-            patched.setattr(os, "fdatasync", sync)
+            patched.setattr(os, "fdatasync", disk.sync)
             patched.setattr(keeper_module, "OPENING", 0.2)
             with pytest.raises(zq.Timeout):
                 jobs.send(1, timeout=0.2)
-            assert asked.wait(PATIENCE)
+            assert disk.asked.wait(PATIENCE)
             with pytest.raises(zq.Timeout, match="has not answered"):
                 sender.pusher("others", outbox=tmp_path)
-            may_sync.set()
+            disk.may_sync.set()
             sender.pusher("others", outbox=tmp_path).send(2, timeout=PATIENCE)
 
 
@@ -178,27 +173,21 @@ def test_closing_waits_no_longer_than_its_timeout_for_those_who_look(
 def test_closing_that_is_cancelled_does_not_stop_the_loop_for_a_disk_that_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_environment: None
 ) -> None:
-    may_sync, asked = threading.Event(), threading.Event()
-    fdatasync = os.fdatasync
-
-    def sync(descriptor: int) -> None:
-        asked.set()
-        assert may_sync.wait(PATIENCE)
-        fdatasync(descriptor)
+    disk = HangingDisk()
 
     async def close_in_vain() -> float:
         async with zq.aio.Peer("keeper") as keeper, zq.aio.Peer("sender") as sender:
             spool, jobs = keeper.spool(tmp_path / "spool", queues=["jobs"]), sender.pusher("jobs")
             await jobs.wait_for_pullers()
             with monkeypatch.context() as patched:
-                patched.setattr(os, "fdatasync", sync)
+                patched.setattr(os, "fdatasync", disk.sync)
                 await jobs.send(1)
-                assert await asyncio.to_thread(asked.wait, PATIENCE)
+                assert await asyncio.to_thread(disk.asked.wait, PATIENCE)
                 began = time.monotonic()
                 with pytest.raises(TimeoutError):
                     await asyncio.wait_for(spool.close(timeout=LEAVING), 0.2)
                 took = time.monotonic() - began
-                may_sync.set()
+                disk.may_sync.set()
             async with keeper.puller("jobs") as puller:
                 (await puller.receive(timeout=PATIENCE)).ack()
         return took
