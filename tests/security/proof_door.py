@@ -158,15 +158,15 @@ class Scene:
         row.seconds += said["seconds"]
         row.wrong += said["wrong"]
 
-    def newcomers(self, kind: str, source: str, *, theirs: bool) -> list[float]:
+    def newcomers(self, kind: str, source: str, *, theirs: bool, spell: float = SPELL) -> list[float]:
         """What some who have the key need until they are in, in s, one after another, while strangers come from
-        `source`: from addresses of their own or from `theirs`. Those who are not in when SPELL is over are infinite."""
+        `source`: from addresses of their own or from `theirs`. Infinite: not in when `spell` is over."""
         access = self._access[False]
         lock = Lock(read_keys(Path(access["key_file"])), access["realm"], today())
         doors = [from_address(source, each) for each in self.doors]
         before = self.state()
-        self._strangers.tell({"kind": kind, "doors": doors, "seconds": SPELL, "most": None} | access)
-        over = time.monotonic() + SPELL
+        self._strangers.tell({"kind": kind, "doors": doors, "seconds": spell, "most": None} | access)
+        over = time.monotonic() + spell
         eventually(lambda: any(self.state()[each] > before[each] for each in ("held", "taken", "shut_out")))
         waited: list[float] = []
         while len(waited) < NEWCOMERS and time.monotonic() < over:

@@ -12,7 +12,7 @@ import zmq
 
 import zq
 from tests.processes.conftest import Options
-from tests.security.proof_door import STRANGER, Scene, from_address, p99, scene
+from tests.security.proof_door import NEWCOMERS, STRANGER, Scene, from_address, p99, scene
 from tests.security.rogues import DEADLINE, Rogues, doors_of, lock_of, sockets_of
 from tests.security.strangers import KINDS, Until
 from tests.waiting import eventually
@@ -127,17 +127,7 @@ def test_who_connects_and_vanishes_is_taken_no_faster_than_the_valve_lets_him(fr
     assert after["taken"] - before["taken"] <= said["count"] // 4 + 2 * said["seconds"] / STEP
 
 
-def test_a_newcomer_does_not_wait_outside_for_who_connects_and_vanishes_elsewhere(keyed: Options) -> None:
-    with zq.Peer(**keyed) as peer, Rogues() as newcomers:
-        porch, doors = sockets_of(peer).porch, doors_of(peer)
-        there = [from_address(STRANGER, door) for door in doors]
-        until = Until(time.monotonic() + 2.0, None)
-        strangers = threading.Thread(target=KINDS["HELLO and gone"], args=(there, lock_of(peer), until))
-        strangers.start()
-        eventually(lambda: porch.shut_out)
-        for number in range(2, 7):
-            newcomers.knock(zmq.PUSH, from_address(f"127.0.0.{number}", doors[0]), lock_of(peer).fit_own)
-            newcomers.wait_for_verdicts()
-        assert len(newcomers.who_is_in()) == 5
-        assert strangers.is_alive()
-        strangers.join()
+def test_a_newcomer_does_not_wait_outside_for_who_connects_and_vanishes_elsewhere(friends: Scene) -> None:
+    waited = friends.newcomers("HELLO and gone", STRANGER, theirs=False, spell=4.0)
+    assert len(waited) == NEWCOMERS
+    assert max(waited) < 2.0  # who waits outside says again that he is there after 0.2 s, 0.4 s and so on

@@ -390,11 +390,42 @@ def test_where_many_new_addresses_come_too_often_all_of_them_are_closed_and_frie
     assert is_heard(small.take("127.0.0.2"))
 
 
-def test_who_is_gone_before_he_can_be_asked_is_counted_for_who_came_last(small: Door) -> None:
-    small.take()
-    for _ in range(3):
+def test_one_address_alone_closes_no_others(small: Door) -> None:
+    taken = small.accept("127.0.0.3")
+    for _ in range(100):  # as many as were made before the valve was closed
+        small.porch.taken(taken.fileno(), taken, "127.0.0.3", 0.0)
+    assert nobody_comes_in(small, "127.0.0.3")
+    small.accept("127.0.0.2")
+
+
+def test_several_that_go_on_coming_are_counted_together_all_the_while(small: Door) -> None:
+    taken = small.accept()
+    tokens = small.porch._taken_elsewhere
+    for _ in range(100):
+        for number in range(8):
+            small.porch.taken(taken.fileno(), taken, f"127.0.0.{number + 10}", 0.0)
+    owed = tokens.used(4 * porches.STEP)  # each of them has four again by then
+    for number in range(8):
+        small.porch.taken(taken.fileno(), taken, f"127.0.0.{number + 10}", 4 * porches.STEP)
+    assert tokens.used(4 * porches.STEP) > owed
+
+
+def test_who_is_gone_before_he_can_be_asked_is_counted_for_the_address_that_most_came_from(small: Door) -> None:
+    small.take("127.0.0.3")
+    small.take("127.0.0.3")
+    small.take("127.0.0.2")
+    for _ in range(100):
         small.porch.missed(0.0)
-    assert nobody_comes_in(small)
+    assert nobody_comes_in(small, "127.0.0.3")
+    assert is_heard(small.take("127.0.0.2"))
+    assert is_heard(small.take("127.0.0.4"))
+
+
+def test_if_nobody_came_often_who_is_gone_is_counted_for_all_who_are_new(small: Door) -> None:
+    small.porch.admitted("127.0.0.2", 0.0)
+    for _ in range(100):
+        small.porch.missed(0.0)
+    assert nobody_comes_in(small, "127.0.0.3")
     assert is_heard(small.take("127.0.0.2"))
 
 

@@ -100,7 +100,7 @@ class Knocks:
                 self._addresses[descriptor] = address
                 if not self._guard.taken(address):
                     self._too_many.add(descriptor)
-                    self._porch.missed(now)  # whoever goes on coming waits outside some time
+                    self._porch.missed(now, address)  # whoever goes on coming waits outside some time
                     cut_off(connection)
                     return
             self._overfill.taken(descriptor, connection, now)

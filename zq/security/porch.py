@@ -18,13 +18,15 @@ and whoever comes first from an address goes first of all. Whose turn it is may 
 connections are closed without a handshake.
 
 Being taken costs something, too, and tokens of another kind: each address has CROWD of them, and one more each STEP
-seconds, and all where nobody has been let in have four times as many together.
+seconds, and all where nobody has been let in have four times as many together. Of these one address takes no more than
+of its own, however many come from there before the valve is closed: so there have to be several.
 
     free       there are tokens
     rationed   they were used up: the `valve` lets only a share of those from there pass, chosen anew each WINDOW so
                that as many come as there are new tokens; free again when enough have been saved or given back
 
-A connection that is gone before it can be asked where it came from is counted for who came last.
+A connection that is gone before it can be asked where it came from is counted for the address that most came from
+lately, if that is more than a few, or else for all where nobody has been let in.
 
 Descriptors are those of libzmq; one may be another's by now, and a release means nothing to it. On Linux only (since
 4.18 a release is signalled at once; before, who is held fails after 3 s and tries again).
@@ -49,6 +51,7 @@ CROWD = 64  # connections taken at once
 STEP = 0.1  # s from one of those tokens to the next
 DEBT = 1  # times the tokens that there are at most: who was taken before the valve was closed has used them
 AGAIN = 1 / 2  # of the tokens that there are at most: with so many the valve is opened
+SUSPECT = 1 / 4  # of them: who has used so many lately is counted for those who are gone before they can be asked
 WINDOW = 0.25  # s over which those who come are counted while they are rationed
 SURPLUS = 16  # that come in a window: so many are not waited for
 FIRST, LEAST = 1 / 256, 1 / 4_096  # shares that pass; a process that does nothing else comes 10,000 times a second
@@ -82,9 +85,24 @@ class Tokens:
     def give_back(self) -> None:
         self._left = min(self._left + 1, self._most)
 
+    def used(self, now: float) -> float:
+        """The share of them all that is not there; more than 1 if the next are owed."""
+        self.there_are(now)
+        return 1 - self._left / self._most
+
     def seconds(self) -> float:
         """From the last look until there is one."""
         return max(1.0 - self._left, 0.0) * self.pace
+
+
+class Crowd:
+    """Of an address, how many more may be taken from there."""
+
+    __slots__ = ("own", "shared")
+
+    def __init__(self, now: float) -> None:
+        self.own = Tokens(CROWD, STEP, now)
+        self.shared = Tokens(CROWD, STEP, now)  # that it may take of those that it shares
 
 
 class Ration:
@@ -139,10 +157,10 @@ class Porch:
         self._elsewhere = Queue(0.0)  # from addresses where nobody has been let in
         self._friends: OrderedDict[str, Queue] = OrderedDict()  # by address; those that were used last are last
         self._busy: dict[Queue, None] = {}  # where somebody waits
-        self._taken: OrderedDict[str, Tokens] = OrderedDict()  # by address; those that were used last are last
+        self._taken: OrderedDict[str, Crowd] = OrderedDict()  # by address; those that were used last are last
         self._taken_elsewhere = Tokens(4 * CROWD, STEP / 4, 0.0)
         self._rations: dict[str, Ration] = {}  # of addresses, or ELSEWHERE
-        self._last = UNKNOWN  # the address that was counted for last
+        self._suspect = UNKNOWN  # the address that most came from
         self._addresses: dict[int, str] = {}  # of those who wait
         self.held = 0  # that had to wait, in all
         self.released = 0  # that were given a turn, in all
@@ -203,7 +221,7 @@ class Porch:
         queue = self._friends.get(address)
         self._queue(address).turns.give_back()
         if (taken := self._taken.get(address)) is not None:
-            taken.give_back()
+            taken.own.give_back()
         if queue is None:
             self._taken_elsewhere.give_back()
             queue = self._friends[address] = Queue(now)
@@ -215,9 +233,9 @@ class Porch:
                 self._turn_valve()
         self._friends.move_to_end(address)
 
-    def missed(self, now: float) -> None:
-        """One was taken and is gone, and nobody knows where it came from."""
-        self._count(self._last, now)
+    def missed(self, now: float, address: str = UNKNOWN) -> None:
+        """One was taken and is gone, and perhaps nobody knows where it came from."""
+        self._count(address, now)
 
     def closed(self, descriptor: int) -> None:
         """It has ended. If that was said of another door's, and the number is in use again, that one is let go."""
@@ -260,30 +278,49 @@ class Porch:
 
     def _count(self, address: str, now: float) -> None:
         """One more that was taken. Puts on rations who has come too often."""
-        self._last, turned = address, False
-        if (own := self._taken.get(address)) is None:
-            own = self._taken[address] = Tokens(CROWD, STEP, now)
+        suspect = self._taken.get(self._suspect)
+        if address == UNKNOWN and suspect is not None and suspect.own.used(now) >= SUSPECT:
+            address = self._suspect
+        shares, turned = address not in self._friends, False
+        if address != UNKNOWN:
+            crowd, turned = self._crowd(address, now)
+            turned |= self._take(address, crowd.own, now)
+            if suspect is None or crowd.own.used(now) >= suspect.own.used(now):
+                self._suspect = address
+            if shares := shares and crowd.shared.there_are(now):
+                crowd.shared.take()
+        if shares:
+            turned |= self._take(ELSEWHERE, self._taken_elsewhere, now)
+        if turned:
+            self._turn_valve()
+
+    def _crowd(self, address: str, now: float) -> tuple[Crowd, bool]:
+        """That of this address. Whether another was forgotten that was on rations."""
+        turned = False
+        if (crowd := self._taken.get(address)) is None:
+            crowd = self._taken[address] = Crowd(now)
             if len(self._taken) > ADDRESSES:
                 forgotten, _ = self._taken.popitem(last=False)
                 turned = self._rations.pop(forgotten, None) is not None
         self._taken.move_to_end(address)
-        counted = {address: own} if address in self._friends else {address: own, ELSEWHERE: self._taken_elsewhere}
-        for whose, tokens in counted.items():
-            tokens.take()
-            if (ration := self._rations.get(whose)) is not None:
-                turned |= ration.took(tokens.pace, now)
-            elif not tokens.there_are(now) and CAN_HOLD and whose != UNKNOWN:
-                self._rations[whose] = Ration(now)
-                self.shut_out += 1
-                turned = True
-        if turned:
-            self._turn_valve()
+        return crowd, turned
+
+    def _take(self, whose: str, tokens: Tokens, now: float) -> bool:
+        """One of them. Whether the valve has to be turned."""
+        tokens.take()
+        if (ration := self._rations.get(whose)) is not None:
+            return ration.took(tokens.pace, now)
+        if tokens.there_are(now) or not CAN_HOLD:
+            return False
+        self._rations[whose] = Ration(now)
+        self.shut_out += 1
+        return True
 
     def _look_at_rations(self, now: float) -> float:
         """Of those who have tokens again there are none. Returns in how many seconds to look again."""
         turned = False
         for whose, ration in list(self._rations.items()):
-            tokens = self._taken[whose] if whose else self._taken_elsewhere
+            tokens = self._taken[whose].own if whose else self._taken_elsewhere
             if tokens.there_are(now, AGAIN):
                 del self._rations[whose]
                 turned = True
