@@ -9,7 +9,7 @@ import pytest
 import zmq
 
 from zq.core.port import Kind
-from zq.engine import sockets as module
+from zq.engine import factory as module
 from zq.engine.sockets import Events, Sockets
 from zq.engine.wake import Bell
 
@@ -62,5 +62,5 @@ def test_a_file_has_longer_for_its_handshake_than_a_port(sockets: Sockets, tmp_p
     ):
         sockets.dial(number, Kind.MAILBOX, endpoint)
         assert sockets._connections[number].socket.get(zmq.HANDSHAKE_IVL) == limit
-    sockets.bind(sockets.mailbox, f"ipc://{tmp_path}/m")
-    assert sockets.mailbox.get(zmq.HANDSHAKE_IVL) == module.HANDSHAKE_HERE
+    sockets.listeners.bind(sockets.listeners.mailbox, f"ipc://{tmp_path}/m")
+    assert sockets.listeners.mailbox.get(zmq.HANDSHAKE_IVL) == module.HANDSHAKE_HERE

@@ -36,10 +36,13 @@ def test_mailboxes_are_read_first_and_whole_messages_one_by_one(sockets: Sockets
         seen.append(f"{kind.value} {bytes(parts[0]).decode()}")
 
     sockets._events.received = received
-    doors = {"inproc://work": sockets.work, "inproc://mailbox": sockets.mailbox}  # these are there as soon as sent
+    doors = {
+        "inproc://work": sockets.listeners.work,
+        "inproc://mailbox": sockets.listeners.mailbox,
+    }  # these are there as soon as sent
     for door, socket in doors.items():
         socket.bind(door)
-        sender = sockets._context.socket(zmq.PUSH)
+        sender = sockets._factory.context.socket(zmq.PUSH)
         with sender.connect(door):
             for number in (b"1", b"2", b"3"):
                 sender.send(number)
@@ -56,8 +59,8 @@ def test_who_publishes_and_comes_again_soon_looks_for_subscriptions_all_the_same
     """The signal of one may be gone: publishing reads what connections have told, and the poller never hears of it."""
     fenced: list[bytes] = []
     sockets._events.fenced = fenced.append
-    sockets.feed.bind("inproc://feed")
-    with sockets._context.socket(zmq.SUB) as subscriber:
+    sockets.listeners.feed.bind("inproc://feed")
+    with sockets._factory.context.socket(zmq.SUB) as subscriber:
         subscriber.connect("inproc://feed")
         assert not sockets.has_more(soon=True), "nothing was published"
         subscriber.subscribe(b"first")

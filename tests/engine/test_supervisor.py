@@ -45,13 +45,13 @@ def test_a_door_where_somebody_else_was_at_first_is_dialled_anew(door: str, monk
             impostor.disable_monitor()
             monitor.close(0)
             impostor.close(0)
-            sockets = engine._sockets
-            assert sockets is not None
-            socket = {"feed": sockets.feed, "work": sockets.work}[door]
+            assert engine._sockets is not None
+            listeners = engine._sockets.listeners
+            socket = {"feed": listeners.feed, "work": listeners.work}[door]
 
             def move_in() -> bool:
                 try:
-                    sockets.bind(socket, endpoint)
+                    listeners.bind(socket, endpoint)
                 except zmq.ZMQError:
                     return False  # the impostor is still on his way out
                 return True

@@ -101,10 +101,10 @@ def no_trial_and_every_key_is_let_in() -> None:
 
 @hole("test_trial.py::test_every_door_on_every_address_is_tried")
 def the_trial_forgets_an_address() -> None:
-    from zq.engine.sockets import Sockets
+    from zq.engine.listeners import Listeners
 
-    prove = Sockets.prove_closed
-    Sockets.prove_closed = lambda self, rows: prove(self, rows[:-1])  # type: ignore[method-assign]
+    prove = Listeners.prove_closed
+    Listeners.prove_closed = lambda self, rows: prove(self, rows[:-1])  # type: ignore[method-assign]
 
 
 @hole("test_listeners.py::test_a_false_listener_hears_no_frame[7-no key]")
@@ -190,9 +190,9 @@ def key_files_of_anybody() -> None:
 
 @hole("test_banners.py::test_who_does_not_speak_it_hears_a_greeting_and_is_cut_off[0.1]")
 def handshakes_without_end() -> None:
-    import zq.engine.sockets
+    import zq.engine.factory
 
-    zq.engine.sockets.HANDSHAKE = 60_000
+    zq.engine.factory.HANDSHAKE = 60_000
 
 
 @hole("test_banners.py::test_an_address_that_fails_on_and_on_is_cut_off_at_once")
@@ -232,7 +232,7 @@ def logs_as_it_comes() -> None:
 
 @hole("test_trial.py::test_the_check_is_there_before_the_first_door")
 def doors_before_the_check() -> None:
-    from zq.engine.sockets import Sockets
+    from zq.engine.listeners import Listeners
     from zq.security.zap import Zap
 
     make, start = Zap.__init__, Zap.start
@@ -244,14 +244,14 @@ def doors_before_the_check() -> None:
         waiting.append(self)
 
     waiting: list[Zap] = []
-    bind = Sockets.bind
+    bind = Listeners.bind
 
-    def bind_first(self: Sockets, socket: Any, endpoint: str) -> None:
+    def bind_first(self: Listeners, socket: Any, endpoint: str) -> None:
         bind(self, socket, endpoint)
         while waiting:
             waiting.pop().start()
 
-    Zap.__init__, Sockets.bind = make_later, bind_first  # type: ignore[method-assign]
+    Zap.__init__, Listeners.bind = make_later, bind_first  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

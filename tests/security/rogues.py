@@ -16,6 +16,7 @@ import zmq
 from zmq.utils import z85
 
 import zq
+from zq.engine.listeners import Listeners
 from zq.engine.sockets import Sockets
 from zq.security.keys import new_key_file, today
 from zq.security.lock import Lock, Pair, fit
@@ -41,6 +42,10 @@ def sockets_of(peer: zq.Peer) -> Sockets:
     assert engine is not None
     assert engine._sockets is not None
     return engine._sockets
+
+
+def listeners_of(peer: zq.Peer) -> Listeners:
+    return sockets_of(peer).listeners
 
 
 def lock_of(peer: zq.Peer) -> Lock:

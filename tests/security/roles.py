@@ -13,7 +13,7 @@ from typing import Any
 
 import zq
 from tests.processes.roles import listen, main, role, say
-from tests.security.rogues import doors_of, sockets_of
+from tests.security.rogues import doors_of, listeners_of
 from tests.security.strangers import KINDS, Until
 from zq.security.keys import read_keys, today
 from zq.security.lock import Lock
@@ -55,11 +55,11 @@ def talk(options: dict[str, Any], rate: float, processors: list[int]) -> None:
 
 def state_of(peer: zq.Peer) -> dict[str, Any]:
     """What its doors have counted."""
-    sockets, ledger = sockets_of(peer), peer.ledger()
-    guard = sockets.guard
+    listeners, ledger = listeners_of(peer), peer.ledger()
+    guard = listeners.guard
     return {
-        "failures": guard.failures, "cut_off": guard.cut_off, "held": sockets.porch.held, "let_in": guard.let_in,
-        "taken": guard.failures + guard.unseen + guard.let_in, "shut_out": sockets.porch.shut_out,
+        "failures": guard.failures, "cut_off": guard.cut_off, "held": listeners.porch.held, "let_in": guard.let_in,
+        "taken": guard.failures + guard.unseen + guard.let_in, "shut_out": listeners.porch.shut_out,
         "refused_frames": ledger.refused_frames, "descriptors": len(os.listdir("/proc/self/fd")),  # noqa: PTH208
         "processor": time.process_time(),
     }  # fmt: skip

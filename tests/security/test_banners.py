@@ -10,7 +10,7 @@ import pytest
 
 import zq
 from tests.processes.conftest import Options
-from tests.security.rogues import DEADLINE, Friends, doors_of, percentile, sockets_of
+from tests.security.rogues import DEADLINE, Friends, doors_of, listeners_of, percentile
 from tests.waiting import eventually
 from zq.security.guard import MOST_FAILURES
 from zq.security.porch import CROWD
@@ -111,7 +111,7 @@ def test_who_does_not_speak_it_hears_a_greeting_and_is_cut_off(keyed: Options, d
         friends.rest()
         assert len(friends.took) == friends.sent > 100
         assert friends.sender.ledger().refused_frames == 0
-        guard = sockets_of(friends.sender).guard
+        guard = listeners_of(friends.sender).guard
         eventually(lambda: guard.by_address().get(STRANGER, 0) + guard.unseen == len(banners) * len(doors))
 
 
@@ -154,7 +154,7 @@ def test_an_address_that_fails_on_and_on_is_cut_off_at_once(keyed: Options) -> N
         return time.monotonic() - began
 
     with zq.Peer(**keyed) as peer:
-        guard = sockets_of(peer).guard
+        guard = listeners_of(peer).guard
         peer._running().call(fail)
         assert asyncio.run(knock(doors_of(peer))) < 1.0  # not the 3 s that a handshake may take
         assert guard.cut_off == 1

@@ -18,7 +18,7 @@ from tests.security.rogues import DEADLINE, Friends, lock_of
 from tests.test_bad_frames import Stranger
 from tests.waiting import eventually
 from zq.core import meeting
-from zq.engine import sockets
+from zq.engine import factory
 from zq.wire import frames
 from zq.wire.batch import BatchHeader, Run, encode_batch, encode_topic, topic_prefix
 from zq.wire.body import address, decode_addressed
@@ -177,7 +177,7 @@ def test_who_names_peers_without_end_uses_up_neither_sockets_nor_descriptors(
 
 
 def test_a_peer_that_has_no_sockets_left_goes_on(keyed: Options, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sockets, "MAX_SOCKETS", 64)
+    monkeypatch.setattr(factory, "MAX_SOCKETS", 64)
     with Friends(keyed) as friends, member_of(friends.sender) as member:
         for frame in hellos_of_nobody(friends.sender, member, 50):
             member.to_mailbox.send(frame)

@@ -11,7 +11,7 @@ import zq
 from tests.processes.conftest import Options
 from tests.security.rogues import DEADLINE, Friends, doors_of, lock_of
 from tests.waiting import eventually
-from zq.engine.sockets import HANDSHAKE
+from zq.engine.factory import HANDSHAKE
 from zq.security import guard
 
 SHARE = 40
@@ -45,4 +45,4 @@ def guard_of(peer: zq.Peer) -> guard.Guard:
     engine = peer._engine
     assert engine is not None
     assert engine._sockets is not None
-    return engine._sockets.guard
+    return engine._sockets.listeners.guard

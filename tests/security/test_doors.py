@@ -19,11 +19,11 @@ from tests.security.rogues import (
     Friends,
     Rogues,
     doors_of,
+    listeners_of,
     lock_of,
     no_key,
     plain,
     random_keys,
-    sockets_of,
     try_random_keys,
     write_key,
 )
@@ -62,7 +62,7 @@ def test_a_stranger_gets_no_frame_in_or_out(who: str, keyed: Options, tmp_path: 
         friends.rest()
         assert rogues.who_is_in() == []
         assert rogues.who_heard() == []
-        assert sockets_of(friends.sender).guard.let_in <= 3  # its friend: mailbox, feed and perhaps work
+        assert listeners_of(friends.sender).guard.let_in <= 3  # its friend: mailbox, feed and perhaps work
         assert friends.sender.ledger().refused_frames == 0
         assert len(friends.took) == friends.sent > 0  # meanwhile, those with the key went on
 
@@ -76,7 +76,7 @@ def test_a_peer_that_is_alone_lets_nobody_in(who: str, keyed: Options, tmp_path:
             rogues.knock(kind, door, fit)
         rogues.wait_for_verdicts()
         assert rogues.who_is_in() == []
-        assert sockets_of(peer).guard.let_in == 0
+        assert listeners_of(peer).guard.let_in == 0
 
 
 def test_who_has_the_key_gets_in(keyed: Options) -> None:
@@ -97,14 +97,14 @@ def test_random_keys_do_not_fit(keyed: Options) -> None:
         friends.rest()
         assert len(friends.took) == friends.sent > 0
         assert friends.sender.ledger().refused_frames == 0
-        guard = sockets_of(friends.sender).guard
+        guard = listeners_of(friends.sender).guard
         eventually(lambda: guard.failures == 200)
 
 
 def test_failures_are_counted_and_said_once_a_while(keyed: Options, caplog: pytest.LogCaptureFixture) -> None:
     with zq.Peer(**keyed) as peer:
         assert try_random_keys(lock_of(peer), doors_of(peer), 30) == []
-        guard = sockets_of(peer).guard
+        guard = listeners_of(peer).guard
         eventually(lambda: guard.failures == 30)
         assert sum(guard.by_address().values()) == 30
         assert guard.by_address().get("127.0.0.1", 0) >= 15  # those whose key was looked at: their address is sure
@@ -124,7 +124,7 @@ def test_two_keys_are_two_realms(key_file: Path, others: Options) -> None:
         assert [peer.name for peer in a.peers()] == ["b"]
         assert c.peers() == []
         assert c.strangers() == 2
-        assert sockets_of(c).guard.failures == 0  # nobody even tried
+        assert listeners_of(c).guard.failures == 0  # nobody even tried
 
 
 def test_peers_with_the_key_do_everything_that_others_do(keyed: Options) -> None:

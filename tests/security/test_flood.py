@@ -13,7 +13,7 @@ import zmq
 import zq
 from tests.processes.conftest import Options
 from tests.security.proof_door import NEWCOMERS, STRANGER, Scene, from_address, p99, scene
-from tests.security.rogues import DEADLINE, Rogues, doors_of, lock_of, sockets_of
+from tests.security.rogues import DEADLINE, Rogues, doors_of, listeners_of, lock_of
 from tests.security.strangers import KINDS, Until
 from tests.waiting import eventually
 from zq.security.guard import MOST_FAILURES
@@ -62,7 +62,7 @@ def flood(peer: zq.Peer, count: int, source: str = "") -> list[str]:
 @pytest.mark.parametrize("interface", ["127.0.0.1", "::1"])
 def test_strangers_have_their_turns_one_after_the_other(interface: str, keyed: Options) -> None:
     with zq.Peer(**(keyed | {"interfaces": [interface]})) as peer:
-        porch, began = sockets_of(peer).porch, time.monotonic()
+        porch, began = listeners_of(peer).porch, time.monotonic()
         assert flood(peer, COUNT) == []
         turns = BURST + (time.monotonic() - began) / PACE
         assert BURST < porch.released <= turns + 1
@@ -76,7 +76,7 @@ def test_friends_need_not_wait_for_turns(keyed: Options) -> None:
         for peer in peers:
             peer.wait_for_peers(BURST - 1, timeout=DEADLINE)
         for peer in peers:
-            guard, porch = sockets_of(peer).guard, sockets_of(peer).porch
+            guard, porch = listeners_of(peer).guard, listeners_of(peer).porch
             eventually(lambda guard=guard, porch=porch: guard.let_in == porch.released)
             assert porch.turned_away == guard.failures == 0
 
@@ -84,7 +84,7 @@ def test_friends_need_not_wait_for_turns(keyed: Options) -> None:
 def test_who_has_the_key_gets_in_beside_a_flood_from_his_own_address(keyed: Options) -> None:
     with zq.Peer(**keyed) as peer, zq.Peer(**keyed) as friend:
         friend.wait_for_peers(1, timeout=DEADLINE)
-        porch = sockets_of(peer).porch
+        porch = listeners_of(peer).porch
         strangers = threading.Thread(target=flood, args=(peer, COUNT))
         strangers.start()
         eventually(lambda: porch)
@@ -96,7 +96,7 @@ def test_who_has_the_key_gets_in_beside_a_flood_from_his_own_address(keyed: Opti
 
 def test_a_newcomer_from_a_new_address_does_not_wait_for_a_flood_from_elsewhere(keyed: Options) -> None:
     with zq.Peer(**keyed) as peer, Rogues() as newcomers:
-        porch = sockets_of(peer).porch
+        porch = listeners_of(peer).porch
         strangers = threading.Thread(target=flood, args=(peer, COUNT, STRANGER))
         strangers.start()
         eventually(lambda: porch)
@@ -111,7 +111,7 @@ def test_a_newcomer_from_a_new_address_does_not_wait_for_a_flood_from_elsewhere(
 
 def test_a_flood_from_another_address_is_cut_off(keyed: Options) -> None:
     with zq.Peer(**keyed) as peer:
-        guard = sockets_of(peer).guard
+        guard = listeners_of(peer).guard
         assert flood(peer, MOST_FAILURES + COUNT, STRANGER) == []
         assert peer.ledger().refused_frames == 0
         assert guard.by_address()[STRANGER] >= MOST_FAILURES

@@ -12,7 +12,7 @@ import zmq
 
 import zq
 from tests.processes.conftest import Options
-from tests.security.rogues import DEADLINE, MESSAGES, Rogues, doors_of, lock_of, sockets_of
+from tests.security.rogues import DEADLINE, MESSAGES, Rogues, doors_of, listeners_of, lock_of
 from tests.security.test_banners import GREETING
 from tests.waiting import eventually
 
@@ -150,7 +150,7 @@ def test_a_recorded_session_that_is_played_again_is_not_heard(keyed: Options) ->
             eventually(lambda: peer.ledger().refused_frames >= MESSAGES + 1)
             callers.close()
             assert man.ended.wait(DEADLINE)
-        heard, let_in = peer.ledger().refused_frames, sockets_of(peer).guard.let_in
+        heard, let_in = peer.ledger().refused_frames, listeners_of(peer).guard.let_in
         host, port = door.removeprefix("tcp://").split(":")
         for _ in range(3):
             with socket.create_connection((host, int(port)), timeout=DEADLINE) as again:
@@ -163,4 +163,4 @@ def test_a_recorded_session_that_is_played_again_is_not_heard(keyed: Options) ->
                     pass  # it had not read all of it
                 assert len(answered) <= GREETING + WELCOME
         assert peer.ledger().refused_frames == heard
-        assert sockets_of(peer).guard.let_in == let_in
+        assert listeners_of(peer).guard.let_in == let_in

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.security.proof_door import STRANGER, scene
-from zq.engine.sockets import HANDSHAKE
+from zq.engine.factory import HANDSHAKE
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are counted in /proc")
 

@@ -12,7 +12,7 @@ import zmq
 
 import zq
 from tests.processes.conftest import Options
-from tests.security.rogues import Fit, Friends, lock_of, no_key, random_pair, sockets_of
+from tests.security.rogues import Fit, Friends, listeners_of, lock_of, no_key, random_pair
 from tests.security.test_banners import BANNERS, GREETING, greeting
 from tests.waiting import eventually
 from zq.engine.engine import Engine
@@ -133,7 +133,7 @@ def test_a_peer_in_place_of_another_costs_failed_calls_only(keyed: Options, othe
     with Friends(keyed) as friends, zq.Peer("stranger", **others) as stranger:
         mailbox = engine_of(stranger).node.card.endpoints[0][0]
         lure(friends.sender, mailbox)
-        eventually(lambda: sockets_of(stranger).guard.failures >= DIALS)
+        eventually(lambda: listeners_of(stranger).guard.failures >= DIALS)
         friends.rest()
         assert len(friends.took) == friends.sent > 0
         assert stranger.peers() == []

@@ -9,7 +9,7 @@ import pytest
 
 import zq
 from tests.processes.conftest import Options
-from tests.security.rogues import DEADLINE, Friends, doors_of, sockets_of
+from tests.security.rogues import DEADLINE, Friends, doors_of, listeners_of
 from tests.security.test_banners import greeting
 from tests.waiting import eventually
 from zq.security import overfill
@@ -30,12 +30,12 @@ def fill(door: str, size: int) -> socket.socket:
 
 def test_who_fills_the_work_door_without_a_key_is_cut_off(keyed: Options) -> None:
     with Friends(keyed) as friends:
-        sockets = sockets_of(friends.sender)
+        overfilled = listeners_of(friends.sender).overfill
         with fill(doors_of(friends.sender)[WORK], overfill.ENOUGH + 1):
-            eventually(lambda: sockets.overfill.cut_off == 1)
+            eventually(lambda: overfilled.cut_off == 1)
         friends.rest()
         assert len(friends.took) == friends.sent
-        eventually(lambda: not sockets.overfill)  # nobody is watched for longer than it takes
+        eventually(lambda: not overfilled)  # nobody is watched for longer than it takes
 
 
 def test_what_a_friend_says_is_never_too_much(keyed: Options, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +46,7 @@ def test_what_a_friend_says_is_never_too_much(keyed: Options, monkeypatch: pytes
             pusher.send(bytes(8 << 20))
             with puller.receive(timeout=DEADLINE) as message:
                 assert len(message.data) == 8 << 20
-        assert sockets_of(one).overfill.cut_off == sockets_of(other).overfill.cut_off == 0
+        assert listeners_of(one).overfill.cut_off == listeners_of(other).overfill.cut_off == 0
 
 
 def test_a_descriptor_that_is_anothers_by_now_is_left_alone() -> None:

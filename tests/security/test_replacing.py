@@ -10,7 +10,7 @@ import pytest
 import zq
 from tests.processes.conftest import Options
 from tests.security.conftest import options_with
-from tests.security.rogues import DEADLINE, lock_of, sockets_of, write_key
+from tests.security.rogues import DEADLINE, listeners_of, lock_of, write_key
 from zq.security.keys import read_keys, today
 
 
@@ -85,4 +85,4 @@ def test_a_peer_listens_with_the_key_of_the_day(files: Files, shared: Options) -
         ):
             assert lock_of(both).tag == lock_of(one).tag
             one.wait_for_peers(1, timeout=DEADLINE)
-            assert sockets_of(both).guard.failures == 0  # the one key fits at once
+            assert listeners_of(both).guard.failures == 0  # the one key fits at once

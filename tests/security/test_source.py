@@ -130,7 +130,7 @@ def test_a_line_that_is_built_is_found(line: str) -> None:
     assert [call for call in log_calls(ast.parse(line)) if not isinstance(call.args[0], ast.Constant)]
 
 
-FACTORY = "engine/sockets.py"
+FACTORY = "engine/factory.py"
 INSIDE = {"security/knocks.py", "security/zap.py"}  # inproc: monitors, and the endpoint that RFC 27 names
 TRIAL = "security/trial.py"  # comes to our own doors as strangers do, in a context of its own
 

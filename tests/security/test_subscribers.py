@@ -13,7 +13,7 @@ import zmq
 
 import zq
 from tests.processes.conftest import Options
-from tests.security.rogues import DEADLINE, Friends, doors_of, lock_of, percentile, sockets_of, try_random_keys
+from tests.security.rogues import DEADLINE, Friends, doors_of, listeners_of, lock_of, percentile, try_random_keys
 from tests.waiting import eventually
 from zq.cli.ledger import show
 from zq.security import subscribers
@@ -53,7 +53,7 @@ def test_a_flood_of_subscriptions_ends_its_connection_and_no_other(
     for number in range(subscribers.PREFIXES + 1):
         feed.send(b"\1Tflood/%d\0" % number)
     eventually(lambda: cut_off(friends.sender) == 1, DEADLINE)
-    there = sockets_of(friends.sender).subscribers
+    there = listeners_of(friends.sender).subscribers
     eventually(lambda: len(there._wishes) <= 1, DEADLINE)  # the friend's feed; his are forgotten
     eventually(lambda: len(friends.took) > begun + 300, DEADLINE)
     friends.rest()
@@ -106,7 +106,7 @@ def test_who_subscribes_and_unsubscribes_without_end_within_the_limit_stays(keye
         for number in range(200):
             with there.subscriber(f"shared/{number % 50}", f"own/{number}"):
                 pass
-        counted = sockets_of(here).subscribers
+        counted = listeners_of(here).subscribers
         eventually(lambda: len(counted._wishes) == 2)
         last = there.subscriber("news")
         publisher.wait_for_subscribers()
@@ -135,7 +135,7 @@ def test_a_peer_of_as_many_subscriptions_as_may_be_stays_and_comes_back(keyed: O
 
 
 def has(peer: zq.Peer, prefix: bytes) -> bool:
-    return any(prefix in wishes.prefixes for wishes in list(sockets_of(peer).subscribers._wishes.values()))
+    return any(prefix in wishes.prefixes for wishes in list(listeners_of(peer).subscribers._wishes.values()))
 
 
 def test_a_connection_that_has_the_descriptor_of_another_one_begins_anew(keyed: Options) -> None:

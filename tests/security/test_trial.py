@@ -10,8 +10,8 @@ import zmq
 
 import zq
 from tests.processes.conftest import Options
-from tests.security.rogues import sockets_of
-from zq.engine.sockets import Sockets
+from tests.security.rogues import listeners_of
+from zq.engine.listeners import Listeners
 from zq.security import trial
 from zq.security.lock import Lock
 from zq.security.zap import Zap
@@ -105,16 +105,16 @@ def test_every_door_on_every_address_is_tried(keyed: Options, monkeypatch: pytes
 
     monkeypatch.setattr("zq.security.trial.stand_trial", watched)
     with zq.Peer(**(keyed | {"interfaces": ["127.0.0.1", "127.0.0.2"]})) as peer:
-        assert sorted(endpoint for endpoint, _ in tried) == sorted(sockets_of(peer).bound)
+        assert sorted(endpoint for endpoint, _ in tried) == sorted(listeners_of(peer).bound)
         assert len(tried) == 6
-        assert sockets_of(peer).guard.failures == 0  # its own tries are not held against it
+        assert listeners_of(peer).guard.failures == 0  # its own tries are not held against it
 
 
 def test_the_check_is_there_before_the_first_door(keyed: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    bind, start = Sockets.bind, Zap.start
+    bind, start = Listeners.bind, Zap.start
 
-    def binds(self: Sockets, socket: zmq.Socket[bytes], endpoint: str) -> None:
+    def binds(self: Listeners, socket: zmq.Socket[bytes], endpoint: str) -> None:
         order.append("door")
         bind(self, socket, endpoint)
 
@@ -122,7 +122,7 @@ def test_the_check_is_there_before_the_first_door(keyed: Options, monkeypatch: p
         order.append("check")
         start(self)
 
-    monkeypatch.setattr(Sockets, "bind", binds)
+    monkeypatch.setattr(Listeners, "bind", binds)
     monkeypatch.setattr(Zap, "start", starts)
     with zq.Peer(**keyed):
         assert order == ["check", "door", "door", "door", "check"]  # the last is the end of the trial without it

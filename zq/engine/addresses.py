@@ -14,7 +14,7 @@ import zmq
 
 from zq.discovery.interfaces import endpoint, interface_addresses, is_loopback, zone_of
 from zq.engine.doors import Doors
-from zq.engine.sockets import Sockets
+from zq.engine.listeners import Listeners
 from zq.errors import Refused
 from zq.logs import Logger
 from zq.options import Settings
@@ -25,9 +25,9 @@ log = Logger("zq.discovery")
 class Addresses:
     """Those that are bound `now`, and the watch over them. Belongs to the engine's thread."""
 
-    def __init__(self, settings: Settings, doors: Doors, sockets: Sockets) -> None:
+    def __init__(self, settings: Settings, doors: Doors, listeners: Listeners) -> None:
         self._settings = settings
-        self._sockets = sockets
+        self._listeners = listeners
         self._rows = doors.rows
         self._port = doors.port
         self._ports = [int(each.rpartition(":")[2]) for each in doors.rows[0]] if doors.rows else []
@@ -58,9 +58,6 @@ class Addresses:
             self._take(address)
         return self._rows != before
 
-    def _sockets_by_column(self) -> tuple[zmq.Socket[bytes], ...]:
-        return self._sockets.mailbox, self._sockets.feed, self._sockets.work
-
     def _warn_if_open(self) -> None:
         """A program that has set up no logging shows it on stderr: Python prints warnings that nobody wants."""
         reachable = [address for address in self.now if not is_loopback(address)]
@@ -75,12 +72,12 @@ class Addresses:
 
     def _give_up(self, address: str) -> None:
         index = self.now.index(address)
-        for socket, name in zip(self._sockets_by_column(), self._rows[index], strict=True):
+        for socket, name in zip(self._listeners, self._rows[index], strict=True):
             self._unbind(socket, name)
         del self.now[index], self._rows[index]
 
     def _unbind(self, socket: zmq.Socket[bytes], name: str) -> None:
-        self._sockets.bound.remove(name)
+        self._listeners.bound.remove(name)
         try:
             socket.unbind(name)
         except zmq.ZMQError as error:
@@ -93,11 +90,11 @@ class Addresses:
         bound: list[str] = []
         names = [endpoint(address, port) for port in self._ports]
         try:
-            for socket, name in zip(self._sockets_by_column(), names, strict=True):
-                self._sockets.bind(socket, name)
+            for socket, name in zip(self._listeners, names, strict=True):
+                self._listeners.bind(socket, name)
                 bound.append(name)
         except zmq.ZMQError as error:
-            for socket, name in zip(self._sockets_by_column(), bound, strict=False):
+            for socket, name in zip(self._listeners, bound, strict=False):
                 self._unbind(socket, name)
             if address not in self._failed:
                 self._failed.add(address)

@@ -21,7 +21,7 @@ except ImportError:
 
 from zq.discovery.interfaces import endpoint, interface_addresses
 from zq.discovery.place import SocketKind, socket_path
-from zq.engine.sockets import PORT_TRIES, Sockets
+from zq.engine.listeners import Listeners
 from zq.errors import Refused
 from zq.options import Settings
 from zq.record import dataclass
@@ -29,6 +29,7 @@ from zq.record import dataclass
 if TYPE_CHECKING:  # a program without a key does not pay for OpenSSL
     from zq.security.lock import Lock
 
+PORT_TRIES = 200  # ports of the range that are tried
 TAG_BYTES = 8  # of a hash; enough to tell realms apart, and it says nothing about their names
 
 
@@ -60,46 +61,46 @@ def realm_lock(settings: Settings) -> Lock | None:
     return Lock(read_keys(settings.key_file), settings.realm, today())
 
 
-def open_doors(sockets: Sockets, settings: Settings, id: bytes, directory: Path) -> Doors:
+def open_doors(listeners: Listeners, settings: Settings, id: bytes, directory: Path) -> Doors:
     """Binds the three sockets. Raises Refused for an interface that is not there or a port that is taken."""
-    return _open_tcp(sockets, settings) if settings.networked else _open_ipc(sockets, id, directory)
+    return _open_tcp(listeners, settings) if settings.networked else _open_ipc(listeners, id, directory)
 
 
-def _open_ipc(sockets: Sockets, id: bytes, directory: Path) -> Doors:
+def _open_ipc(listeners: Listeners, id: bytes, directory: Path) -> Doors:
     kinds: tuple[SocketKind, ...] = ("m", "f", "w")
     row = [f"ipc://{socket_path(directory, id, kind)}" for kind in kinds]
-    for socket, address in zip((sockets.mailbox, sockets.feed, sockets.work), row, strict=True):
-        sockets.bind(socket, address)
+    for socket, address in zip(listeners, row, strict=True):
+        listeners.bind(socket, address)
     return Doors(rows=[row])
 
 
-def _open_tcp(sockets: Sockets, settings: Settings) -> Doors:
+def _open_tcp(listeners: Listeners, settings: Settings) -> Doors:
     addresses = interface_addresses(settings.interfaces)
     low, high = settings.ports
     ports: list[int] = []
-    for socket in (sockets.mailbox, sockets.feed, sockets.work):
+    for socket in listeners:
         if not ports and settings.port is not None:
-            ports.append(_bind(sockets, socket, addresses, [settings.port], "port"))
+            ports.append(_bind(listeners, socket, addresses, [settings.port], "port"))
         else:
             tries = random.sample(range(low, high + 1), min(PORT_TRIES, high - low + 1))
-            ports.append(_bind(sockets, socket, addresses, tries, "ports"))
+            ports.append(_bind(listeners, socket, addresses, tries, "ports"))
     rows = [[endpoint(address, port) for port in ports] for address in addresses]
     return Doors(rows=rows, addresses=tuple(addresses), port=ports[0])
 
 
 def _bind(
-    sockets: Sockets, socket: zmq.Socket[bytes], addresses: Sequence[str], ports: Sequence[int], option: str
+    listeners: Listeners, socket: zmq.Socket[bytes], addresses: Sequence[str], ports: Sequence[int], option: str
 ) -> int:
     """The first of `ports` that is free on every address."""
     for port in ports:
         bound: list[str] = []
         try:
             for address in addresses:
-                sockets.bind(socket, endpoint(address, port))
+                listeners.bind(socket, endpoint(address, port))
                 bound.append(endpoint(address, port))
         except zmq.ZMQError as error:
             for name in bound:
-                sockets.unbind(socket, name)
+                listeners.unbind(socket, name)
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise Refused(f"cannot listen on {addresses}: {error}") from error
             continue

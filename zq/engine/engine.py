@@ -273,8 +273,8 @@ class Engine(Events):
         self._sockets = Sockets(self, self._bell, lock)
         directory = self._lookout.directory
         assert directory is not None or settings.networked
-        doors = open_doors(self._sockets, settings, self.id, directory)  # type: ignore[arg-type]
-        self._sockets.prove_closed(doors.rows)
+        doors = open_doors(self._sockets.listeners, settings, self.id, directory)  # type: ignore[arg-type]
+        self._sockets.listeners.prove_closed(doors.rows)
         card = Card(
             id=self.id,
             tag=realm_tag(settings),
@@ -285,7 +285,7 @@ class Engine(Events):
         )
         self.node = Node(card, self._sockets, os.urandom, self._on_event, self._on_trouble)
         self.node.topics.clock = time.monotonic
-        self.node.turned_away = self._sockets.turned_away
+        self.node.turned_away = self._sockets.listeners.turned_away
         now = self.node.now = time.monotonic()
         self._lookout.start(self.node, doors, self._sockets, now)
         self.node.turn(now, time.time())

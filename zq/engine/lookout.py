@@ -78,7 +78,7 @@ class Lookout:
             self._unsettled.add("host")
             self._later(self._look_first)
         if doors.port is not None:
-            self._addresses = Addresses(self._settings, doors, sockets)
+            self._addresses = Addresses(self._settings, doors, sockets.listeners)
             node.meeting.zones = self._addresses.zones
             self._start_shared(node, now)
             if "mdns" in self._settings.discovery:
