@@ -204,7 +204,7 @@ def nobody_is_cut_off() -> None:
 
 @hole("test_flood.py::test_strangers_have_their_turns_one_after_the_other")
 def handshakes_all_at_once() -> None:
-    from zq.security.porch import Tokens
+    from zq.security.tokens import Tokens
 
     Tokens.there_are = lambda self, now: True  # type: ignore[method-assign]
 

@@ -12,8 +12,8 @@ import zq
 from tests.processes.conftest import Options
 from tests.security.rogues import DEADLINE, Friends, doors_of, listeners_of, percentile
 from tests.waiting import eventually
+from zq.security.crowds import CROWD
 from zq.security.guard import MOST_FAILURES
-from zq.security.porch import CROWD
 
 GREETING = 64  # bytes that a door tells everybody: the protocol's version and that it wants CURVE; RFC 23
 CUT_OFF = 3.0 + 2.0  # s that a handshake may take, and slack

@@ -16,8 +16,9 @@ from tests.security.proof_door import NEWCOMERS, STRANGER, Scene, from_address, 
 from tests.security.rogues import DEADLINE, Rogues, doors_of, listeners_of, lock_of
 from tests.security.strangers import KINDS, Until
 from tests.waiting import eventually
+from zq.security.crowds import STEP
 from zq.security.guard import MOST_FAILURES
-from zq.security.porch import BURST, PACE, STEP
+from zq.security.porch import BURST, PACE
 
 SECONDS = 0.7  # s of each phase
 ROUNDS = 8  # at most, of which the best has to hold, since others work on this machine as well

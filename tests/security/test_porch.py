@@ -10,10 +10,11 @@ from contextlib import ExitStack
 
 import pytest
 
-from zq.security import porch as porches
-from zq.security import valve
+from zq.security import crowds, valve
+from zq.security.crowds import STEP
 from zq.security.guard import ADDRESSES, MOST_FAILURES, Guard
-from zq.security.porch import BURST, PACE, STEP, Porch
+from zq.security.porch import BURST, PACE, Porch
+from zq.security.tokens import DEBT, Tokens
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel does not hold them")
 GREETING = bytes(64)
@@ -96,7 +97,7 @@ def test_a_door_that_is_opened_later_is_shut_as_well(door: Door) -> None:
             with other.accept()[0] as taken:
                 assert not is_heard(taken)
     door.porch.forget("tcp://127.0.0.1:2")
-    assert list(door.porch._listening.values()) == ["tcp://127.0.0.1:1"]
+    assert list(door.porch._crowds.doors.values()) == ["tcp://127.0.0.1:1"]
 
 
 def test_a_door_that_is_not_shut_yet_holds_nobody() -> None:
@@ -251,7 +252,7 @@ def test_a_number_that_is_anothers_by_now_is_left_alone(door: Door) -> None:
 
 
 def test_of_too_many_that_wait_the_oldest_is_turned_away(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(porches, "MOST", 3)
+    monkeypatch.setattr("zq.security.porch.MOST", 3)
     door.use_up()
     waiting = [door.take() for _ in range(5)]
     assert [is_ended(each) for each in waiting] == [True, True, False, False, False]
@@ -283,7 +284,8 @@ def test_a_connection_that_is_gone_is_no_error(door: Door) -> None:
 def test_where_the_kernel_holds_nobody_a_stranger_is_cut_off_all_the_same(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(porches, "CAN_HOLD", False)
+    monkeypatch.setattr("zq.security.porch.CAN_HOLD", False)
+    monkeypatch.setattr(crowds, "CAN_RATION", False)
     for _ in range(MOST_FAILURES):
         door.guard.failed("127.0.0.2", 0.0)
     door.use_up()
@@ -294,9 +296,9 @@ def test_where_the_kernel_holds_nobody_a_stranger_is_cut_off_all_the_same(
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
     """One that takes four at once."""
-    monkeypatch.setattr(porches, "CROWD", 4)
-    monkeypatch.setattr(porches, "AGAIN", 0.5)
-    monkeypatch.setattr(porches, "FIRST", 0.0)
+    monkeypatch.setattr(crowds, "CROWD", 4)
+    monkeypatch.setattr(crowds, "AGAIN", 0.5)
+    monkeypatch.setattr(crowds, "FIRST", 0.0)
     made = Door()
     made.listener.settimeout(0.1)
     yield made
@@ -316,13 +318,13 @@ def test_who_comes_faster_than_anybody_should_waits_outside_until_he_may(small: 
         small.take()
     assert nobody_comes_in(small)
     assert is_heard(small.take("127.0.0.2"))  # each address has tokens of its own
-    assert small.porch.look(0.5 * porches.WINDOW) == pytest.approx(0.5 * porches.WINDOW)
+    assert small.porch.look(0.5 * crowds.WINDOW) == pytest.approx(0.5 * crowds.WINDOW)
     assert nobody_comes_in(small)
     assert small.porch
-    small.porch.look(2.0 * porches.STEP)
+    small.porch.look(2.0 * crowds.STEP)
     small.listener.settimeout(5.0)
     small.accept()
-    assert not small.porch._rations
+    assert not small.porch._crowds._rations
     assert not small.porch
 
 
@@ -340,7 +342,7 @@ def test_who_is_taken_through_the_valve_loses_nothing_of_what_he_says(small: Doo
 def test_on_rations_as_many_come_as_there_are_new_tokens(rate: float) -> None:
     """Whatever the share is to begin with; those who wait say it again, so that it takes some time."""
     now, tick, came = 0.0, 0.02, 0.0
-    ration, taken = porches.Ration(now), 0
+    ration, taken = crowds.Ration(now), 0
     for _ in range(round(10.0 / tick)):
         now += tick
         came += rate * tick * ration.share
@@ -353,13 +355,13 @@ def test_on_rations_as_many_come_as_there_are_new_tokens(rate: float) -> None:
 
 
 def test_on_rations_a_new_rush_is_answered_at_once() -> None:
-    ration = porches.Ration(0.0)
+    ration = crowds.Ration(0.0)
     for window in range(1, 20):
-        ration.look(STEP, window * porches.WINDOW)
+        ration.look(STEP, window * crowds.WINDOW)
     assert ration.share == 1.0
-    now = 20 * porches.WINDOW
-    assert [ration.took(STEP, now) for _ in range(porches.SURPLUS)] == [False] * (porches.SURPLUS - 1) + [True]
-    assert ration.share == pytest.approx(porches.WINDOW / STEP / porches.SURPLUS)
+    now = 20 * crowds.WINDOW
+    assert [ration.took(STEP, now) for _ in range(crowds.SURPLUS)] == [False] * (crowds.SURPLUS - 1) + [True]
+    assert ration.share == pytest.approx(crowds.WINDOW / STEP / crowds.SURPLUS)
 
 
 def test_who_is_forgotten_while_he_is_on_rations_has_none_any_more(small: Door) -> None:
@@ -400,14 +402,14 @@ def test_one_address_alone_closes_no_others(small: Door) -> None:
 
 def test_several_that_go_on_coming_are_counted_together_all_the_while(small: Door) -> None:
     taken = small.accept()
-    tokens = small.porch._taken_elsewhere
+    tokens = small.porch._crowds._taken_elsewhere
     for _ in range(100):
         for number in range(8):
             small.porch.taken(taken.fileno(), taken, f"127.0.0.{number + 10}", 0.0)
-    owed = tokens.used(4 * porches.STEP)  # each of them has four again by then
+    owed = tokens.used(4 * crowds.STEP)  # each of them has four again by then
     for number in range(8):
-        small.porch.taken(taken.fileno(), taken, f"127.0.0.{number + 10}", 4 * porches.STEP)
-    assert tokens.used(4 * porches.STEP) > owed
+        small.porch.taken(taken.fileno(), taken, f"127.0.0.{number + 10}", 4 * crowds.STEP)
+    assert tokens.used(4 * crowds.STEP) > owed
 
 
 def test_who_is_gone_before_he_can_be_asked_is_counted_for_the_address_that_most_came_from(small: Door) -> None:
@@ -433,7 +435,7 @@ def test_what_is_remembered_of_addresses_is_bounded(door: Door) -> None:
     taken = door.accept()
     for number in range(ADDRESSES + 10):
         door.porch.taken(taken.fileno(), taken, f"10.{number >> 8}.{number & 255}.1", 0.0)
-    assert len(door.porch._taken) == ADDRESSES
+    assert len(door.porch._crowds._taken) == ADDRESSES
 
 
 def test_a_door_that_is_opened_meanwhile_has_the_valve_as_well(small: Door) -> None:
@@ -448,8 +450,8 @@ def test_a_door_that_is_opened_meanwhile_has_the_valve_as_well(small: Door) -> N
 
 
 def test_what_is_owed_is_never_more_than_is_paid_back_soon() -> None:
-    tokens = porches.Tokens(4, 1.0, 0.0)
+    tokens = Tokens(4, 1.0, 0.0)
     for _ in range(100):
         tokens.take()
-    assert not tokens.there_are(4 * porches.DEBT + 0.5)
-    assert tokens.there_are(4 * porches.DEBT + 1.0)
+    assert not tokens.there_are(4 * DEBT + 0.5)
+    assert tokens.there_are(4 * DEBT + 1.0)
