@@ -10,7 +10,8 @@ from zq.core.inbox import Inbox, SubscriptionInbox
 from zq.core.subscription import INHERIT_PATIENCE
 from zq.errors import Refused
 from zq.testing import SimulatedPeer
-from zq.wire.frames import Entry
+from zq.wire.body import decode_addressed
+from zq.wire.frames import ROWS, Entry
 from zq.wire.limits import ANNOUNCED, MAILBOX_FRAME, NAME, SUBSCRIPTIONS
 from zq.wire.names import Filter
 
@@ -70,6 +71,18 @@ def test_no_name_is_so_long_that_what_is_announced_outgrows_its_frame() -> None:
     peer.touch()
     assert realm.run(5.0, lambda: told(realm, "topics") == count)
     assert [event for event in realm.events if event[1] == "left"] == []
+
+
+def test_what_is_announced_is_never_made_of_more_than_others_take() -> None:
+    said: list[str] = []
+    announced = Announced(said.append)
+    none = Entry(1, bytes(8), [], [], [], [])
+    queues = [f"q{number}" for number in range(20_000)]
+    pushes, spools = [[name, 0, 0.0] for name in queues], [[name, bytes(16), bytes(16), 0] for name in queues[:16_000]]
+    entry = announced.fit(Entry(**(vars(none) | {"pushes": pushes, "spools": spools})))
+    assert Entry.decode(decode_addressed(entry.encode(bytes(16), bytes(16))).body) == entry
+    assert ROWS // 2 < len(entry.pushes) + len(entry.spools) < ROWS
+    assert len(said) == 1
 
 
 def test_what_cannot_be_refused_is_cut_and_said_once() -> None:

@@ -9,7 +9,8 @@ message takes then is put beside what it takes in two kinds of peace, in turns w
              machine that all share, they take then as well, as they would not if they had one of their own
 
 Of most kinds as many come as can in SECONDS; of those with random keys, as many as it is told, from an address where a
-friend is as well and from one where none is. At the end it says how long newcomers who have the key wait beside those
+friend is as well and from one where none is. Those with bombs have the key: what is measured is what they still cost
+when they are cut off and wait. At the end it says how long newcomers who have the key wait beside those
 who come most.
 """
 
@@ -242,6 +243,8 @@ def main(count: int, kinds: Sequence[str]) -> int:
     wrong = [each for row in rows.values() for each in row.wrong]
     print(f"strangers: {sum(row.count for row in rows.values()):,}, of whom {len(wrong)} got in or heard something")
     print(f"at the doors: {after['failures']:,} failures, {after['cut_off']:,} cut off, {after['held']:,} had to wait")
+    refused = after["refused_frames"] - before["refused_frames"]
+    print(f"bombs: {refused:,} were read, all refused; {after['bombs'] - before['bombs']:,} connections were cut off")
     print(f"messages between friends: {lost} lost; descriptors left: {after['descriptors'] - before['descriptors']}")
     for each in wrong[:10]:
         print(f"  {each}")

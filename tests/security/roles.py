@@ -60,7 +60,8 @@ def state_of(peer: zq.Peer) -> dict[str, Any]:
     return {
         "failures": guard.failures, "cut_off": guard.cut_off, "held": listeners.porch.held, "let_in": guard.let_in,
         "taken": guard.failures + guard.unseen + guard.let_in, "shut_out": listeners.porch.shut_out,
-        "refused_frames": ledger.refused_frames, "descriptors": len(os.listdir("/proc/self/fd")),  # noqa: PTH208
+        "refused_frames": ledger.refused_frames, "bombs": listeners.offenders.cut_off,
+        "descriptors": len(os.listdir("/proc/self/fd")),  # noqa: PTH208
         "processor": time.process_time(),
     }  # fmt: skip
 
@@ -108,6 +109,7 @@ def strangers(processors: list[int]) -> None:
     settle_on(processors)
     say("ready")
     while (word := listen()) is not None:
+        os.environ |= {"ZQ_KEY_FILE": word["key_file"], "ZQ_REALM": word["realm"]}  # of those who are members
         lock = Lock(read_keys(Path(word["key_file"])), word["realm"], today())
         began = time.monotonic()
         until = Until(began + word["seconds"] if word["seconds"] is not None else None, word["most"])

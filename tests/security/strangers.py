@@ -17,12 +17,14 @@ from dataclasses import dataclass, field
 
 import zmq
 
+from tests.security.bombs import Member
 from tests.security.rogues import Fit, Rogues, no_key, plain, random_keys
 from tests.security.test_banners import BANNERS, GREETING, SLOW
 from tests.security.test_in_the_middle import WELCOME
 from zq.security.lock import Lock
 
 AT_ONCE = 50
+BOMBERS = 2  # connections of a member to each door
 IDLE = 1_000  # connections that say nothing
 SLOW_ONES = 300  # connections that say a byte now and then
 SAID = 600  # bytes that begin with a greeting, HELLO and INITIATE, and go on
@@ -345,3 +347,17 @@ async def record(caller: int, door: str, lock: Lock) -> bytes:
     finally:
         context.destroy(linger=0)
         server.close()
+
+
+# --- who has the key
+
+
+@kind("bombs of a member")
+def bombs(doors: Sequence[str], lock: Lock, until: Until) -> Visit:
+    """Everything that is made to be slow, in frames as large as they may be, as fast as it is taken."""
+    if tuple(doors) not in _members:
+        _members[tuple(doors)] = Member(doors)
+    return Visit(_members[tuple(doors)].bombard(lock, until.deadline or 0.0, BOMBERS))
+
+
+_members: dict[tuple[str, ...], Member] = {}

@@ -9,42 +9,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import msgpack
 import pytest
+import zmq
 
 import zq
 from tests.processes.conftest import Options
-from tests.security.rogues import DEADLINE, Friends, lock_of
+from tests.security.bombs import BOMBS
+from tests.security.rogues import DEADLINE, Friends, listeners_of, lock_of
 from tests.test_bad_frames import Stranger
 from tests.waiting import eventually
 from zq.core import meeting
 from zq.engine import factory
+from zq.security import offenders
 from zq.wire import frames
 from zq.wire.batch import BatchHeader, Run, encode_batch, encode_topic, topic_prefix
 from zq.wire.body import address, decode_addressed
 from zq.wire.frames import Hello, Peers, Probe
-from zq.wire.limits import MAILBOX_FRAME, SUBSCRIPTIONS
+from zq.wire.limits import SUBSCRIPTIONS
 
-ROOM = MAILBOX_FRAME - 33  # bytes for the array of a mailbox frame: whole, so that one byte less would cut it off
-MEMORY = 400 << 20  # bytes that bombs may cost at the worst moment; the largest is 1 MiB
-ARRAYS, MAPS = b"\xdd", b"\xdf"  # msgpack: a count of 4 bytes follows
-BOMBS = {
-    "deep": b"\x91" * ROOM,
-    "deep maps": b"\x81\xa1x" * (ROOM // 3),
-    "2^32 items": ARRAYS + b"\xff" * 4,
-    "2^32 items in each of many": (ARRAYS + b"\xff" * 4) * (ROOM // 5),
-    "10,000 items in each of many": (ARRAYS + (10_000).to_bytes(4, "big")) * (ROOM // 5),
-    "a million items": ARRAYS + (ROOM - 5).to_bytes(4, "big") + b"\xc0" * (ROOM - 5),
-    "a million empty maps": ARRAYS + (ROOM - 5).to_bytes(4, "big") + b"\x80" * (ROOM - 5),
-    "2^32 pairs": MAPS + b"\xff" * 4 + b"\xa1x\xc0" * 1_000,
-    "numbers as keys": MAPS + (100_000).to_bytes(4, "big") + b"".join(map(msgpack.packb, range(200_000))),
-    "one key again and again": MAPS + (200_000).to_bytes(4, "big") + b"\xa1x\xc0" * 200_000,
-    "a string of 4 GiB": b"\x91\xdb\xff\xff\xff\xff",
-    "no UTF-8": b"\x92\xa4\xff\xfe\xfd\xfc\xc0",
-    "an unknown type": b"\x91\xc7\x08\x63" + bytes(8),
-    "not a number": b"\x91\xcb\x7f\xf8" + bytes(6),
-}
+MEMORY = 100 << 20  # bytes that bombs may cost at the worst moment; the largest is 1 MiB, and some wait to be read
 KINDS = [frames.HELLO, frames.ENTRY, frames.LEDGER]  # all kinds are unpacked alike; these go on to lists and maps
+BOMB = BOMBS["a million empty maps"]
 
 
 @contextmanager
@@ -135,7 +120,10 @@ def bombard_hellos(member: Stranger, victim: zq.Peer) -> None:
 
 
 @pytest.mark.parametrize("bombard", [bombard_mailbox, bombard_data, bombard_names, bombard_hellos])
-def test_bombs_and_lies_of_a_member_are_not_noticed_by_others(keyed: Options, bombard: Bombard) -> None:
+def test_bombs_and_lies_of_a_member_are_not_noticed_by_others(
+    keyed: Options, bombard: Bombard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offenders, "PARDONED", 1 << 40)  # so that all of them are read
     with Friends(keyed) as friends:
         victim, others = friends.sender, friends.receiver
         queue, everything = victim.pusher("jobs"), victim.subscriber("**")
@@ -159,6 +147,38 @@ def test_bombs_and_lies_of_a_member_are_not_noticed_by_others(keyed: Options, bo
         assert len(friends.took) == friends.sent > 100
         with victim.puller("jobs").receive(timeout=DEADLINE) as message:
             assert message.data == 1
+
+
+@pytest.mark.parametrize("door", ["mailbox", "work"])
+def test_who_sends_a_bomb_is_cut_off_and_counted_and_waits(keyed: Options, door: str) -> None:
+    with Friends(keyed) as friends, member_of(friends.sender) as member:
+        victim = friends.sender
+        porch, to_it = listeners_of(victim).porch, member.to_mailbox if door == "mailbox" else member.to_work
+        monitor = to_it.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        kind = frames.ENTRY if door == "mailbox" else frames.REFILLED
+        to_it.send(address(kind, victim.id, member.id) + BOMB)
+        assert monitor.poll(int(DEADLINE * 1_000))
+        eventually(lambda: victim.ledger().turned_away.get("senseless frames") == 1)
+        assert victim.ledger().refused_frames == 1
+        assert porch._friends["127.0.0.1"].turns.seconds() > 1.0
+        friends.rest()
+        assert len(friends.took) == friends.sent
+        assert is_up(victim, friends.receiver.id)
+
+
+def test_who_sends_a_bomb_by_his_feed_is_gone_for_good(keyed: Options) -> None:
+    with zq.Peer(**keyed) as victim, victim.subscriber("**"), member_of(victim) as member:
+        while not (fence := member.feed.recv()).startswith(b"\1" + frames.FENCE):
+            pass
+        member.feed.send(fence[1:] + BOMB)
+        eventually(lambda: not is_up(victim, member.id), DEADLINE)
+        assert victim.ledger().turned_away == {"senseless frames": 1}
+        assert victim.ledger().refused_frames == 1
+        member.hello()
+        member.hello()
+        engine = victim._engine
+        assert engine is not None
+        assert engine.call(lambda: engine.node.meeting.roster.has_departed(member.id))
 
 
 def test_who_names_peers_without_end_uses_up_neither_sockets_nor_descriptors(

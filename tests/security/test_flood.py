@@ -54,6 +54,14 @@ def test_what_messages_take_is_less_than_twice_what_they_take_with_the_same_stra
     raise AssertionError(f"{war} us, and with them at a bystander's doors {peace}")
 
 
+def test_a_member_with_bombs_is_refused_and_cut_off_again_and_again(friends: Scene) -> None:
+    before = friends.state()
+    friends.visit("bombs of a member", source="127.0.0.78", seconds=1.0)
+    after = friends.state()
+    assert after["bombs"] > before["bombs"]
+    assert after["refused_frames"] - before["refused_frames"] >= after["bombs"] - before["bombs"]
+
+
 def flood(peer: zq.Peer, count: int, source: str = "") -> list[str]:
     """Strangers with random keys at its doors. Returns who got in."""
     doors = [from_address(source, door) if source else door for door in doors_of(peer)]

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from zq.errors import Refused
-from zq.wire.frames import Entry
+from zq.wire.budget import containers_in
+from zq.wire.frames import ROWS, Entry
 from zq.wire.limits import ANNOUNCED, MAILBOX_FRAME, SUBSCRIPTIONS
 from zq.wire.names import Filter
 
@@ -51,7 +52,7 @@ class Announced:
             entry = self._cut(entry, "filters", max(len(entry.filters) - excess, 0))
         size = self._measure(entry)
         self._bytes, self._subscriptions = size, subscriptions(entry)
-        while size > MAILBOX_FRAME:
+        while size > MAILBOX_FRAME or (size > ROWS and containers_in(list(vars(entry).values())) > ROWS):
             lengths = {name: len(rows) for name, rows in vars(entry).items() if isinstance(rows, list)}
             longest = max(lengths, key=lambda name: lengths[name])
             entry = self._cut(entry, longest, int(lengths[longest] * SHORTER))

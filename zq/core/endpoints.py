@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 TCP = "tcp://"
+ROWS = 256  # addresses that are told; of one peer 16 are dialled
 _LOOPBACK = ("tcp://127.", "tcp://[::1]", "tcp://localhost:")
 _LINK_LOCAL = ("tcp://[fe8", "tcp://[fe9", "tcp://[fea", "tcp://[feb")  # fe80::/10
 
@@ -30,11 +31,10 @@ def is_link_local(endpoint: str) -> bool:
 def tellable(rows: Sequence[list[str]], reached: str) -> list[list[str]]:
     """Those of our rows that are told to whom we dial at `reached`: what is for this host stays on it.
 
-    A peer that has nothing else tells it all the same: it is nowhere else.
+    A peer that has nothing else tells it all the same: it is nowhere else. At most ROWS.
     """
-    if is_local(reached):
-        return list(rows)
-    return [row for row in rows if not is_local(row[0])] or list(rows)
+    abroad = [] if is_local(reached) else [row for row in rows if not is_local(row[0])]
+    return (abroad or list(rows))[:ROWS]
 
 
 def at_host_of(reached: str, told: str) -> str:

@@ -21,9 +21,11 @@ from typing import Any, Protocol
 import msgpack
 
 from zq.core.timers import Timers
-from zq.wire.frames import Findings, Inspect
+from zq.wire.budget import containers_in
+from zq.wire.frames import ROWS, Findings, Inspect
 
 AGAIN = 0.5  # s until a question that nobody has answered is asked again
+CONTAINERS = ROWS - 16  # of rows in a page; the frame is one, too
 KEPT = 64  # answers that are remembered for those who ask again, and questions that are looked at in all
 PAGE = 600 << 10  # bytes of rows in a page; a mailbox frame has room for 1 MiB
 LARGE = 4  # answers of more than a page that are remembered
@@ -208,12 +210,13 @@ class Inspected:
 def _pages(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """One at least; a row that is larger than a page is one of its own."""
     pages: list[list[dict[str, Any]]] = [[]]
-    size = 0
+    size = containers = 0
     for row in rows:
-        bytes_of_row = len(msgpack.packb(row))
-        if pages[-1] and size + bytes_of_row > PAGE:
+        bytes_of_row, its_containers = len(msgpack.packb(row)), containers_in(row)
+        if pages[-1] and (size + bytes_of_row > PAGE or containers + its_containers > CONTAINERS):
             pages.append([])
-            size = 0
+            size = containers = 0
         pages[-1].append(row)
         size += bytes_of_row
+        containers += its_containers
     return pages

@@ -387,14 +387,19 @@ class Meeting:
             self._step(remote, Sign.GOODBYE, now)
 
     def cut_off(self, sender: bytes, why: str, now: float) -> None:
+        """It announces more than it may."""
+        if self.bar(sender, why, now):
+            self.cut_offs += 1
+
+    def bar(self, sender: bytes, why: str, now: float) -> bool:
         """It is of the realm, and does not keep to its limits: gone, for good. Who is started anew has another id."""
         remote = self.roster.get(sender)
         if remote is None or remote.mailbox is None:
-            return
-        self.cut_offs += 1
+            return False
         self._neighbours.on_trouble(f"peer {remote.name[:64]!r} ({sender.hex()[:8]}) is cut off: it {why}")
         remote.barred = True
         self._step(remote, Sign.BARRED, now)
+        return True
 
     # --- life
 

@@ -292,11 +292,17 @@ class Node(Machines):
         elif self.seeds.has(connection):
             self.seeds.on_lost(connection, now)
 
-    def received(self, kind: Kind, parts: Parts, now: float, connection: int | None = None) -> None:
-        """A frame from the socket of `kind`; of the feed, on `connection`."""
+    def received(self, kind: Kind, parts: Parts, now: float, connection: int | None = None) -> bool:
+        """A frame from the socket of `kind`; of the feed, on `connection`. Whether it made sense."""
         if kind is not Kind.FEED or parts[0][:1] != TOPIC:
             self._stirred = True
-        self.reading.received(kind, parts, now, connection)
+        return self.reading.received(kind, parts, now, connection)
+
+    def offended(self, connection: int, now: float) -> None:
+        """Too much of what has come on that feed made no sense."""
+        remote = self.connections.feeds.get(connection)
+        if remote is not None:
+            self.meeting.bar(remote.id, "sends what makes no sense", now)
 
     def fenced(self, frame: bytes, now: float) -> None:
         """A subscription as the publishing socket got it: 0 or 1, then the prefix."""

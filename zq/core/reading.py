@@ -36,8 +36,9 @@ class Reading:
         self._reported: set[bytes] = set()
         self.refused = 0  # frames, since the peer was opened
 
-    def received(self, kind: Kind, parts: Parts, now: float, connection: int | None = None) -> None:
-        """A frame from the socket of `kind`; of the feed, on `connection`."""
+    def received(self, kind: Kind, parts: Parts, now: float, connection: int | None = None) -> bool:
+        """A frame from the socket of `kind`; of the feed, on `connection`. Whether it made sense, and was for us."""
+        refused = self.refused
         remote = self._machines.connections.feeds.get(connection or 0) if kind is Kind.FEED else None
         try:
             if kind is Kind.FEED:
@@ -49,6 +50,7 @@ class Reading:
                 self._on_mailbox(parts, now)
         except (Malformed, Refused) as error:
             self._refuse(bytes(parts[0][17:33]) if remote is None else remote.id, str(error))
+        return self.refused == refused
 
     def fenced(self, frame: bytes, now: float) -> None:
         """A subscription as the publishing socket got it: 0 or 1, then the prefix."""

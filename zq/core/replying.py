@@ -48,6 +48,7 @@ MOST_HELD = 4_096  # requests at one replier, those with the program included; m
 MOST_BYTES = 256 << 20  # bytes of them; one above it is taken when there is no other
 BY_MAILBOX = -1  # instead of the number of a work connection
 STALLED = 0.05  # s until a connection that took nothing is tried again
+NAMED = 16_384  # answered ones, the newest, that are named when a connection was made anew; of others it is asked
 SEEN_MOST = 65_536  # numbers remembered of one requester above its floor; an honest one has few
 
 
@@ -309,7 +310,7 @@ class Replying:
         """One to that peer was made anew: names the answers that may have been lost with the old one."""
         seen = self._seen.get(peer)
         if seen is not None:
-            self._name_missing(peer, seen.numbers())
+            self._name_missing(peer, seen.numbers()[-NAMED:])
 
     def _name_missing(self, peer: bytes, numbers: list[int]) -> None:
         if peer in self._unsent:

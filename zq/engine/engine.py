@@ -427,10 +427,13 @@ class Engine(Events):
     def refused(self, connection: int) -> None:
         self.node.refused(connection, self.node.now)
 
-    def received(self, kind: Kind, parts: Parts, connection: int | None) -> None:
+    def received(self, kind: Kind, parts: Parts, connection: int | None) -> bool:
         self._pace.heard = True
         # Not the turn's time: a fence may be younger, and would then make a subscription look younger than it is.
-        self.node.received(kind, parts, time.monotonic(), connection)
+        return self.node.received(kind, parts, time.monotonic(), connection)
+
+    def offended(self, connection: int) -> None:
+        self.node.offended(connection, self.node.now)
 
     def fenced(self, frame: bytes) -> None:
         self.node.fenced(frame, self.node.now)

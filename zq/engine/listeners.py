@@ -23,6 +23,7 @@ from zq.discovery.place import SHUT
 from zq.engine.factory import HANDSHAKE_HERE, Factory, Socket
 from zq.engine.watch import Watch
 from zq.security.guard import Guard
+from zq.security.offenders import Offenders
 from zq.security.overfill import EVERY, Overfill
 from zq.security.porch import Porch
 from zq.security.subscribers import Subscribers
@@ -47,6 +48,7 @@ class Listeners:
         self.overfill = Overfill()
         self.porch = Porch()
         self.subscribers = Subscribers()
+        self.offenders = Offenders(self.porch)
         self._zap: Zap | None = None
         if self._lock is not None:
             from zq.security.zap import Zap
@@ -151,6 +153,7 @@ class Listeners:
             "too many at once": self.porch.shut_out,
             "too many connections": self.guard.crowded_out,
             "subscriptions": self.subscribers.cut_off,
+            "senseless frames": self.offenders.cut_off,
         }
 
     def close(self, linger: float) -> None:

@@ -69,7 +69,8 @@ class Events:
     connected: Callable[[int], None]
     broken: Callable[[int], None]
     refused: Callable[[int], None]
-    received: Callable[[Kind, Parts, int | None], None]
+    received: Callable[[Kind, Parts, int | None], bool]  # whether it made sense
+    offended: Callable[[int], None]  # too much on that feed made none
     fenced: Callable[[bytes], None]
 
 
@@ -248,9 +249,11 @@ class Sockets:
             first = frame.bytes
             if frame.more:
                 rest = [part.buffer.toreadonly() for part in socket.recv_multipart(_NOBLOCK, copy=False)]
-                received(kind, (first, *rest), connection)
+                parts: Parts = (first, *rest)
             else:
-                received(kind, (first,), connection)
+                parts = (first,)
+            if not received(kind, parts, connection):
+                self._refused(frame, sum(map(len, parts)), connection)
             if token is not None and token.woken and kind is not Kind.MAILBOX:
                 large = large + 1 if len(first) > LARGE else FRAMES_AT_ONCE
                 if large >= FRAMES_AT_ONCE:
@@ -258,6 +261,11 @@ class Sockets:
             if socket.closed or not is_readable(socket):
                 return False
         return True
+
+    def _refused(self, frame: zmq.Frame, size: int, feed: int | None) -> None:
+        """Who offends at a door is cut off there already."""
+        if self.listeners.offenders.refused(frame, size, feed) and feed is not None:
+            self._events.offended(feed)
 
     def _read_fences(self) -> bool:
         feed, subscribers = self.listeners.feed, self.listeners.subscribers

@@ -15,7 +15,8 @@ they come from, and strangers at the pace that is left, however many of them the
 hold up newcomers from there only, those elsewhere hold up newcomers from new addresses only. Where more come than have
 a turn, the older ones run into the 3 s of a handshake anyway: a friend among them has the best chance while he is new,
 and whoever comes first from an address goes first of all. Whose turn it is may still be refused: the guard says whose
-connections are closed without a handshake.
+connections are closed without a handshake. Who has the key and sends what makes no sense costs his address turns to
+come: see `offenders`.
 
 Being taken at all costs something, too: see `crowds`.
 
@@ -135,6 +136,12 @@ class Porch:
             if self._crowds:
                 self._crowds.turn_valve()
         self._friends.move_to_end(address)
+
+    def fined(self, address: str, turns: int, now: float) -> None:
+        """Somebody from there has the key and sends what makes no sense: those who come next wait so much longer."""
+        if turns and (queue := self._friends.get(address)) is not None:
+            queue.turns.there_are(now)
+            queue.turns.fine(turns)
 
     def missed(self, now: float, address: str = UNKNOWN) -> None:
         """One was taken and is gone, and perhaps nobody knows where it came from."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+FINED = 60.0  # s after which there are some again at the latest
 DEBT = 1  # times the tokens that there are at most that may be owed
 
 
@@ -24,7 +25,11 @@ class Tokens:
 
     def take(self) -> None:
         """Whether there is one or not: then the next are owed, but never so many that it takes long."""
-        self._left = max(self._left - 1, -DEBT * self._most)
+        self._left = max(self._left - 1, min(self._left, -DEBT * self._most))
+
+    def fine(self, count: int) -> None:
+        """So many are owed beside those that are already, but none of more than FINED seconds."""
+        self._left = max(self._left - count, min(self._left, -FINED / self.pace))
 
     def give_back(self) -> None:
         self._left = min(self._left + 1, self._most)

@@ -19,7 +19,7 @@ EPOCH = 1_700_000_000.0  # s since 1970 at which the simulated wall clock begins
 RECONNECT = 0.02  # s until a dialler tries again; as the engine's sockets
 TICK = 1e-6  # s; so that a deadline has passed when its alarm rings, whatever the rounding
 
-Action = Callable[[], None]
+Action = Callable[[], object]
 
 
 class Transit:

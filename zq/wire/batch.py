@@ -26,7 +26,7 @@ TOPIC, BATCH = b"T", b"B"  # kinds
 REPORT, PARTS, REDELIVERED, EXTRA, NAMED = 1, 2, 4, 8, 16  # flags; NAMED: of a topic that the queue is bound to
 GAP, RETAIN, CLEARED = 32, 64, 128  # see kept.py; a topic frame whose last message is retained; a head: none is
 ATTEMPT_MOST = (1 << 16) - 1  # what the field has room for; higher attempts stay at it
-COUNT_MOST = 1 << 20  # messages in one batch that a receiver accepts; senders join 512
+COUNT_MOST = 1 << 12  # messages in one batch that a receiver accepts, and looks at at once; senders join 512
 
 Buffer = bytes | memoryview
 Parts = Sequence[Buffer]
@@ -207,7 +207,7 @@ def decode_batch(parts: Parts) -> tuple[BatchHeader, Batch]:
     _, *fields, run_count = _BATCH.unpack_from(frame)
     header = BatchHeader(*fields)
     start = _BATCH.size + run_count * _RUN.size
-    if len(frame) < start or not 0 < header.length <= COUNT_MOST or header.first == 0:
+    if len(frame) < start or not run_count <= header.length <= COUNT_MOST or not header.length or header.first == 0:
         raise Malformed("a batch has impossible numbers")
     runs = [Run(*_RUN.unpack_from(frame, _BATCH.size + index * _RUN.size)) for index in range(run_count)]
     if sum(run.length for run in runs) != header.length or (bool(header.flags & PARTS) != (len(parts) > 1)):

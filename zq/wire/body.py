@@ -1,7 +1,8 @@
 """Frames that name their sender and addressee: `kind 1 | addressee 16 | sender 16 | msgpack array`.
 
-What is in the array is checked field by field before anything is made of it. Decoders raise `Malformed` and nothing
-else; fields that a later version appends are passed over.
+How large the array may be, and of how many containers, depends on the kind. What is in it is checked field by field
+before anything is made of it. Decoders raise `Malformed` and nothing else; fields that a later version appends are
+passed over.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import msgpack
 
 from zq.errors import Refused
 from zq.wire.batch import Buffer
+from zq.wire.budget import unpack_within
 from zq.wire.data import Malformed
 from zq.wire.limits import MAILBOX_FRAME
 from zq.wire.names import check_filter, check_name
 
 ID_BYTES = 16
 NONCE_BYTES = 8
-FEW = 512  # bytes of a body; in as few no array can say that it is long
+SMALL = 16 << 10  # bytes of an array that has no lists; a text has 1,024 characters at most
+SOME = 16  # containers of one
 
 _ADDRESS = struct.Struct(">c16s16s")
 
@@ -118,6 +121,8 @@ class Body:
     CHECKS: ClassVar[tuple[Callable[[Any], bool], ...]]
     FIELDS: ClassVar[tuple[str, ...]] = ()
     LATER: ClassVar[tuple[Any, ...]] = ()  # defaults of the last fields: they were appended
+    BYTES: ClassVar[int] = SMALL  # of the array
+    CONTAINERS: ClassVar[int] = SOME  # of the array, itself and those in maps included
 
     def __init_subclass__(cls) -> None:
         cls.FIELDS = tuple(cls.__annotations__)
@@ -148,7 +153,12 @@ class Body:
 
     @classmethod
     def decode(cls, body: Buffer) -> Self:
-        return cls(*cls.checked(unpack_array(body, cls.__name__)))
+        return cls(*cls.checked(cls.unpacked(body)))
+
+    @classmethod
+    def unpacked(cls, body: Buffer) -> list[Any]:
+        """Its fields, whatever they are."""
+        return unpack_array(body, cls.__name__, cls.BYTES, cls.CONTAINERS)
 
     @classmethod
     def checked(cls, fields: list[Any]) -> list[Any]:
@@ -164,21 +174,14 @@ class Body:
         return known
 
 
-def unpack_array(body: Buffer, what: str) -> list[Any]:
+def unpack_array(body: Buffer, what: str, most: int = SMALL, containers: int = SOME) -> list[Any]:
+    """`most` bytes and so many `containers`, else Malformed."""
+    if len(body) > most:
+        raise Malformed(f"a {what} of {len(body):,} bytes; {most:,} are the limit")
     try:
-        if len(body) > FEW:
-            _walk(body)
-        fields = msgpack.unpackb(body, strict_map_key=True)
+        fields = unpack_within(body, containers)
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         raise Malformed(f"a {what} does not decode: {error}") from error
     if type(fields) is not list:
         raise Malformed(f"a {what} is not an array")
     return fields
-
-
-def _walk(body: Buffer) -> None:
-    """Whether everything is there that it says it has: msgpack makes an array as long as it says before it looks for
-    what is in it, so that arrays in arrays, none of which is whole, take 60 ms and much memory."""
-    unpacker = msgpack.Unpacker(max_buffer_size=len(body))
-    unpacker.feed(body)
-    unpacker.skip()

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from zq.message import DELAY, HEADERS, ID, TTL
+from zq.wire.budget import unpack_within
 from zq.wire.data import Extended
 from zq.wire.extra import FIELDS
 from zq.wire.limits import HEADER
@@ -30,6 +31,7 @@ QUEUE, REASON, AT, HISTORY = "dead-queue", "dead-reason", "dead-at", "dead-histo
 OURS = frozenset({QUEUE, REASON, AT, HISTORY})
 REASON_MOST = 1_000  # characters of a reason; what a puller tells is cut at that as well
 PAIR = b"\x92"  # msgpack's array of two: data and extra fields
+CONTAINERS = 16  # of extra fields: themselves, headers, and what may come
 
 
 class Failure(NamedTuple):
@@ -77,7 +79,7 @@ def split(item: bytes) -> tuple[memoryview, list[Any]]:
     unpacker.feed(body)
     unpacker.skip()
     end = int(unpacker.tell())
-    return body[:end], msgpack.unpackb(body[end:])
+    return body[:end], unpack_within(body[end:], CONTAINERS)
 
 
 def without_data(item: bytes) -> Extended:

@@ -14,6 +14,7 @@ from zq.wire.batch import ATTEMPT_MOST, Buffer
 from zq.wire.body import (
     ID_BYTES,
     NONCE_BYTES,
+    SOME,
     Body,
     address,
     bytes_of,
@@ -31,6 +32,7 @@ from zq.wire.body import (
     unpack_array,
 )
 from zq.wire.data import Malformed
+from zq.wire.limits import MAILBOX_FRAME
 
 VERSION = 1  # the only protocol version there is
 
@@ -52,9 +54,15 @@ ACKED, NACKED, REJECTED, RETURNED, STORED = range(5)  # outcomes of a settled nu
 
 _ENDPOINTS = list_of(is_text, is_text, is_text)  # mailbox, feed and work, one row an address
 
+# What each kind may be made of: what the senders of zq fill at most, and room. Those that are not told of here have no
+# lists but their own.
+CARD_BYTES, CARD_CONTAINERS = 128 << 10, 512  # hello and welcome: `endpoints.ROWS` rows
+ROWS = 1 << 15  # containers of an entry, or of findings: what 13,000 topics and as many queues take, and half more
+
 
 class Hello(Body):
     KIND = HELLO
+    BYTES, CONTAINERS = CARD_BYTES, CARD_CONTAINERS
     CHECKS = (is_number, is_number, bytes_of(8), is_nonce, is_number, is_text, is_text, is_number, _ENDPOINTS)
     lowest: int  # protocol versions spoken; this field and the next stay first in every version
     highest: int
@@ -69,7 +77,7 @@ class Hello(Body):
     @classmethod
     def decode(cls, body: Buffer) -> Hello:
         """Of a version that this one does not know only the first two fields are read."""
-        fields = unpack_array(body, cls.__name__)
+        fields = cls.unpacked(body)
         if len(fields) >= 2 and is_number(fields[0]) and is_number(fields[1]) and not fields[0] <= VERSION <= fields[1]:
             return cls(fields[0], fields[1], b"", b"", 0, "", "", 0, [])
         return cls(*cls.checked(fields))
@@ -77,6 +85,7 @@ class Hello(Body):
 
 class Welcome(Body):
     KIND = WELCOME
+    BYTES, CONTAINERS = CARD_BYTES, CARD_CONTAINERS
     CHECKS = (is_nonce, is_number, is_text, is_text, is_number, _ENDPOINTS)
     nonce: bytes  # the one of the Hello
     session: int
@@ -90,6 +99,7 @@ class Goodbye(Body):
     """The sender ends in good order. `heads` are those of topics of which it has not heard that all has arrived."""
 
     KIND = GOODBYE
+    BYTES, CONTAINERS = MAILBOX_FRAME, 2_048
     CHECKS = (list_of(is_text, is_number),)
     heads: list[list[Any]]  # topic, number of its last message
 
@@ -101,6 +111,7 @@ class Entry(Body):
     """A peer's roster entry. The highest version wins."""
 
     KIND = ENTRY
+    BYTES, CONTAINERS = MAILBOX_FRAME, ROWS
     CHECKS = (
         is_number,
         is_nonce,
@@ -143,12 +154,14 @@ class Peers(Body):
     """Of whom the sender is connected to now; says nothing about whom it omits."""
 
     KIND = PEERS
+    BYTES, CONTAINERS = 256 << 10, 1_024
     CHECKS = (list_of(is_id, list_of(is_text)),)
     peers: list[list[Any]]  # id, endpoints of its mailbox
 
 
 class Seen(Body):
     KIND = SEEN
+    BYTES, CONTAINERS = 256 << 10, 512
     CHECKS = (list_of(is_text, is_number, is_number),)
     topics: list[list[Any]]  # topic, all up to here arrived, all up to here taken by the program
 
@@ -169,6 +182,7 @@ class Recall(Body):
     """What is retained in `stream` of topics that these filters select? Answered with refills, then Refilled."""
 
     KIND = RECALL
+    BYTES, CONTAINERS = MAILBOX_FRAME, SOME
     CHECKS = (is_number, is_id, list_of(is_filter))
     request: int
     stream: bytes
@@ -209,6 +223,7 @@ class State(Body):
     """The puller's side of a link, cumulative; says nothing about what it omits."""
 
     KIND = STATE
+    BYTES, CONTAINERS = MAILBOX_FRAME, 2_048
     CHECKS = (
         is_id,
         is_number,
@@ -275,6 +290,7 @@ class Missing(Body):
     """Requests of the addressee that the sender does not hold."""
 
     KIND = MISSING
+    BYTES, CONTAINERS = 256 << 10, 4_096  # or rather items: 20,000 numbers
     CHECKS = (list_of(is_number), list_of(is_number))
     unseen: list[int]  # have not come
     answered: list[int]  # were answered, and the answer is not on a work connection that still stands
@@ -289,6 +305,7 @@ class Ask(Body):
 
 class LedgerReply(Body):
     KIND = LEDGER
+    BYTES, CONTAINERS = 256 << 10, 1 << 14
     CHECKS = (is_number, is_map, is_number, is_number, is_number)
     request: int
     ledger: dict[str, Any]  # one page of it
@@ -304,6 +321,7 @@ class Inquire(Body):
     """Asks for dead letters, or to do something with them."""
 
     KIND = INQUIRE
+    BYTES, CONTAINERS = MAILBOX_FRAME, SOME
     CHECKS = (is_number, is_number, is_text, list_of(is_text), is_text, is_number)
     request: int
     action: int  # LIST, RETRY or PURGE
@@ -317,6 +335,7 @@ class Letters(Body):
     """The answer: a piece of the list, or how many were retried or purged."""
 
     KIND = LETTERS
+    BYTES, CONTAINERS = MAILBOX_FRAME, 256
     CHECKS = (
         is_number,
         is_number,
@@ -353,6 +372,7 @@ class Findings(Body):
     """A page of the answer, or how far it is."""
 
     KIND = FINDINGS
+    BYTES, CONTAINERS = MAILBOX_FRAME, ROWS
     CHECKS = (is_number, is_flag, list_of(is_map), is_number, is_number, is_text, is_number, is_number)
     request: int
     done: bool
@@ -387,6 +407,7 @@ class Head(NamedTuple):
 
 
 _HEADS = list_of(is_text, is_number, is_seconds, is_seconds, is_flag)
+_HEAD_BYTES = 20  # that a head takes at least: two times of 9, and more
 
 
 class Fence(NamedTuple):
@@ -408,7 +429,8 @@ def decode_fence(frame: Buffer) -> Fence:
     start = 1 + ID_BYTES + NONCE_BYTES
     if len(frame) < start:
         raise Malformed("a fence is cut short")
-    fields = unpack_array(memoryview(frame)[start:], "fence")
+    body = memoryview(frame)[start:]
+    fields = unpack_array(body, "fence", len(body), SOME + len(body) // _HEAD_BYTES)
     if len(fields) < 3 or not (is_id(fields[0]) and is_seconds(fields[1]) and _HEADS(fields[2])):
         raise Malformed("a fence has a field of the wrong kind or too few")
     publisher, clock, heads = fields[:3]

@@ -31,6 +31,7 @@ KEPT = PARTS | EXTRA | RETAIN  # flags of a topic frame that are its messages'
 _BATCH = struct.Struct(">dQH")
 _GAP = struct.Struct(">dQQ")
 _SIZE = struct.Struct(">I")
+_GAP_BYTES = 512  # of a gap that travels as a message, at most: an id, a name, two numbers
 
 
 class Kept(NamedTuple):
@@ -156,6 +157,8 @@ def gaps_in(batch: Batch) -> list[Gap]:
 
 
 def _unpack_gap(body: Buffer) -> Gap:
+    if len(body) > _GAP_BYTES:
+        raise Malformed(f"a gap of {len(body):,} bytes")
     try:
         fields = msgpack.unpackb(body)
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
