@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from zq.core import binding
+from zq.core import bound
 from zq.core.binding import ASK_AFTER, ASKS, BINDINGS_MOST, UNBIND_AFTER, Bindings
 from zq.core.inbox import Handing, Inbox
 from zq.core.inquiry import Answers
@@ -126,7 +126,7 @@ class Publisher:
         return [number for _, batch in batches for number in bytes(batch.body)]
 
     def row(self) -> HeldQueue:
-        (row,) = self.bindings.ledger(self.pushing.ledger())
+        (row,) = self.bindings.past.with_present(self.pushing.ledger())
         assert row.balanced
         return row
 
@@ -406,7 +406,7 @@ def test_filters_are_united_and_one_nobody_names_lasts_a_minute(publisher: Publi
 def test_a_full_window_holds_the_topic_back_for_however_long(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(binding, "BOUND_WINDOW", 3)
+    monkeypatch.setattr(bound, "BOUND_WINDOW", 3)
     topic = publisher.topic()
     publisher.entry(b"a")
     publisher.publish(topic, 1, 2, 3, 4, 5)
@@ -422,7 +422,7 @@ def test_a_full_window_holds_the_topic_back_for_however_long(
 
 
 def test_one_message_above_the_window_passes_alone(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binding, "BOUND_BYTES", 10)
+    monkeypatch.setattr(bound, "BOUND_BYTES", 10)
     topic = publisher.topic()
     publisher.entry(b"a")
     topic.outgoing.items.extend([bytes(50), b"\1"])
@@ -434,7 +434,7 @@ def test_one_message_above_the_window_passes_alone(publisher: Publisher, monkeyp
 
 
 def test_what_is_pending_counts_against_the_window(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binding, "BOUND_WINDOW", 2)
+    monkeypatch.setattr(bound, "BOUND_WINDOW", 2)
     topic = publisher.topic()
     publisher.publish(topic, 1)
     publisher.entry(b"a")
@@ -630,7 +630,7 @@ def test_a_publisher_without_bindings_opens_nothing(publisher: Publisher) -> Non
 
 
 def test_receipts_let_a_topic_that_was_held_back_go_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binding, "BOUND_WINDOW", 1)
+    monkeypatch.setattr(bound, "BOUND_WINDOW", 1)
     network = SimulatedNetwork(seed=1)
     shop, mailer = network.peer("shop"), network.peer("mailer")
     network.introduce()

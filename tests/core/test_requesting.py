@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from zq.core import requesting
-from zq.core.requesting import INQUIRE, MISSED_FOR, STALLED, Call, Requesting, Stage
+from zq.core.call import Call, Stage
+from zq.core.requesting import INQUIRE, MISSED_FOR, STALLED, Requesting
 from zq.core.timers import Timers
 from zq.core.topics import Origin
 from zq.errors import NoPeer, PeerLost, Refused, RemoteError
@@ -150,7 +150,7 @@ def test_one_who_waits_gets_its_number_when_it_departs(asking: Asking) -> None:
 
 
 def test_what_is_beyond_the_limits_of_a_replier_waits(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requesting, "MOST_REQUESTS", 2)
+    monkeypatch.setattr("zq.core.call.MOST_REQUESTS", 2)
     asking.offer(A, ("sum", A))
     calls = [asking.ask() for _ in range(4)]
     assert [call.stage for call in calls] == [Stage.SENT, Stage.SENT, Stage.WAITING, Stage.WAITING]
@@ -159,7 +159,7 @@ def test_what_is_beyond_the_limits_of_a_replier_waits(asking: Asking, monkeypatc
 
 
 def test_bytes_are_limited_and_one_above_the_limit_goes_alone(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requesting, "MOST_BYTES", 100)
+    monkeypatch.setattr("zq.core.call.MOST_BYTES", 100)
     asking.offer(A, ("sum", A))
     calls = [asking.ask(size=60), asking.ask(size=60), asking.ask(size=1_000)]
     assert [call.stage for call in calls] == [Stage.SENT, Stage.WAITING, Stage.WAITING]
@@ -222,7 +222,7 @@ def test_a_peer_that_is_gone_ends_what_it_had_and_gets_no_more(asking: Asking) -
 
 
 def test_what_waits_for_the_only_replier_hears_that_it_is_gone(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requesting, "MOST_REQUESTS", 1)
+    monkeypatch.setattr("zq.core.call.MOST_REQUESTS", 1)
     asking.offer(A, ("sum", A))
     calls = [asking.ask(), asking.ask()]
     asking.requesting.on_gone(A, 0.0)
@@ -348,7 +348,7 @@ def test_one_who_is_reached_again_gets_what_waited_for_it(asking: Asking) -> Non
 
 
 def test_a_targeted_request_goes_there_or_nowhere(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requesting, "MOST_REQUESTS", 1)
+    monkeypatch.setattr("zq.core.call.MOST_REQUESTS", 1)
     asking.offer(A, ("sum", A))
     asking.offer(B, ("sum", B))
     asking.ask(target=(B, B))

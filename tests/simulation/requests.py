@@ -18,9 +18,10 @@ from tests.simulation.oracle import check
 from tests.simulation.programs import Program
 from tests.simulation.rest import endless_timers
 from tests.simulation.world import Role, World
-from zq.core import replying, requesting
+from zq.core import call as calls
+from zq.core import replying
+from zq.core.call import Call, Key
 from zq.core.replying import Asked, RequestInbox
-from zq.core.requesting import Call, Key
 from zq.errors import NoPeer, PeerLost, RemoteError
 from zq.testing import SimulatedPeer
 from zq.wire import requests
@@ -256,8 +257,8 @@ def limits(draw: random.Random) -> Iterator[None]:
     with ExitStack() as patches:
         if draw.random() < 0.7:
             for module, name, value in (
-                (requesting, "MOST_REQUESTS", draw.choice((1, 4, 1_024))),
-                (requesting, "MOST_BYTES", draw.choice((300, 64 << 20))),
+                (calls, "MOST_REQUESTS", draw.choice((1, 4, 1_024))),
+                (calls, "MOST_BYTES", draw.choice((300, 64 << 20))),
                 (replying, "MOST_HELD", draw.choice((1, 5, 4_096))),
                 (replying, "MOST_BYTES", draw.choice((300, 256 << 20))),
                 (replying, "SEEN_MOST", draw.choice((2, 65_536))),

@@ -17,7 +17,7 @@ from tests.simulation.bound import BOUND_QUEUES, BoundPuller, bind, look, roll
 from tests.simulation.oracle import Oracle, Violation, Work, check
 from tests.simulation.programs import FILTERS, READERS, TOPICS, WORKERS, Program, Publisher, Puller, Pusher, Subscriber
 from tests.simulation.rest import check_rest
-from zq.core import binding, inbox, inquiry, line, outbox, outgoing, receiving, reception, reports, topics
+from zq.core import binding, bound, inbox, inquiry, line, outbox, outgoing, receiving, reception, reports, topics
 from zq.core.account import add_up
 from zq.core.dead import dead_queue_of, item_of
 from zq.core.outbox import RETRIED, Outbox
@@ -73,8 +73,8 @@ def limits(draw: random.Random) -> Iterator[bool]:
         (line, "BATCH_MESSAGES", draw.choice((1, 4, 512))),
         (receiving, "SETTLED_ROWS", draw.choice((2, 1_000))),
         (receiving, "REFUSED_ROWS", draw.choice((1, 200))),
-        (binding, "BOUND_WINDOW", draw.choice((1, 10, 16_384))),
-        (binding, "BOUND_BYTES", draw.choice((60, 64 << 20))),
+        (bound, "BOUND_WINDOW", draw.choice((1, 10, 16_384))),
+        (bound, "BOUND_BYTES", draw.choice((60, 64 << 20))),
         (inquiry, "ROWS", draw.choice((1, 3, 200))),
     ]
     with mock.patch.multiple(outbox, PILE_MESSAGES=small[7][2]):

@@ -64,7 +64,7 @@ class Announcement:
     def standing(self) -> Standing:
         """How well those who take from this peer keep up, and what was dropped here."""
         machines = self._machines
-        return standing(machines.topics, machines.pushing, machines.receptions, machines.bindings.past())
+        return standing(machines.topics, machines.pushing, machines.receptions, machines.bindings.past.rows())
 
     # --- telling
 

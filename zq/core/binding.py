@@ -39,21 +39,17 @@ A crash of this process loses what it holds, as with any pusher; a crash of the 
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
-from zq.core.outbox import MAX_ATTEMPTS, Outbox
-from zq.core.outgoing import Cut, Outgoing
+from zq.core.bound import Binding, Bond, Hold, Portion, in_ring, refit
+from zq.core.outbox import Outbox
+from zq.core.past import UNBOUND, Past
 from zq.core.pushing import Pushing
-from zq.core.spans import SPANS
 from zq.core.timers import Timers
 from zq.core.topics import Topic, Topics
-from zq.info import Gap, HeldQueue
-from zq.record import dataclass, field, replace
-from zq.wire.batch import NAMED, PARTS, Parts, Run, decode_topic, split
+from zq.info import Gap
 from zq.wire.frames import Binding as Question
 from zq.wire.frames import Entry, Since
 from zq.wire.names import DEAD, Filter
@@ -61,110 +57,10 @@ from zq.wire.names import DEAD, Filter
 UNBIND_AFTER = 60.0  # s without a puller until a binding ends: a restart of all replicas takes less
 ASK_AFTER, ASK_MOST = 0.2, 2.0  # s until a puller is asked again when it came into being, doubled up to
 ASKS = 4  # answers of a puller at most, of which the latest counts; the shortest of so many transits is a usual one
-BOUND_WINDOW, BOUND_BYTES = 16_384, 64 << 20  # the defaults of a pusher
 BINDINGS_MOST = 1_000  # queues bound to topics of one publisher; more are refused, as each costs every message
 REMEMBERED = 4_096  # pullers of a binding, queues and topics that are unbound; then the oldest are forgotten
 REVIVED = "revived"  # names a timer
-LEFT_RING, UNBOUND = "left the ring", "unbound"  # why messages are dropped, in the ledger
-
-
-class Portion(NamedTuple):
-    """Messages of one frame of a topic, for one queue."""
-
-    run: Run
-    bodies: list[bytes]
-    parts: Parts
-    size: int
-    flags: int
-
-
-@dataclass(eq=False, slots=True)
-class Hold:
-    """One topic of one binding."""
-
-    topic: Topic
-    binding: Binding
-    start: int  # everything from here on enters the outbox
-    pending: list[Portion] | None = None  # what was published while nobody knows yet where it starts
-    last: int = 0  # position of its newest message in the outbox
-
-    def room(self, first: int) -> tuple[int, int]:
-        """How many messages and bytes more the queue has room for; 0 if not even for the `first`, of so many bytes,
-        but that one passes alone when nothing is held."""
-        binding = self.binding
-        window, window_bytes, held, size = BOUND_WINDOW, BOUND_BYTES, binding.kept, binding.kept_bytes
-        outbox = binding.outbox
-        if outbox is not None:
-            window, window_bytes = outbox.window, outbox.window_bytes
-            held, size = held + outbox.held, size + outbox.held_bytes
-        if held and window_bytes - size < first:
-            return 0, 0
-        return max(window - held, 0), window_bytes - size
-
-    def take(self, piece: Cut, run: Run, now: float) -> None:
-        """One frame of the topic was published."""
-        portion = Portion(run, piece.bodies, piece.parts, piece.size, piece.flags)
-        binding = self.binding
-        if self.pending is None:
-            binding.feed(self, portion, now)
-        else:
-            self.pending.append(portion)
-            binding.kept += run.length
-            binding.kept_bytes += piece.size
-
-
-@dataclass(eq=False, slots=True)
-class Bond:
-    """One puller of a binding."""
-
-    puller: bytes
-    peer: bytes
-    filters: tuple[Filter, ...]
-    new: bool  # to this binding
-    asked: bool = False  # it has not said yet when it came into being
-    asked_at: float = 0.0  # last
-    began: float = -math.inf  # what it has said; it was not there before
-    answers: int = 0
-    patience: float = 0.0
-
-    def matches(self, topic: str) -> bool:
-        return any(filter.matches(topic) for filter in self.filters)
-
-
-@dataclass(eq=False, slots=True)
-class Binding:
-    """One queue that is bound to topics of this publisher."""
-
-    queue: str
-    pushing: Pushing
-    changed: Callable[[], None]
-    bonds: dict[tuple[bytes, bytes], Bond] = field(default_factory=dict)  # by peer and puller
-    known: OrderedDict[tuple[bytes, bytes], None] = field(default_factory=OrderedDict)  # those that have been here
-    filters: dict[Filter, None] = field(default_factory=dict)  # of the pullers that are here, or were not long ago
-    holds: dict[str, Hold] = field(default_factory=dict)
-    outbox: Outbox | None = None
-    shared: bool = False  # the program pushes to the queue as well
-    kept: int = 0  # messages that are pending
-    kept_bytes: int = 0
-
-    def matches(self, topic: str) -> bool:
-        return any(filter.matches(topic) for filter in self.filters)
-
-    def feed(self, hold: Hold, portion: Portion, now: float, *, again: bool = False) -> None:
-        outbox = self.open(now)
-        run, bodies, parts, size, flags = portion
-        outbox.feed(bodies, parts, size, flags | NAMED, run, hold.topic.name, now, redelivered=again)
-        hold.last = outbox.taken
-        self.pushing.released.add(outbox)
-
-    def open(self, now: float) -> Outbox:
-        if self.outbox is None:
-            self.outbox = self.pushing.find(self.queue)
-            self.shared = self.outbox is not None
-            if self.outbox is None:
-                self.outbox = self.pushing.open(self.queue, window=BOUND_WINDOW, window_bytes=BOUND_BYTES, now=now)
-            self.changed()
-        return self.outbox
+LEFT_RING = "left the ring"  # why messages are dropped, in the ledger
 
 
 class Bindings:
@@ -187,7 +83,7 @@ class Bindings:
         self._trouble = trouble
         self._bindings: dict[str, Binding] = {}
         self._left: OrderedDict[tuple[str, str], int] = OrderedDict()  # queue, topic: bound up to here
-        self._past: dict[str, HeldQueue] = {}  # what outboxes that are closed have counted
+        self.past = Past()
         self._refused = False
 
     # --- pullers coming and going
@@ -316,7 +212,7 @@ class Bindings:
                 oldest = hold.topic.track.oldest
                 if first < oldest:
                     self._count_lost(binding, hold, first, min(oldest, hold.start) - 1, now)
-                found += [(hold, portion, again) for portion in _ring(hold.topic, max(first, oldest), hold.start - 1)]
+                found += [(hold, portion, again) for portion in in_ring(hold.topic, max(first, oldest), hold.start - 1)]
                 hold.start = first
             found += [(hold, portion, False) for portion in self._kept(hold)]
         for hold, portion, again in sorted(found, key=lambda item: item[1].run.first):
@@ -364,7 +260,7 @@ class Bindings:
         elif outbox is not None:
             row = self._pushing.row(outbox)
             self._pushing.close(outbox)
-            self._count_past(row)
+            self.past.count(row)
             self._changed()
 
     def _drop(self, hold: Hold, now: float) -> None:
@@ -381,19 +277,6 @@ class Bindings:
             self._left.popitem(last=False)
         self._topics.released.add(topic)
 
-    def _count_past(self, row: HeldQueue) -> None:
-        """A closed outbox: what it still held is unbound."""
-        left = row.waiting + row.in_flight
-        dropped = dict(row.dropped)
-        if left:
-            dropped[UNBOUND] = dropped.get(UNBOUND, 0) + left
-        lost = (*row.lost, *(replace(span, state=UNBOUND, peer=b"") for span in row.spans))[-SPANS:]
-        ended = replace(row, waiting=0, in_flight=0, dropped=dropped, spans=(), lost=lost)
-        past = self._past.get(row.queue)
-        self._past[row.queue] = ended if past is None else _sum(past, ended)
-        if len(self._past) > REMEMBERED:
-            del self._past[next(iter(self._past))]
-
     # --- handles of the same queue
 
     def adopt(self, queue: str, *, window: int, window_bytes: int, max_attempts: int, now: float) -> Outbox | None:
@@ -402,7 +285,7 @@ class Bindings:
         if binding is None or binding.outbox is None:
             return None
         binding.shared = True
-        _refit(binding.outbox, window, window_bytes, max_attempts)
+        refit(binding.outbox, window, window_bytes, max_attempts)
         self._pushing.tell_options(binding.outbox, now)
         return binding.outbox
 
@@ -429,7 +312,7 @@ class Bindings:
             return False
         binding.shared = False
         outbox.outgoing.limit = -1
-        _refit(outbox, BOUND_WINDOW, BOUND_BYTES, MAX_ATTEMPTS)
+        refit(outbox)
         self._pushing.tell_options(outbox, now)
         return True
 
@@ -451,55 +334,7 @@ class Bindings:
         """Queues that have not settled all of `topic`."""
         return [hold.binding for hold in topic.bound if hold.pending is not None or not _is_settled(hold, hold.last)]
 
-    def past(self) -> Iterable[HeldQueue]:
-        """What outboxes that are closed have counted, a row a queue."""
-        return self._past.values()
-
-    def ledger(self, rows: Iterable[HeldQueue]) -> tuple[HeldQueue, ...]:
-        """`rows` are those of the outboxes; with them what closed ones have counted."""
-        past = dict(self._past)
-        present = [row if (ended := past.pop(row.queue, None)) is None else _sum(ended, row) for row in rows]
-        return (*present, *past.values())
-
 
 def _is_settled(hold: Hold, last: int) -> bool:
     outbox = hold.binding.outbox
     return hold not in hold.topic.bound or outbox is None or outbox.settled_through(last)
-
-
-def _refit(outbox: Outbox, window: int, window_bytes: int, max_attempts: int) -> None:
-    outbox.window, outbox.window_bytes, outbox.max_attempts = window, window_bytes, max_attempts
-    outbox.outgoing = Outgoing()
-    outbox.__post_init__()
-    outbox.reopen()
-
-
-def _ring(topic: Topic, first: int, last: int) -> list[Portion]:
-    """What the ring has of the messages first..last; both stand where a frame begins or ends."""
-    portions: list[Portion] = []
-    frames = topic.track.frames
-    for index in range(topic.track.at(first), len(frames)):
-        frame = frames[index]
-        if frame.first > last:
-            break
-        batch = decode_topic(frame.parts)
-        bodies = [bytes(batch.body)] if batch.flags & PARTS else split(batch.body, batch.count)
-        portions.append(Portion(batch.runs[0], bodies, frame.parts[1:], frame.size, batch.flags))
-    return portions
-
-
-def _sum(one: HeldQueue, other: HeldQueue) -> HeldQueue:
-    reasons = {*one.dropped, *other.dropped}
-    return HeldQueue(
-        queue=one.queue,
-        taken=one.taken + other.taken,
-        waiting=one.waiting + other.waiting,
-        in_flight=one.in_flight + other.in_flight,
-        acked=one.acked + other.acked,
-        expired=one.expired + other.expired,
-        dropped={reason: one.dropped.get(reason, 0) + other.dropped.get(reason, 0) for reason in reasons},
-        redelivered=one.redelivered + other.redelivered,
-        spans=(*one.spans, *other.spans)[:SPANS],
-        lost=(*one.lost, *other.lost)[-SPANS:],
-        gaps=(*one.gaps, *other.gaps)[-SPANS:],
-    )

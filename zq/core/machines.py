@@ -204,7 +204,7 @@ class Machines:
             peer=self.card.id,
             name=self.card.name,
             held=(
-                *self.bindings.ledger(self.pushing.ledger()),
+                *self.bindings.past.with_present(self.pushing.ledger()),
                 *self.spooling.ledger(self.relaying),
                 *self.spooling.ledger(self.forwarding),
                 *self.streams.ledger(),

@@ -42,7 +42,7 @@ from zq.wire.frames import (
 from zq.wire.names import Filter
 
 if TYPE_CHECKING:
-    from zq.core.binding import Hold
+    from zq.core.bound import Hold
 
 WINDOW = 16_384  # messages a waiting subscriber may be behind: what one handles in some 50 ms
 WINDOW_BYTES = 64 << 20  # the same in bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from zq.core.binding import Hold
+from zq.core.bound import Hold
 from zq.core.outbox import Outbox
 from zq.core.topics import Topic
 from zq.engine.engine import Engine

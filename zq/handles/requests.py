@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zq.core.requesting import Call
+from zq.core.call import Call
 from zq.engine.engine import Engine
 from zq.engine.wake import Waiters
 from zq.errors import NoPeer, PeerLost, RemoteError, Timeout
