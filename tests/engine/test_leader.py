@@ -248,7 +248,10 @@ class Idle:
     def read(self, token: leader.CallerToken | None) -> None:
         pass
 
-    def turn(self, *, briefly: bool = False) -> None:
+    def turn(self) -> None:
+        pass
+
+    def serve(self) -> None:
         pass
 
     def sleep(self, until: float | None, *, awake: bool = False) -> None:
@@ -275,7 +278,7 @@ class Busy(Idle):
         assert token is not None
         token.wake()
 
-    def turn(self, *, briefly: bool = False) -> None:
+    def turn(self) -> None:
         self.turns += 1
 
 

@@ -156,7 +156,7 @@ class Topics:
         outgoing = topic.outgoing
         outgoing.marked = False
         most = len(outgoing.items)
-        if (topic.followers or topic.bound) and not self._is_ample(topic, most):
+        if not self._is_ample(topic, most) and (topic.followers or topic.bound):
             most = self._room(topic, now)
         items = outgoing.take(most)
         more = bool(outgoing.items)

@@ -298,7 +298,22 @@ class Engine(Events):
         self.node.now = time.monotonic()
         self._sockets.read(token)
 
-    def turn(self, *, briefly: bool = False) -> None:
+    def serve(self) -> None:
+        dirty, now = self.dirty, time.monotonic()
+        if self._calls or now < self._pace.piling_until:
+            self.turn()
+            return
+        self.idle = _AWAKE
+        node = self.node
+        node.now = now
+        streams: list[Stream] = []
+        while dirty:
+            streams.append(dirty.pop())
+        node.serve(streams, now, time.time())
+        # ZeroMQ's thread has something to do now, most likely on this processor, and would get it only when we sleep.
+        os.sched_yield()
+
+    def turn(self) -> None:
         node, dirty, calls = self.node, self.dirty, self._calls
         self.idle = _AWAKE
         now = node.now = time.monotonic()
@@ -307,9 +322,6 @@ class Engine(Events):
             self.urgent = False
             while dirty:
                 streams.append(dirty.pop())
-        if briefly and not calls:
-            node.serve(streams, now, time.time())
-            return
         due = min(node.timers.soonest, self._settle_at, self._sweep_at)
         if now < due and not (streams or calls or self.taken or self._conditions or node.has_rest()):
             self._pace.heard = False

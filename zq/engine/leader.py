@@ -40,8 +40,11 @@ class Work(Protocol):
     def read(self, token: CallerToken | None) -> None:
         """Takes in what has come, but no more once `token` is woken."""
 
-    def turn(self, *, briefly: bool = False) -> None:
-        """Everything that is to be done now. Briefly: what callers have left; the rest is due at the next turn."""
+    def turn(self) -> None:
+        """Everything that is to be done now."""
+
+    def serve(self) -> None:
+        """Only what callers have left; the rest is due at the next turn."""
 
     def sleep(self, until: float | None, *, awake: bool = False) -> None:
         """Until there is something to do, or that time (monotonic seconds) at the latest.
@@ -72,9 +75,10 @@ class CallerToken(ThreadToken):
 
     def wake(self) -> bool:
         self.woken = True
-        super().wake()
         leader = self._leader
-        if leader.leading is self and not leader.is_me():
+        if leader.leading is not self:
+            return super().wake()
+        if not leader.is_me():  # else it looks at `woken` next
             leader.ring()
         return True
 
@@ -170,7 +174,7 @@ class Leader:
             self._owner = me
             try:
                 self._undone = True
-                self._work.turn(briefly=True)
+                self._work.serve()
             except BaseException as error:  # noqa: BLE001 - everybody hears of it, this caller too
                 self._work.fail(error)
             self._owner = 0

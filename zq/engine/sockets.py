@@ -21,6 +21,7 @@ import zmq
 from zq.core.port import Kind
 from zq.engine.descriptors import Descriptors
 from zq.engine.factory import Factory
+from zq.engine.heap import Heap
 from zq.engine.leader import CallerToken
 from zq.engine.listeners import Listeners
 from zq.engine.wake import Bell
@@ -85,6 +86,7 @@ class Sockets:
         self._factory = Factory(lock)
         self._watch = Watch(bell)
         self._descriptors = Descriptors()
+        self.heap = Heap()
         self.listeners = Listeners(self._factory, self._watch, self._descriptors.limit)
         self._lock = lock
         self._fitting: Fitting | None = None
@@ -250,6 +252,8 @@ class Sockets:
             if frame.more:
                 rest = [part.buffer.toreadonly() for part in socket.recv_multipart(_NOBLOCK, copy=False)]
                 parts: Parts = (first, *rest)
+                if not self.heap.keeps:
+                    self.heap.received(sum(map(len, rest)))
             else:
                 parts = (first,)
             if not received(kind, parts, connection):

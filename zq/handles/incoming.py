@@ -30,7 +30,7 @@ from zq.handles.steps import Steps, Wait, deadline_after, until, waiting
 from zq.info import Gap
 from zq.logs import Logger
 from zq.message import Message
-from zq.wire.batch import GAP, Batch
+from zq.wire.batch import EXTRA, GAP, PARTS, Batch
 from zq.wire.data import Malformed, unpack
 from zq.wire.dead import REASON_MOST
 from zq.wire.frames import NACKED, REJECTED, RETURNED
@@ -44,7 +44,19 @@ NOTE_BYTES = 8 << 20  # the same in bytes
 LITTLE = 16 << 10  # bytes of a frame that may wait for being counted as handed out
 ERROR_MOST = 200  # characters of a handler's exception that its message's holder is told
 
+_UNUSUAL = GAP | EXTRA | PARTS
 _popleft = deque.popleft
+
+
+def _only(item: Batch | Gap) -> list[Any]:
+    """The data of a batch that has one message, as nearly every batch has when nothing piles up: that is decoded before
+    it is taken, with less ado. Empty if it has others, or does not decode."""
+    if not isinstance(item, Batch) or item.count != 1 or item.skip or item.flags & _UNUSUAL:
+        return []
+    try:
+        return unpack(item.body, 1)
+    except Malformed:
+        return []  # it is told when it has been taken
 
 
 def _note(link: ReceivingLink) -> None:
@@ -204,8 +216,11 @@ class Receiver:
             if handing.ready or (handing.left and self._decode()):
                 return True  # another thread was faster, or there is more in this batch
             claimed = inbox.claimed
+            first: Batch | Gap | None = None
             if claimed is None:
                 try:
+                    first = inbox.arrived[0]
+                    rows = _only(first)
                     inbox.taken.extend(map(_popleft, (inbox.arrived,)))  # in one step: an interrupt loses nothing
                 except IndexError:
                     return False
@@ -213,7 +228,10 @@ class Receiver:
             size = 0
             if isinstance(claimed, Batch):
                 count, size = claimed.stop - claimed.skip, claimed.size
-                if claimed.flags & GAP:
+                if claimed is first and rows:  # else the engine has taken that one back meanwhile
+                    self._handing_out(claimed, 0, 1)
+                    inbox.handing = Handing(claimed, (self._message(rows[0], claimed, 0),))
+                elif claimed.flags & GAP:
                     gaps = self._gaps_in(claimed)
                     self._handing_out(claimed, claimed.skip, claimed.stop)
                     inbox.handing = Handing(claimed, ())

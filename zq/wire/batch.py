@@ -25,6 +25,7 @@ from zq.wire.names import check_name
 TOPIC, BATCH = b"T", b"B"  # kinds
 REPORT, PARTS, REDELIVERED, EXTRA, NAMED = 1, 2, 4, 8, 16  # flags; NAMED: of a topic that the queue is bound to
 GAP, RETAIN, CLEARED = 32, 64, 128  # see kept.py; a topic frame whose last message is retained; a head: none is
+_NO_GAP = 0xFF ^ GAP
 ATTEMPT_MOST = (1 << 16) - 1  # what the field has room for; higher attempts stay at it
 COUNT_MOST = 1 << 12  # messages in one batch that a receiver accepts, and looks at at once; senders join 512
 
@@ -32,6 +33,7 @@ Buffer = bytes | memoryview
 Parts = Sequence[Buffer]
 
 _TOPIC = struct.Struct(">B16sQQIdd")
+_TOPIC_BYTES, _NAME_END = _TOPIC.size, NAME + 2
 _BATCH = struct.Struct(">c16s16s16sBHBQIQQIH")
 _RUN = struct.Struct(">16sQId")  # origin, first origin number, count, wall clock at take
 
@@ -43,6 +45,9 @@ class Run(NamedTuple):
     first: int
     length: int
     time: float
+
+
+_new_run = tuple.__new__  # what `Run` calls in the end, for half of its price
 
 
 class Batch:
@@ -155,24 +160,29 @@ def encode_topic(prefix: bytes, flags: int, run: Run, first: int, clock: float, 
 
 
 def decode_topic(parts: Parts) -> Batch:
-    frame = bytes(parts[0]) if not isinstance(parts[0], bytes) else parts[0]
-    end = frame.find(b"\0", 1, NAME + 2)
-    if end < 0 or len(frame) < end + 1 + _TOPIC.size:
+    frame = parts[0] if isinstance(parts[0], bytes) else bytes(parts[0])
+    end = frame.find(b"\0", 1, _NAME_END)
+    start = end + 1 + _TOPIC_BYTES
+    if end < 0 or len(frame) < start:
         raise Malformed("a topic frame is cut short")
-    flags, origin, number, first, count, time, _clock = _TOPIC.unpack_from(frame, end + 1)
-    flags &= ~GAP  # which only spools say, and on links
-    if count > COUNT_MOST or (first == 0 and count) or (bool(flags & PARTS) != (len(parts) > 1)):
+    flags, origin, number, first, count, time, _ = _TOPIC.unpack_from(frame, end + 1)
+    if count > COUNT_MOST or (count and not first) or (flags & PARTS == PARTS) is not (len(parts) > 1):
         raise Malformed("a topic frame has impossible numbers")
+    if len(frame) - start < count:
+        raise Malformed("a topic frame claims more messages than it has bytes for")
     try:
         topic = frame[1:end].decode("ascii")
     except UnicodeDecodeError:
         raise Malformed("a topic name is not ASCII") from None
-    body = memoryview(frame)[end + 1 + _TOPIC.size :]
-    if len(body) < count:
-        raise Malformed("a topic frame claims more messages than it has bytes for")
-    runs = (Run(origin, number, count, time),)
     return Batch(
-        sender=origin, first=first, count=count, runs=runs, body=body, parts=parts[1:], topic=topic, flags=flags
+        sender=origin,
+        first=first,
+        count=count,
+        runs=(_new_run(Run, (origin, number, count, time)),),
+        body=memoryview(frame)[start:],
+        parts=parts[1:],
+        topic=topic,
+        flags=flags & _NO_GAP,  # which only spools say, and on links
     )
 
 

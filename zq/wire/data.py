@@ -198,6 +198,9 @@ def unpack(body: Buffer, count: int, parts: Sequence[Any] = (), skip: int = 0, *
 
 
 def _unpack(body: Buffer, count: int, parts: Sequence[Any], skip: int, extended: bool) -> list[Any]:
+    if count == 1 and not (parts or skip or extended) and len(body) < PART_MINIMUM and EXACT:
+        check_depth(body, 1, DEPTH)  # what nearly every body is when nothing piles up
+        return [msgpack.unpackb(body, timestamp=3, strict_map_key=True, ext_hook=inline)]
     if count < 1 or (parts and count != 1):
         raise Malformed(f"{count} messages and {len(parts)} parts in a frame")
     if len(body) > PAYLOAD:
