@@ -637,3 +637,11 @@ def test_an_outbox_takes_what_nobody_is_there_for_and_lets_it_go_later(
     refused = shell(f"zq push jobs x --outbox {tmp_path / 'mine'}")
     assert refused.returncode == 2
     assert "holds other things" in refused.stderr
+
+
+def test_the_package_runs_as_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "zq", "--version"], capture_output=True, text=True, timeout=DEADLINE)
+    assert done.stdout == f"zq {zq.__version__}\n"
+    wrong = subprocess.run([sys.executable, "-m", "zq", "nothing"], capture_output=True, text=True, timeout=DEADLINE)
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("zq: ") or "Usage: zq" in wrong.stderr
