@@ -236,14 +236,14 @@ async def _share(say: Say, port: int) -> Share:
             messages = await subscription.fetch(FETCH, timeout=1)
         except NothingYet:
             continue
-        first = first or time.monotonic()
+        first, before = first or time.monotonic(), done
         for message in messages:
             if "stop" in msgpack.unpackb(message.data):
                 stops += 1
             else:
                 done += 1
             await message.ack()
-        last = time.monotonic()
+        last = time.monotonic() if done > before else last
     for _ in range(stops - 1):
         await stream.publish(SHARED, msgpack.packb(STOP))
     await client.flush(timeout=60)

@@ -99,7 +99,7 @@ def round_trip(scale: Scale) -> Values:
 
 def share(say: Say, port: int, pushers: int) -> Share:
     """A worker. What it was sent beyond its stop goes back to the queue when its connection ends."""
-    done, first = 0, 0.0
+    done, first, last = 0, 0.0, 0.0
     with _connect(port) as connection:
         channel = connection.channel()
         channel.queue_declare(SHARED)
@@ -110,9 +110,9 @@ def share(say: Say, port: int, pushers: int) -> Share:
             channel.basic_ack(method.delivery_tag)
             if stop:
                 break
-            first = first or time.monotonic()
+            last = time.monotonic()
+            first = first or last
             done += 1
-        last = time.monotonic()
         channel.cancel()
         return Share(done, first, last)
 

@@ -133,7 +133,7 @@ def share(say: Say, port: int, pushers: int) -> Share:
         stops = 0
         while not stops:
             for _, messages in client.xreadgroup(GROUP, me, {SHARED: ">"}, count=PIPELINE, block=1_000):
-                first = first or time.monotonic()
+                first, before = first or time.monotonic(), done
                 for id, fields in messages:
                     if "stop" in msgpack.unpackb(fields[b"d"]):
                         stops += 1
@@ -141,7 +141,7 @@ def share(say: Say, port: int, pushers: int) -> Share:
                         done += 1
                     acks.xack(SHARED, GROUP, id)
                 acks.execute()
-                last = time.monotonic()
+                last = time.monotonic() if done > before else last
         for _ in range(stops - 1):
             client.xadd(SHARED, {"d": msgpack.packb(STOP)})
     return Share(done, first if done else 0.0, last)
