@@ -42,7 +42,7 @@ class Worker:
     def _probe(self) -> None:
         probe = Probe(LINK, 0, 0, "jobs", self.puller.id, 1, self._sent, 0, 5_000, 1, 5)
         self.pulling.on_probe(PEER, probe, self.now)
-        self.pulling.report()
+        self.pulling.report(self.now)
 
     @property
     def link(self) -> object:
@@ -78,12 +78,12 @@ class Worker:
             self.now = when
             for due in self.timers.due(when):
                 due(when)
-            self.pulling.report()
+            self.pulling.report(self.now)
         self.now = end
 
     def told(self) -> tuple[dict[int, int], set[int]]:
         """Numbers refused with their outcome, and numbers given back, by the newest state."""
-        self.pulling.report()
+        self.pulling.report(self.now)
         state = self.states[-1]
         given_back = {
             number for low, high, outcome in state.settled if outcome == RETURNED for number in range(low, high + 1)
@@ -150,7 +150,7 @@ def test_a_program_that_hangs_gets_nothing_more_until_it_asks() -> None:
     assert worker.woken > 1, "who waits there says so"
     worker.inbox.stalled = False
     worker.pulling.on_taken(worker.puller, worker.now)
-    worker.pulling.report()
+    worker.pulling.report(0.0)
     assert worker.states[-1].limit == limit + 4
 
 

@@ -97,11 +97,11 @@ def test_a_probe_that_its_link_has_overtaken_does_not_bring_it_back() -> None:
     late = Probe(b"l" * 16, 0, 0, "jobs", puller.id, 1, 1, 0, 0, 0)
     pulling.on_entry(PEER, Entry(1, bytes(8), [], [], [], [], [], []), 0.0)
     pulling.on_probe(PEER, late, 0.0)
-    pulling.report()
+    pulling.report(0.0)
     sent.clear()
     for due in timers.due(1.0):
         due(1.0)
-    pulling.report()
+    pulling.report(0.0)
     assert [type(body) for body in sent] == [State], "asked again whether that link is over"
     pulling.on_end(PEER, late.link)
     assert not puller.links
@@ -182,7 +182,7 @@ def test_a_batch_that_overtakes_another_waits_for_it() -> None:
     inbox = Inbox(lambda: None)
     puller = pulling_.open(b"q" * 16, "jobs", inbox, prefetch=9, prefetch_bytes=1 << 20)
     pulling_.on_probe(PEER, Probe(b"l" * 16, 0, 0, "jobs", puller.id, 1, 0, 0, 5, 1), 0.0)
-    pulling_.report()
+    pulling_.report(0.0)
     for first in (3, 2, 5, 1, 4, 1):
         header = BatchHeader(bytes(16), PEER, b"l" * 16, 0, 1, 0, first, 1, 1, 0, 0)
         batch = Batch(sender=PEER, first=first, count=1, runs=[Run(PEER, first, 1, 0.0)], body=b"x")
@@ -200,7 +200,7 @@ def test_what_a_vanished_pusher_left_is_tried_here_as_often_as_it_allowed(attemp
     pulling = Pulling(timers, lambda peer, body: None, lambda peer: 0, log.append)
     puller = pulling.open(b"q" * 16, "jobs", Inbox(lambda: None), prefetch=9, prefetch_bytes=100)
     pulling.on_probe(PEER, Probe(b"l" * 16, 0, 0, "jobs", puller.id, 1, 0, 0, 1, 1, 3), 0.0)
-    pulling.report()
+    pulling.report(0.0)
     header = BatchHeader(b"", PEER, b"l" * 16, 0, attempt, 0, 1, 1, 1, 0, 0)
     batch = Batch(sender=PEER, first=1, count=1, runs=[Run(PEER, 1, 1, 0.0)], body=b"x", attempt=attempt)
     assert pulling.on_batch(header, batch, 0.0)

@@ -11,8 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from zq.wire.limits import BATCH_MESSAGES
+
 PREFETCH_LEAST, PREFETCH_MOST = 64, 4_096  # messages: a frame or less to begin with, eight frames at full speed
 MEASURED = 0.1  # s over which settled messages are counted; the prefetch is what that time settles
+STEP_SHARE, STEP_LEAST = 8, 64  # a grant is at least an eighth of the prefetch, if that is worth a frame (link.STRIDE)
 KEEP_SHARE = 4  # idle links keep a quarter of the prefetch between them; one that is alone leaves that to newcomers
 
 
@@ -56,22 +59,40 @@ def need_of(link: Debtor) -> int:
     return link.wanted - (link.limit - link.sent - link.returned)
 
 
-def share_out(size: int, links: Sequence[Debtor], turn: int) -> list[Debtor]:
-    """Raises limits as far as `size` messages allow, evenly, beginning at link number `turn`; returns those raised."""
+def step_of(size: int, waiting: int) -> int:
+    """The least that is granted at a time, where so many messages wait for the program or are on their way to it.
+
+    Its credit decides how many messages a pusher puts in a frame. A program that has much to do yet loses nothing if
+    the next grant is for one pusher and for a whole frame, instead of a few messages for each.
+    """
+    step = min(size // STEP_SHARE, BATCH_MESSAGES)
+    return step if STEP_LEAST <= step <= waiting else 1
+
+
+def share_out(size: int, links: Sequence[Debtor], turn: int, step: int = 1) -> list[Debtor]:
+    """Raises limits as far as `size` messages allow, evenly, beginning at link number `turn`; returns those raised, in
+    that order. Nobody gets less than a `step`, unless he needs no more.
+    """
     raised: list[Debtor] = []
-    free = grant_evenly(size - sum(link.in_use for link in links), links, turn, raised)
-    keep_some(size, links, free, raised)
+    free = grant_evenly(size - sum(link.in_use for link in links), links, turn, raised, step)
+    keep_some(size, links, free if step == 1 else 0, raised)
     return raised
 
 
-def grant_evenly(free: int, links: Sequence[Debtor], turn: int, raised: list[Debtor]) -> int:
-    """Gives `free` messages to those in need, beginning at link number `turn`; returns what nobody needs."""
+def grant_evenly(free: int, links: Sequence[Debtor], turn: int, raised: list[Debtor], step: int = 1) -> int:
+    """Gives `free` messages to those in need, beginning at link number `turn`; returns what is left: what nobody needs,
+    or less than a step."""
     needs = {index: need for index, link in enumerate(links) if (need := need_of(link)) > 0}
     granted: dict[int, Debtor] = {}
     while free > 0 and needs:
-        share = max(free // len(needs), 1)
+        share = max(free // len(needs), step)
         for index in sorted(needs, key=lambda index: (index - turn) % len(links)):
-            grant = min(share, needs[index], free)
+            grant = min(share, needs[index])
+            if grant > free:
+                if step > 1:  # it is this one's turn when there is enough for him
+                    raised += granted.values()
+                    return free
+                grant = free
             links[index].limit += grant
             granted[index] = links[index]
             needs[index] -= grant

@@ -209,7 +209,7 @@ class Node(Machines):
             if self.announcement.dirty:
                 self.announcement.publish(now)
             self.receptions.report()
-            self.pulling.report()
+            self.pulling.report(now)
             if self.receptions.lost != self._lost:
                 self._lost = self.receptions.lost
                 self.announcement.count_later(now)

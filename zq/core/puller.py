@@ -41,7 +41,8 @@ class Puller:
     closing_patience: float = CLOSING_AFTER
     sample: float = SAMPLE_AFTER
     handing: Batch | None = None  # the newest that was taken, as last looked; when the next one is, it is whole
-    turn: int = 0
+    turn: int = 0  # number of the link that is granted credit first
+    late: bool = False  # somebody has waited long enough for a whole step of credit
     delayed: int = 0  # nacked here with a delay, their pusher being gone
     received: int = 0
     acked: int = 0

@@ -25,7 +25,7 @@ from zq.core.inbox import Inbox
 from zq.core.lanes import WEIGHTS, Turns
 from zq.core.overdue import Overdue
 from zq.core.puller import CLOSING_MOST, Puller
-from zq.core.receipts import report
+from zq.core.receipts import Receipts
 from zq.core.receiving import ReceivingLink, Settled
 from zq.core.settlement import Settlement
 from zq.core.timers import Timers
@@ -58,6 +58,7 @@ class Pulling:
         self._links: dict[bytes, ReceivingLink] = {}
         self._pushed: dict[bytes, set[str]] = {}  # peer: queues that it pushes to, by its newest entry
         self._settlement = Settlement(timers, self._remove, tell)
+        self._receipts = Receipts(timers, send)
 
     def __iter__(self) -> Iterator[Puller]:
         return iter(self._pullers.values())
@@ -202,7 +203,7 @@ class Pulling:
             batch.flags &= ~GAP  # of a queue there are none
         link.forget_below(min(header.floor, link.expected))
         self._demand(link, batch.last, header.returned, header.wanted)
-        link.news = True
+        link.soon = True
         if batch.first > link.expected:
             link.held.setdefault(batch.first, batch)
             return True
@@ -309,6 +310,7 @@ class Pulling:
         puller.closing = True
         self._timers.cancel((puller, "sample"))
         self._timers.cancel((puller, "work"))
+        self._timers.cancel((puller, "late"))
         for link in list(puller.links.values()):
             link.held.clear()
             puller.given_back += link.settle(1, link.expected - 1, link.given_back)
@@ -340,9 +342,9 @@ class Pulling:
 
     # --- states
 
-    def report(self) -> None:
-        """Sends the states that have news; called once after each turn."""
-        report(self._pullers.values(), self._send)
+    def report(self, now: float) -> None:
+        """Sends the states that are due; called once after each turn."""
+        self._receipts.report(self._pullers.values(), now)
 
     def ledger(self) -> tuple[PulledQueue, ...]:
         return tuple(puller.row() for puller in self._pullers.values() if puller.stream is None)

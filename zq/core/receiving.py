@@ -74,7 +74,10 @@ class ReceivingLink:
     delayed: set[int] = field(default_factory=set)  # numbers delivered here after a while
     trail: Trail = field(default_factory=Trail)  # whose the numbers are
     turn: int = 0  # states sent
-    news: bool = True  # the pusher does not know the present state
+    news: bool = True  # the pusher is to know the present state at once
+    soon: bool = False  # or before long: see `receipts`
+    told_at: float = 0.0  # when it was told last
+    told_settled: int = 0  # how many were settled then
 
     @property
     def in_use(self) -> int:
@@ -92,6 +95,21 @@ class ReceivingLink:
     def all_settled(self) -> bool:
         return self.settled_count >= self.expected - 1
 
+    @property
+    def starves(self) -> bool:
+        """Whether its pusher has something and may not send it, as far as we have heard."""
+        return self.wanted > 0 and self.unused <= 0
+
+    @property
+    def is_worth_telling(self) -> bool:
+        """Whether as much was settled since the last state as is still here."""
+        return self.settled_count - self.told_settled >= self.expected - 1 - self.settled_count
+
+    def told(self, now: float) -> None:
+        """The pusher is told the present state."""
+        self.news = self.soon = False
+        self.told_at, self.told_settled = now, self.settled_count
+
     def settle(self, first: int, last: int, into: Ranges) -> int:
         """Marks numbers that were received; returns for how many that is news."""
         count = 0
@@ -99,7 +117,7 @@ class ReceivingLink:
             into.add(low, high)
             count += high - low + 1
         self.settled_count += count
-        self.news |= count > 0
+        self.soon |= count > 0
         return count
 
     def forget_below(self, floor: int) -> None:

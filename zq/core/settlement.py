@@ -37,7 +37,7 @@ class Settlement:
                 link: ReceivingLink = batch.link
                 link.bytes_taken += batch.size
                 link.handed = max(link.handed, batch.first + batch.skip - 1)
-                link.news = True
+                link.soon = True
                 self._taken_whole(puller)
                 puller.handing = batch
         self._note_handed(puller)
@@ -57,7 +57,7 @@ class Settlement:
         if handed <= link.handed:
             return False
         link.handed = handed
-        link.news = True
+        link.soon = True
         return True
 
     @staticmethod
@@ -66,7 +66,7 @@ class Settlement:
         batch, puller.handing = puller.handing, None
         if batch is not None and batch.first + batch.stop - 1 > batch.link.handed:
             batch.link.handed = batch.first + batch.stop - 1
-            batch.link.news = True
+            batch.link.soon = True
 
     def sample_later(self, puller: Puller, now: float) -> None:
         """Something has come for it."""
@@ -109,6 +109,7 @@ class Settlement:
         puller = link.puller
         if item.outcome == RETURNED:
             count = link.settle(item.number, item.number, link.given_back)
+            link.news |= count > 0
             puller.given_back += count
             if count and link.orphan:
                 self._deliver_here(link, item, now)
@@ -116,6 +117,7 @@ class Settlement:
         count = link.settle(item.number, item.number, Ranges())
         if count:
             link.refused[item.number] = item
+            link.news = True
             if item.outcome == NACKED:
                 puller.nacked += 1
                 if link.orphan and item.batch.attempt < link.max_attempts:
@@ -209,6 +211,7 @@ class Settlement:
         """What was not handed out yet leaves the inbox: others get it. All from `first` on is settled as returned."""
         inbox = link.puller.inbox
         link.puller.given_back += link.settle(first, link.expected - 1, link.given_back)
+        link.news = True
         for batch in [item for item in list(inbox.arrived) if isinstance(item, Batch) and item.link is link]:
             try:
                 inbox.arrived.remove(batch)
