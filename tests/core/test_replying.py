@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from zq.core import replying
-from zq.core.replying import STALLED, Asked, Replier, Replying, RequestInbox, Seen
+from zq.core.replier import Asked, Replier, RequestInbox
+from zq.core.replying import STALLED, Replying
+from zq.core.seen import Seen
 from zq.core.timers import Timers
 from zq.core.topics import Origin
 from zq.wire.frames import Inquiry, Missing
@@ -136,7 +138,7 @@ def test_what_was_turned_away_reaches_no_program_later(answering: Answering) -> 
 
 
 def test_what_is_too_much_is_turned_away(answering: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replying, "MOST_HELD", 2)
+    monkeypatch.setattr("zq.core.replier.MOST_HELD", 2)
     for number in (1, 2, 3):
         answering.ask(number)
     assert answering.told() == [(A, 3, TURNED_AWAY, OVERLOADED)]
@@ -149,7 +151,7 @@ def test_what_is_too_much_is_turned_away(answering: Answering, monkeypatch: pyte
 def test_bytes_are_limited_and_one_above_the_limit_is_taken_alone(
     answering: Answering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replying, "MOST_BYTES", 100)
+    monkeypatch.setattr("zq.core.replier.MOST_BYTES", 100)
     answering.ask(1, size=1_000)
     answering.ask(2, size=1)
     assert answering.told() == [(A, 2, TURNED_AWAY, OVERLOADED)]
@@ -307,7 +309,7 @@ def test_what_is_remembered_of_a_requester_is_bounded_by_its_floor() -> None:
 
 
 def test_a_requester_without_a_floor_cannot_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replying, "SEEN_MOST", 100)
+    monkeypatch.setattr("zq.core.seen.SEEN_MOST", 100)
     seen = Seen()
     for number in range(1, 10_000):
         assert seen.add(number, 0)

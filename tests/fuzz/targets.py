@@ -17,7 +17,7 @@ from zq.core.endpoints import at_host_of, in_zones, tellable
 from zq.core.inbox import Inbox, SubscriptionInbox
 from zq.core.ledger import from_wire, to_wire
 from zq.core.port import Kind
-from zq.core.replying import RequestInbox
+from zq.core.replier import RequestInbox
 from zq.discovery.host import Entry as HostEntry
 from zq.discovery.sighting import sighting
 from zq.errors import Refused

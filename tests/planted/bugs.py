@@ -32,9 +32,10 @@ from zq.core.ranges import Ranges
 from zq.core.receiving import ReceivingLink
 from zq.core.receptions import Receptions
 from zq.core.repairs import Repairs
-from zq.core.replying import Replying, Seen
+from zq.core.replying import Replying
 from zq.core.requesting import Requesting
 from zq.core.ring import Track
+from zq.core.seen import Seen
 from zq.core.spooling import Spooling
 from zq.core.subscription import Cursor
 from zq.core.topics import Topics

@@ -19,9 +19,9 @@ from tests.simulation.programs import Program
 from tests.simulation.rest import endless_timers
 from tests.simulation.world import Role, World
 from zq.core import call as calls
-from zq.core import replying
+from zq.core import replier, seen
 from zq.core.call import Call, Key
-from zq.core.replying import Asked, RequestInbox
+from zq.core.replier import Asked, RequestInbox
 from zq.errors import NoPeer, PeerLost, RemoteError
 from zq.testing import SimulatedPeer
 from zq.wire import requests
@@ -259,9 +259,9 @@ def limits(draw: random.Random) -> Iterator[None]:
             for module, name, value in (
                 (calls, "MOST_REQUESTS", draw.choice((1, 4, 1_024))),
                 (calls, "MOST_BYTES", draw.choice((300, 64 << 20))),
-                (replying, "MOST_HELD", draw.choice((1, 5, 4_096))),
-                (replying, "MOST_BYTES", draw.choice((300, 256 << 20))),
-                (replying, "SEEN_MOST", draw.choice((2, 65_536))),
+                (replier, "MOST_HELD", draw.choice((1, 5, 4_096))),
+                (replier, "MOST_BYTES", draw.choice((300, 256 << 20))),
+                (seen, "SEEN_MOST", draw.choice((2, 65_536))),
                 (requests, "BATCH_BYTES", draw.choice((100, 64 << 10))),
             ):
                 patches.enter_context(mock.patch.object(module, name, value))

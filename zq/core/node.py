@@ -21,7 +21,7 @@ from zq.core.meeting import Card
 from zq.core.outbox import MAX_ATTEMPTS, Outbox
 from zq.core.port import Kind, Port
 from zq.core.puller import Puller
-from zq.core.replying import Replier, RequestInbox
+from zq.core.replier import Replier, RequestInbox
 from zq.core.requesting import Requesting
 from zq.core.subscription import Subscription
 from zq.core.topics import Topic

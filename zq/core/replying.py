@@ -22,13 +22,13 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 
-from zq.core.inbox import Handing
 from zq.core.outgoing import Item
+from zq.core.replier import Asked, Replier, RequestInbox
 from zq.core.roster import REMEMBERED
+from zq.core.seen import Seen
 from zq.core.timers import Timers
 from zq.core.topics import Origin
 from zq.info import RepliedService
-from zq.record import dataclass
 from zq.wire.batch import Parts
 from zq.wire.frames import Inquiry, Missing
 from zq.wire.requests import (
@@ -37,152 +37,14 @@ from zq.wire.requests import (
     OVERLOADED,
     REPLIED,
     TURNED_AWAY,
-    UNANSWERED,
     RequestFrame,
     encode_failure,
     encode_reply,
     is_small,
 )
 
-MOST_HELD = 4_096  # requests at one replier, those with the program included; more are turned away
-MOST_BYTES = 256 << 20  # bytes of them; one above it is taken when there is no other
-BY_MAILBOX = -1  # instead of the number of a work connection
 STALLED = 0.05  # s until a connection that took nothing is tried again
 NAMED = 16_384  # answered ones, the newest, that are named when a connection was made anew; of others it is asked
-SEEN_MOST = 65_536  # numbers remembered of one requester above its floor; an honest one has few
-
-
-def _nobody() -> None:
-    """No engine to tell."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a program says to a request. `item` is a message, or a failure as `encode_failure` makes it."""
-
-    asked: Asked
-    outcome: int
-    item: Item | None  # None: its requester has given up, nobody waits for anything
-
-
-class Asked:
-    """A request with its replier: what a program gets. Answering it twice is harmless."""
-
-    __slots__ = ("answered", "expires", "frame", "replier")
-
-    def __init__(self, frame: RequestFrame, replier: Replier, expires: float) -> None:
-        self.frame = frame
-        self.replier = replier
-        self.expires = expires  # when its requester gives up, by the owner's clock
-        self.answered = False
-
-    def answer(self, outcome: int, item: Item | None) -> None:
-        """Leaves the answer for the owner; from any thread."""
-        if self.answered:
-            self.replier.twice += 1
-            return
-        self.answered = True
-        self.replier.answers.append(Answer(self, outcome, item))
-        self.replier.inbox.note()
-
-    def fail(self, kind: str, text: str) -> None:
-        self.answer(FAILED, encode_failure(kind, text))
-
-    def drop(self) -> None:
-        """Nobody waits for an answer any more."""
-        self.answer(FAILED, None)
-
-    def __del__(self) -> None:
-        if not self.answered:  # nobody can answer it any more, not even an interrupted caller
-            self.fail(UNANSWERED, f"the replier of {self.replier.service} has let go of the request")
-
-
-class RequestInbox:
-    """Requests between the owner, who appends, and callers, who take; each a single step of the interpreter."""
-
-    __slots__ = ("arrived", "handing", "note", "refused", "stalled", "wake")
-
-    def __init__(self, wake: Callable[[], object]) -> None:
-        self.arrived: deque[Asked] = deque()
-        self.handing = Handing(None, ())
-        self.refused = False
-        self.stalled = False  # nobody asks: a handler that hangs is waited for by whoever asked it
-        self.wake = wake
-        self.note: Callable[[], object] = _nobody  # called when an answer was left
-
-    @property
-    def queued(self) -> int:
-        return len(self.arrived) + len(self.handing.ready)
-
-
-class Replier:
-    """One handle's requests."""
-
-    def __init__(self, id: bytes, service: str, inbox: RequestInbox) -> None:
-        self.id = id
-        self.service = service
-        self.inbox = inbox
-        self.answers: deque[Answer] = deque()
-        self.closed = False
-        self.held = 0  # arrived and not answered
-        self.held_bytes = 0
-        self.received = self.replied = self.failed = self.turned_away = self.dropped = 0
-        self.late = 0  # answers to requests that had ended
-        self.twice = 0  # answers beyond the first
-
-    def has_room(self, size: int) -> bool:
-        return self.held < MOST_HELD and (self.held == 0 or self.held_bytes + size <= MOST_BYTES)
-
-
-class Seen:
-    """Numbers of one requester that have been here. Everything below `floor` counts as seen.
-
-    Of those that were answered over work it is known by which of its connections.
-    """
-
-    __slots__ = ("_kept", "_numbers", "floor")
-
-    def __init__(self, floor: int = 0) -> None:
-        self.floor = floor
-        self._numbers: dict[int, int] = {}  # and the work connection
-        self._kept = 64  # numbers up to which nobody looks what can be forgotten
-
-    def add(self, number: int, floor: int) -> bool:
-        """False when it was here, or is over."""
-        if self.has(number):
-            return False
-        self.floor = max(self.floor, min(floor, number))
-        self._numbers[number] = BY_MAILBOX
-        if len(self._numbers) > self._kept:
-            self._forget()
-            if len(self._numbers) > SEEN_MOST:
-                self.floor = sorted(self._numbers)[-(SEEN_MOST // 2)]
-                self._forget()
-            self._kept = max(64, 2 * len(self._numbers))
-        return True
-
-    def _forget(self) -> None:
-        self._numbers = {each: over for each, over in self._numbers.items() if each >= self.floor}
-
-    def has(self, number: int) -> bool:
-        return number < self.floor or number in self._numbers
-
-    def numbers(self) -> list[int]:
-        """Those that its sender may still wait for."""
-        return [number for number in self._numbers if number >= self.floor]
-
-    def answered_over(self, number: int) -> int:
-        """The work connection, if it was one."""
-        return self._numbers.get(number, BY_MAILBOX)
-
-    def answer(self, number: int, generation: int) -> None:
-        if number in self._numbers:
-            self._numbers[number] = generation
-
-    def close(self) -> None:
-        """Whatever was sent up to now is over."""
-        self.floor = max(self._numbers, default=self.floor - 1) + 1
-        self._numbers.clear()
 
 
 class Replying:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from zq.core.cursors import PASSING
 from zq.core.inbox import Inbox, Slow, SubscriptionInbox
-from zq.core.replying import RequestInbox
+from zq.core.replier import RequestInbox
 from zq.core.subscription import INHERIT_PATIENCE, patience_on_wire
 from zq.errors import Refused, Timeout
 from zq.handles.incoming import DurableInbox, PullerCore, Receiver, SubscriberCore

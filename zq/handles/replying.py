@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from zq.core.replying import Asked, Replier, RequestInbox
+from zq.core.replier import Asked, Replier, RequestInbox
 from zq.errors import Refused
 from zq.handles.incoming import Receiver, log
 from zq.handles.outgoing import extra_of
