@@ -1,4 +1,7 @@
-"""What a peer tells about itself and its realm: frozen values, complete enough for every `zq` listing."""
+"""What a peer tells about itself and its realm: frozen values, complete enough for every `zq` listing.
+
+Long, since it is a table: a class a listing, with what each field means, and nothing else.
+"""
 
 from __future__ import annotations
 

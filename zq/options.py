@@ -2,6 +2,8 @@
 
 An argument wins over the environment (`ZQ_*`), that over the first settings file that exists (`./zq.toml`,
 `$XDG_CONFIG_HOME/zq/config.toml`, `/etc/zq/zq.toml`), that over the default. Each value knows where it came from.
+
+Long, since the table, what reads a value of each kind and what prints it are all that there is of an option.
 """
 
 from __future__ import annotations

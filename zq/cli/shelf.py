@@ -1,4 +1,7 @@
-"""The commands of `zq spool`: what is in a spool, and what can be done with it."""
+"""The commands of `zq spool`: what is in a spool, and what can be done with it.
+
+Long, since it is a command after the other.
+"""
 
 from __future__ import annotations
 

@@ -21,6 +21,8 @@ Events:
 A crash loses what the journal had not told the medium: messages are delivered again, redelivered. A cursor itself is
 synced when it begins. After a crash all that is unsettled counts as perhaps delivered; closed in order, only what was
 under way does.
+
+It is longer than most: what is delivered, settled, charged and read anew are ranges of the same numbers.
 """
 
 from __future__ import annotations

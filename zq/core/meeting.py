@@ -13,6 +13,8 @@ Who has met exchanges `entries`. Lost frames are asked for by timers, repeated o
 A peer that fell silent may be behind a cut cable, asleep, or no more: it is *pursued*, dialled on and on for two
 minutes though nobody names it, so that both sides meet as soon as the way is free and not when discovery speaks again.
 A refusal ends that, for then its host is there and it is not.
+
+It is longer than most: every event of a meeting looks at the same remote peer and moves it on.
 """
 
 from __future__ import annotations

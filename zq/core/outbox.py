@@ -17,6 +17,8 @@ A ttl is looked at before a message leaves, and ends it there while it waits; on
 What has failed as often as `max_attempts` says is dropped as "dead", see `dead`.
 
 A crash of this process loses all of them, except those already at a puller, which still delivers them.
+
+It is longer than most: a message is in one of its places at a time, and whatever moves one keeps all the counters.
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ the way, there or back, unless it travels on a work connection that still stands
 with PeerLost.
 What a crash at each point loses: of this peer, the calls, whose callers are gone with it; of the replier, nothing that
 this side does not hear of as PeerLost.
+
+It is longer than most: a call is in one of a few tables at a time, and every event moves some between them.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ A topic is *held* while a waiting follower has not taken what is more than a win
 then the follower is *behind* until it is within half a window, and is not waited for.
 
 A crash loses the ring and what callers left and was not published yet; subscribers see a Gap of unknown length.
+
+It is longer than most: numbers, ring, fences and holding back change together, message by message.
 """
 
 from __future__ import annotations

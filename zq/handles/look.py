@@ -2,6 +2,8 @@
 
 What is on the disk is read from the files, in a thread of its own, beside the one that writes them (see
 `zq.spool.shelf`): neither the engine nor the disk is held up. What changes something is done where it is kept.
+
+It is longer than most: each question stands beside its answer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A spool without its waiting: a directory, its disk thread, and the queues that the engine keeps with it."""
+"""A spool without its waiting: a directory, its disk thread, and the queues that the engine keeps with it.
+
+It is longer than most: all that a spool is asked by its program, but for the waiting.
+"""
 
 from __future__ import annotations
 

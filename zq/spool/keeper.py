@@ -9,6 +9,8 @@ What else is to be done with its streams, journals, marks and trimming, is `upke
 What was delivered is not written down message by message: a queue that was closed in order notes how far it had got
 (the cursor `SENT`), which is taken back when it is opened, before anything leaves; without that note everything found
 may have been delivered.
+
+It is longer than most: its thread and its engine meet in the same few tables, and each step says whose turn it is.
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ missing.
 
 A sync or write that fails is not repeated on that file. What is not safe goes to a new segment; if that fails too, the
 messages are refused, `commit` raises, and the log tries again with a new segment when it is next asked to.
+
+It is longer than most: what writes, reads and trims shares one list of segments and one rule, what is safe.
 """
 
 from __future__ import annotations

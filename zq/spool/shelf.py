@@ -4,6 +4,8 @@ Each stream is recovered in memory (`overlay`), as it would be if it were opened
 That is safe beside a process that has it open: segments are only appended to, journals and marks are renamed into
 place, and what is removed or written anew meanwhile makes us look again (FileNotFoundError). Of such a stream only what
 lies before its mark is looked at for damage: what is behind is being written.
+
+It is longer than most: whatever is shown comes from the same recovered view.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ was: a directory that is somewhere else, or has another `spool`, is a copy or a 
 uuid, because whoever knows the old one knows later things of it. A lock that a power cut has left empty tells nothing.
 A directory that is not whole yet (a crash while it was made) is finished; one that is not understood is refused, and
 nothing in it is touched.
+
+It is longer than most: what the directory has in it is made, looked at and refused here, and nowhere else.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 docs/protocol.md has their fields with byte pictures, and wins over this module. Later versions append fields, and
 only append.
+
+Long, since it is a table: a class a frame, with the check of each field.
 """
 
 from __future__ import annotations
