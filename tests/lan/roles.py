@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import zq
-from tests.lan import crowd, forger  # noqa: F401 - roles of their own
+from tests.lan import crowd, flooder, forger  # noqa: F401 - roles of their own
 from tests.processes.roles import listen, main, role, say
 
 

@@ -17,6 +17,7 @@ from zmq.utils import z85
 
 import zq
 from zq.engine.listeners import Listeners
+from zq.engine.lookout import Lookout
 from zq.engine.sockets import Sockets
 from zq.security.keys import new_key_file, today
 from zq.security.lock import Lock, Pair, fit
@@ -46,6 +47,13 @@ def sockets_of(peer: zq.Peer) -> Sockets:
 
 def listeners_of(peer: zq.Peer) -> Listeners:
     return sockets_of(peer).listeners
+
+
+def lookout_of(peer: zq.Peer) -> Lookout:
+    engine = peer._engine
+    assert engine is not None
+    assert engine._lookout is not None
+    return engine._lookout
 
 
 def lock_of(peer: zq.Peer) -> Lock:

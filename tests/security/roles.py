@@ -13,7 +13,7 @@ from typing import Any
 
 import zq
 from tests.processes.roles import listen, main, role, say
-from tests.security.rogues import doors_of, listeners_of
+from tests.security.rogues import doors_of, listeners_of, lookout_of
 from tests.security.strangers import KINDS, Until
 from zq.security.keys import read_keys, today
 from zq.security.lock import Lock
@@ -38,7 +38,7 @@ def talk(options: dict[str, Any], rate: float, processors: list[int]) -> None:
 
     with zq.Peer("talker", **options) as peer:
         publisher = peer.publisher("friends")
-        say({"doors": doors_of(peer)})
+        say({"doors": doors_of(peer), "peer": peer.id.hex()})
         listen()
         publisher.wait_for_subscribers(timeout=DEADLINE)
         thread = threading.Thread(target=send)
@@ -61,7 +61,7 @@ def state_of(peer: zq.Peer) -> dict[str, Any]:
         "failures": guard.failures, "cut_off": guard.cut_off, "held": listeners.porch.held, "let_in": guard.let_in,
         "taken": guard.failures + guard.unseen + guard.let_in, "shut_out": listeners.porch.shut_out,
         "refused_frames": ledger.refused_frames, "bombs": listeners.offenders.cut_off,
-        "descriptors": len(os.listdir("/proc/self/fd")),  # noqa: PTH208
+        "forged": lookout_of(peer).forged, "descriptors": len(os.listdir("/proc/self/fd")),  # noqa: PTH208
         "processor": time.process_time(),
     }  # fmt: skip
 

@@ -13,21 +13,13 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 import zq
 from tests.processes.conftest import Options, Start
 from tests.processes.watching import Watcher
-from tests.security.rogues import lock_of
+from tests.security.rogues import lock_of, lookout_of
 from tests.waiting import eventually
 from zq.discovery.sighting import SERVICE, Sighting, proven_text
-from zq.engine.lookout import Lookout
 from zq.security.keys import read_keys, today
 from zq.security.lock import Lock
 
 TXT_MOST = 400  # bytes; a record of a few hundred fits into one packet with others
-
-
-def lookout_of(peer: zq.Peer) -> Lookout:
-    engine = peer._engine
-    assert engine is not None
-    assert engine._lookout is not None
-    return engine._lookout
 
 
 def over_mdns(options: Options) -> Options:

@@ -14,8 +14,8 @@ from zmq.utils import z85
 
 import zq
 from tests.processes.conftest import Options
-from tests.security.rogues import Friends, doors_of, lock_of, sockets_of, try_random_keys
-from tests.security.test_records import lookout_of, over_mdns
+from tests.security.rogues import Friends, doors_of, lock_of, lookout_of, sockets_of, try_random_keys
+from tests.security.test_records import over_mdns
 from tests.waiting import eventually
 from zq.security.keys import read_keys
 from zq.security.lock import Lock

@@ -11,6 +11,9 @@ thread, because together they take longer than everything else a peer does to st
 A record makes its reader dial, and nothing else. Anyone on the LAN can forge one, so it carries no name, no key and
 no topic; and a record that is withdrawn or runs out never removes a peer, for a goodbye can be forged as well, and
 the record of a crashed peer stays for 75 minutes. Whether a peer lives, only its connections tell.
+
+What is looked at, and when, `hearsay` says: who forges records without end may not keep the interpreter from the
+engine. It is longer than most modules, since nothing else may import zeroconf.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from zq.discovery.hearsay import AGAIN, Hearsay
 from zq.discovery.interfaces import is_loopback
 from zq.discovery.sighting import INSTANCE, SERVICE, TAG_BYTES, Sighting, proven_text, sighting
 from zq.logs import Logger
@@ -82,7 +86,7 @@ class Mdns:
         self._closing = False
         self._woken: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
         self._alive_at = time.monotonic()  # when the loop was last seen to turn
-        self._touched: set[str] = set()  # names that the packet in hand speaks of
+        self._hearsay = Hearsay()
         self._resolving: dict[str, asyncio.Task[None]] = {}
         self._thread = threading.Thread(target=self._run, name=f"zq-mdns-{id.hex()[:8]}", daemon=True)
 
@@ -223,19 +227,33 @@ class Mdns:
         """Notes which of our type's names a packet speaks of; what it says is in the cache only afterwards."""
         for update in records:
             record = update.new
-            if not record.is_expired(now):  # a goodbye is no sighting
-                name = getattr(record, "alias", record.name)  # a PTR record of the type names the service
-                if name.endswith(SERVICE) and name != SERVICE:
-                    self._touched.add(name)
+            name = getattr(record, "alias", record.name)  # a PTR record of the type names the service
+            spoken_of = name.endswith(SERVICE) and name != SERVICE and not record.is_expired(now)  # a goodbye: not so
+            self._hearsay.note(record.key, name if spoken_of else None)
 
     def _look(self, zeroconf: Zeroconf) -> None:
-        """Reports the names noted, at once if the cache knows all about them, else after asking."""
+        """At the names noted, but for those that were looked at just now."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        self._hearsay.tidy(zeroconf.cache)
+        names, come_back = self._hearsay.names(loop.time())
+        if come_back:
+            loop.call_later(AGAIN, self._look_again, zeroconf)
+        self._look_at(zeroconf, names)
+
+    def _look_again(self, zeroconf: Zeroconf) -> None:
+        import asyncio
+
+        self._look_at(zeroconf, self._hearsay.put_off(asyncio.get_running_loop().time()))
+
+    def _look_at(self, zeroconf: Zeroconf, names: set[str]) -> None:
+        """Reports them, at once if the cache knows all about them, else after asking."""
         import asyncio
 
         from zeroconf.asyncio import AsyncServiceInfo
 
-        names, self._touched = self._touched - self._resolving.keys(), set()
-        for name in names:
+        for name in names - self._resolving.keys():
             if (match := INSTANCE.fullmatch(name)) is None:
                 self._complain(name, "no name of a peer")
                 continue

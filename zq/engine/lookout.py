@@ -218,14 +218,15 @@ class Lookout:
             version=VERSION,
             addresses=self._addresses.now,
             proof=None if self._lock is None else self._lock.proof,
-            found=lambda sighting: self._later(lambda: self._on_sighting(sighting)),
+            found=self._on_sighting,
             asked=lambda: self._later(self._on_asked),
         )
         self._mdns.start()
 
     def _on_sighting(self, sighting: Sighting) -> None:
+        """In the thread of mDNS. What is forged ends here, however much of it comes: the engine is not woken for it."""
         if self._is_proven(sighting):
-            self._find(sighting.id, sighting.tag, sighting.endpoints, "mdns")
+            self._later(lambda: self._find(sighting.id, sighting.tag, sighting.endpoints, "mdns"))
 
     def _on_asked(self) -> None:
         assert self._node is not None
