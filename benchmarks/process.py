@@ -125,6 +125,11 @@ def begin_together(held: Sequence[Running]) -> None:
 
 def finish(measuring: Running, *others: Running) -> Any:
     """What `measuring` returns, once all of them have returned. Raises `Failed` as soon as one of them fails."""
+    return finish_at(measuring, *others)[0]
+
+
+def finish_at(measuring: Running, *others: Running) -> tuple[Any, float]:
+    """As `finish`, and when that came (`time.perf_counter`)."""
     waiting = {running.line: running for running in (measuring, *others)}
     results = {}
     while waiting:
@@ -132,7 +137,7 @@ def finish(measuring: Running, *others: Running) -> Any:
         if not ready:
             raise measuring.failed(SILENT)
         for running in [waiting.pop(line) for line in list(waiting) if line in ready]:
-            results[running] = running.result()
+            results[running] = running.result(), time.perf_counter()
     return results[measuring]
 
 
