@@ -18,16 +18,19 @@ PACKETS = 202  # the last but one is no goodbye
 DEADLINE = 10.0  # s for what takes 0.1
 
 
-async def heard_from(victim: str, packets: int, *, twice: bool = False) -> tuple[list[Sighting], list[int]]:
+async def heard_from(
+    victim: str, packets: int, *, twice: bool = False, believe: bool = True
+) -> tuple[list[Sighting], list[int]]:
     """What somebody has made of so many forged packets, and how many records of the victim he remembers. `twice`: when
     he has looked at it so often."""
     found: list[Sighting] = []
     again = asyncio.Event()
 
-    def note(sighting: Sighting) -> None:
+    def note(sighting: Sighting) -> bool:
         found.append(sighting)
         if len(of(victim, found)) > 1:
             again.set()
+        return believe
 
     reader = Mdns(id=secrets.token_bytes(16), tag="tag", port=20_000, version=1, addresses=["192.0.2.1"], found=note)
     async with AsyncZeroconf(interfaces=["127.0.0.1"]) as responder:
@@ -38,7 +41,7 @@ async def heard_from(victim: str, packets: int, *, twice: bool = False) -> tuple
             zeroconf.engine.protocols[0].datagram_received(packet(number, "tag", victim), SOURCE)
         if twice:
             await asyncio.wait_for(again.wait(), DEADLINE)
-        names = (f"{victim}.{SERVICE}", f"{victim}.local.")
+        names = (f"{victim}.{SERVICE}", f"{victim}.local.", SERVICE)
         return found, [len(zeroconf.cache.async_entries_with_name(name)) for name in names]
 
 
@@ -48,7 +51,17 @@ def of(victim: str, found: list[Sighting]) -> list[Sighting]:
 
 def test_of_records_that_contradict_each_other_only_the_newest_are_kept() -> None:
     _, remembered = asyncio.run(heard_from(secrets.token_hex(16), 1_000))
-    assert all(0 < count <= RECORDS for count in remembered)
+    *of_the_victim, of_the_service = remembered
+    assert all(0 < count <= RECORDS for count in of_the_victim)
+    assert of_the_service >= 500  # each of the others is another
+
+
+def test_what_is_not_believed_is_forgotten_at_once() -> None:
+    found, remembered = asyncio.run(heard_from(secrets.token_hex(16), 1_000, believe=False))
+    assert len(found) > 500
+    *of_the_victim, of_the_service = remembered
+    assert all(count <= RECORDS for count in of_the_victim)
+    assert of_the_service <= 1  # of the victim, who was put off
 
 
 def test_a_name_that_is_spoken_of_again_and_again_is_looked_at_once_and_then_once_more() -> None:

@@ -51,8 +51,8 @@ class Mdns:
 
     `addresses` are the local addresses to use, as `interface_addresses` gives them; if any is not loopback, loopback
     is not announced. `found` is called in the thread for every record of another peer each time it is heard, those of
-    other realms included. `proof` writes what shows others that we have the realm's key. `asked` is called there
-    once, when the first question has been sent or cannot be.
+    other realms included; what it says False to is forgotten at once. `proof` writes what shows others that we have
+    the realm's key. `asked` is called there once, when the first question has been sent or cannot be.
     What goes wrong is logged, and tried again after `repeat` seconds; `error` says what it is at the moment.
     """
 
@@ -64,7 +64,7 @@ class Mdns:
         port: int,
         version: int,
         addresses: Sequence[str],
-        found: Callable[[Sighting], None],
+        found: Callable[[Sighting], object],
         asked: Callable[[], None] | None = None,
         proof: Callable[[str], str] | None = None,
         repeat: float = REPEAT,
@@ -261,7 +261,7 @@ class Mdns:
                 continue
             info = AsyncServiceInfo(SERVICE, name)
             if info.load_from_cache(zeroconf):
-                self._report(info)
+                self._report(zeroconf, info)
             elif len(self._resolving) < RESOLVING:
                 self._resolving[name] = asyncio.ensure_future(self._resolve(zeroconf, info))
 
@@ -270,13 +270,13 @@ class Mdns:
 
         try:
             if await info.async_request(zeroconf, RESOLVE, DNSQuestionType.QM):
-                self._report(info)
+                self._report(zeroconf, info)
         except Exception:
             logger.exception("asking about %s failed", info.name)
         finally:
             del self._resolving[info.name]
 
-    def _report(self, info: ServiceInfo) -> None:
+    def _report(self, zeroconf: Zeroconf, info: ServiceInfo) -> None:
         from zeroconf import IPVersion
 
         try:
@@ -286,10 +286,19 @@ class Mdns:
             self._complain(info.name, str(error))
             return
         try:
-            if seen is not None:
-                self._found(seen)
+            if seen is not None and self._found(seen) is False:
+                self._forget(zeroconf, info.name)
         except Exception:
             logger.exception("the report of a sighting failed")
+
+    @staticmethod
+    def _forget(zeroconf: Zeroconf, name: str) -> None:
+        """What comes and goes in thousands makes the interpreter look for garbage, in which everybody waits."""
+        cache = zeroconf.cache
+        for owner in (name, name.replace(SERVICE, "local.")):
+            cache.async_remove_records(list(cache.async_entries_with_name(owner)))
+        pointers = cache.async_entries_with_name(SERVICE)
+        cache.async_remove_records([each for each in pointers if getattr(each, "alias", "") == name])
 
     def _complain(self, name: str, why: str) -> None:
         self.malformed += 1

@@ -135,8 +135,11 @@ class Lookout:
         """Peers that were seen and are of another realm."""
         return len(self._strangers)
 
+    def _is_tag_ours(self, tag: str) -> bool:
+        return tag == self._tag or (self._lock is not None and self._lock.knows(tag))
+
     def _is_ours(self, id: bytes, tag: str) -> bool:
-        if tag == self._tag or (self._lock is not None and self._lock.knows(tag)):
+        if self._is_tag_ours(tag):
             return True
         self._strangers[id] = None
         self._strangers.move_to_end(id)
@@ -223,10 +226,15 @@ class Lookout:
         )
         self._mdns.start()
 
-    def _on_sighting(self, sighting: Sighting) -> None:
-        """In the thread of mDNS. What is forged ends here, however much of it comes: the engine is not woken for it."""
-        if self._is_proven(sighting):
-            self._later(lambda: self._find(sighting.id, sighting.tag, sighting.endpoints, "mdns"))
+    def _on_sighting(self, sighting: Sighting) -> bool:
+        """In the thread of mDNS. What is forged ends here, however much of it comes: the engine is not woken for it.
+
+        Whether it is of our realm, and not forged.
+        """
+        if not self._is_proven(sighting):
+            return False
+        self._later(lambda: self._find(sighting.id, sighting.tag, sighting.endpoints, "mdns"))
+        return self._is_tag_ours(sighting.tag)
 
     def _on_asked(self) -> None:
         assert self._node is not None
