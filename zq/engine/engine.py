@@ -310,8 +310,6 @@ class Engine(Events):
         while dirty:
             streams.append(dirty.pop())
         node.serve(streams, now, time.time())
-        # ZeroMQ's thread has something to do now, most likely on this processor, and would get it only when we sleep.
-        os.sched_yield()
 
     def turn(self) -> None:
         node, dirty, calls = self.node, self.dirty, self._calls

@@ -178,6 +178,8 @@ class Leader:
             except BaseException as error:  # noqa: BLE001 - everybody hears of it, this caller too
                 self._work.fail(error)
             self._owner = 0
+            if self._quick:
+                os.sched_yield()  # to ZeroMQ's thread, which is to send it and may have no other processor
             self._answered = True
             self._let_go()
         finally:
