@@ -30,7 +30,7 @@ from zq.security.keys import parse as parse_keys
 from zq.testing import SimulatedNetwork, SimulatedPeer
 from zq.wire import dead, frames, requests
 from zq.wire.batch import BatchHeader, Run, decode_batch, decode_topic, encode_batch, encode_topic, topic_prefix
-from zq.wire.body import Body, decode_addressed, unpack_array
+from zq.wire.body import Body, decode_addressed
 from zq.wire.data import Malformed, Packed, pack, unpack
 from zq.wire.names import Filter, check_filter, check_name
 from zq.wire.reader import Reader
@@ -213,7 +213,7 @@ LEDGER = Ledger(peer=ID, name="n", held=(HeldQueue(queue="q", taken=1, waiting=1
 @target(frames.LedgerReply(1, to_wire(LEDGER)[0], 0, 1, 1).encode(OTHER, ID)[33:])
 def ledger(data: bytes) -> None:
     try:
-        fields = unpack_array(data, "ledger")
+        fields = frames.LedgerReply.unpacked(data)
         found = from_wire([fields[1]]) if len(fields) > 1 and type(fields[1]) is dict else None
     except Malformed:
         return
