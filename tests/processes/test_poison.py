@@ -11,11 +11,13 @@ from tests.waiting import eventually
 ATTEMPTS = 2
 
 
-@pytest.mark.parametrize("place", [0, 15], ids=["first", "in the middle"])
+@pytest.mark.parametrize(
+    ("count", "place"), [(30, 0), (30, 15), (5_000, 2_500)], ids=["first", "in the middle", "in the middle of many"]
+)
 def test_a_message_that_kills_its_worker_is_dead_after_a_few_of_them_and_the_others_are_done(
-    start: Start, local: Options, place: int
+    start: Start, local: Options, count: int, place: int
 ) -> None:
-    values: list[int | str] = list(range(30))
+    values: list[int | str] = list(range(count))
     values[place] = "poison"
     workers = [start("work_until_poisoned", local, "jobs")]
     with zq.Peer("pusher", **local) as peer:
@@ -37,4 +39,4 @@ def test_a_message_that_kills_its_worker_is_dead_after_a_few_of_them_and_the_oth
     killed = len(workers) - 1
     assert ATTEMPTS <= killed <= ATTEMPTS + 2
     assert (letter.data, [failed.outcome for failed in letter.history]) == ("poison", ["lost"] * ATTEMPTS)
-    assert (held.acked, dict(held.dropped)) == (29, {"dead": 1})
+    assert (held.acked, dict(held.dropped)) == (count - 1, {"dead": 1})
