@@ -12,6 +12,7 @@ import msgpack
 import zmq
 
 import zq
+from tests.security.rogues import DEADLINE
 from tests.waiting import eventually
 from zq.security.lock import Lock
 from zq.wire import frames
@@ -84,7 +85,7 @@ class Member:
         self._peer = zq.Peer("member", interfaces=["127.0.0.1"], discovery=["none"], seeds=[seed])
         self._peer.open()
         atexit.register(self._peer.close)
-        self._victim = eventually(self._find)
+        self._victim = eventually(self._find, DEADLINE)
 
     def _find(self) -> bytes | None:
         """Those who have others to talk to are found by these doors as well."""

@@ -49,6 +49,7 @@ NEWCOMERS = 5
 AGAIN = 5.0  # s until one of them who hears nothing begins anew
 SPELL = 12.0  # s in which newcomers come
 REPLAY = "a recorded session, played again"
+BOMBS = "bombs of a member"
 PROCESSORS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 THEIRS = PROCESSORS[-1:] if len(PROCESSORS) > 1 else []  # the strangers' and the bystander's
 OURS = PROCESSORS[:-1]  # the friends'; nobody is told to stay anywhere when there is one
@@ -100,8 +101,9 @@ class Scene:
         self._beside = bystander.hear()["doors"]
         assert self.hearer.hear() == "open"
         assert self._strangers.hear() == "ready"
-        for beside in (True, False):  # it is recorded while there is nobody else whose turn it could be
-            self.visit(REPLAY, beside=beside, seconds=0.0)
+        for beside in (True, False):  # recorded, and met, while there is nobody else whose turn it could be
+            for kind in (REPLAY, BOMBS):
+                self.visit(kind, beside=beside, seconds=0.0)
         self._newcomers = 0
         self.talker.tell("talk")
         assert self.talker.hear() == "talking"
