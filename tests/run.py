@@ -56,16 +56,16 @@ APART = {
 
 SUITES = (
     Suite(name="check", command=("make", "--no-print-directory", "check"), budget=30),
-    pytest("unit", "tests", *(f"--ignore={path}" for paths in APART.values() for path in paths), budget=280),
+    pytest("unit", "tests", *(f"--ignore={path}" for paths in APART.values() for path in paths), budget=290),
     pytest("spool", *APART["spool"], budget=50),
-    pytest("simulation", *APART["simulation"], budget=200),
-    pytest("processes", *APART["processes"], budget=140),
-    pytest("lan", *APART["lan"], budget=230),
-    pytest("cli", *APART["cli"], budget=95),
-    pytest("proofs", *APART["proofs"], budget=90),
-    pytest("security", *APART["security"], budget=230),
+    pytest("simulation", *APART["simulation"], budget=205),
+    pytest("processes", *APART["processes"], budget=135),
+    pytest("lan", *APART["lan"], budget=205),
+    pytest("cli", *APART["cli"], budget=85),
+    pytest("proofs", *APART["proofs"], budget=95),
+    pytest("security", *APART["security"], budget=255),
     pytest("packaging", *APART["packaging"], budget=30),
-    pytest("programs", *APART["programs"], budget=100),
+    pytest("programs", *APART["programs"], budget=95),
     pytest("patterns", *APART["patterns"], budget=15),
 )
 
