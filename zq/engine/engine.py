@@ -9,6 +9,8 @@ is idle. The order matters: the engine sets `idle`, then looks once more; a call
 
 An exception that leaves the loop is a bug: the context is destroyed (libzmq's own thread would go on answering
 heartbeats for a dead peer), every waiter is woken and every handle raises EngineFailed.
+
+It is longer than most: what callers may do from any thread and what the thread does with it are one protocol.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Handing out survives an interrupt between any two steps: a batch is moved to `ta
 that is handed out in another; a caller that finds one at the end of `taken` which is not being handed out goes on
 with it. A batch is decoded a few messages at a time (see zq.wire.reader). Whoever decodes takes the reader out first
 and puts it back together with what it has read, in one step; who finds it gone begins anew behind what was handed out.
+
+It is longer than most: taking, decoding, handing out and giving back share the order of steps said above.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Publishers and pushers: packing what is sent, leaving it for the engine, waiting for room and for confirmation."""
+"""Publishers and pushers: packing what is sent, leaving it for the engine, waiting for room and for confirmation.
+
+It is longer than most: publishers and pushers differ in a few steps of one way from the program to the pile.
+"""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@
 
 Numbers are big-endian. Messages are as data.py packs them, one behind the other; parts follow as frames of their own.
 Decoders raise `Malformed` and nothing else.
+
+It is longer than most: each encoder stands beside its decoder, and both beside the limits that they check.
 """
 
 from __future__ import annotations
