@@ -43,8 +43,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 
-from zq.core.bound import Binding, Bond, Hold, Portion, in_ring, refit
-from zq.core.outbox import Outbox
+from zq.core.bound import BOUND_BYTES, BOUND_WINDOW, Binding, Bond, Hold, Portion, in_ring
+from zq.core.outbox import MAX_ATTEMPTS, Outbox
 from zq.core.past import UNBOUND, Past
 from zq.core.pushing import Pushing
 from zq.core.timers import Timers
@@ -285,7 +285,7 @@ class Bindings:
         if binding is None or binding.outbox is None:
             return None
         binding.shared = True
-        refit(binding.outbox, window, window_bytes, max_attempts)
+        binding.outbox.refit(window, window_bytes, max_attempts)
         self._pushing.tell_options(binding.outbox, now)
         return binding.outbox
 
@@ -312,7 +312,7 @@ class Bindings:
             return False
         binding.shared = False
         outbox.outgoing.limit = -1
-        refit(outbox)
+        outbox.refit(BOUND_WINDOW, BOUND_BYTES, MAX_ATTEMPTS)
         self._pushing.tell_options(outbox, now)
         return True
 

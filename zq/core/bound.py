@@ -7,8 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
-from zq.core.outbox import MAX_ATTEMPTS, Outbox
-from zq.core.outgoing import Cut, Outgoing
+from zq.core.outbox import Outbox
+from zq.core.outgoing import Cut
 from zq.core.pushing import Pushing
 from zq.core.topics import Topic
 from zq.record import dataclass, field
@@ -129,15 +129,3 @@ def in_ring(topic: Topic, first: int, last: int) -> list[Portion]:
         bodies = [bytes(batch.body)] if batch.flags & PARTS else split(batch.body, batch.count)
         portions.append(Portion(batch.runs[0], bodies, frame.parts[1:], frame.size, batch.flags))
     return portions
-
-
-def refit(
-    outbox: Outbox, window: int | None = None, window_bytes: int | None = None, max_attempts: int = MAX_ATTEMPTS
-) -> None:
-    """Gives it the bounds of a program that pushes to the queue as well, or those of a binding."""
-    outbox.window = BOUND_WINDOW if window is None else window
-    outbox.window_bytes = BOUND_BYTES if window_bytes is None else window_bytes
-    outbox.max_attempts = max_attempts
-    outbox.outgoing = Outgoing()
-    outbox.__post_init__()
-    outbox.reopen()

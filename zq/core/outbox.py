@@ -100,8 +100,17 @@ class Outbox:
     keyed: int = 0  # of those waiting, behind another one of their key
 
     def __post_init__(self) -> None:
-        self.outgoing.limit = self._limit(self.window)
-        self.outgoing.budget = min(PILE_BYTES, self.window_bytes)
+        self._fit(self.outgoing)
+
+    def refit(self, window: int, window_bytes: int, max_attempts: int) -> None:
+        """Gives it other bounds, and a pile to whoever appends from now on; nobody appends to the old one any more."""
+        self.window, self.window_bytes, self.max_attempts = window, window_bytes, max_attempts
+        self._fit(Outgoing())
+
+    def _fit(self, outgoing: Outgoing) -> None:
+        self.outgoing = outgoing
+        outgoing.limit = self._limit(self.window - self.held)
+        outgoing.budget = min(PILE_BYTES, self.window_bytes)
 
     @property
     def held(self) -> int:
