@@ -11,6 +11,7 @@ import pytest
 from zq.doctor.firewall import examine_firewall
 from zq.doctor.holders import holders
 from zq.doctor.machine import container, descriptors, is_wsl, surroundings
+from zq.doctor.multicast import probe
 from zq.doctor.networks import Interface, examine_interface, examine_interfaces, interfaces
 
 
@@ -128,3 +129,8 @@ def test_a_firewall_that_drops_by_default_and_knows_nothing_of_zq_is_a_warning(t
 def test_a_table_of_iptables_is_noticed(tmp_path: Path) -> None:
     put(tmp_path, "proc/net/ip_tables_names", "nat\nfilter\n")
     assert examine_firewall(None, (1, 2), tmp_path)[0].subject == "iptables"
+
+
+def test_a_datagram_that_has_come_back_counts_though_the_machine_has_stalled_meanwhile() -> None:
+    """The time for it is over before anybody has looked."""
+    assert probe(["127.0.0.1"], duration=0.0) == {"127.0.0.1": ""}
