@@ -135,6 +135,10 @@ def test_wrong_usage(arguments: tuple[str, ...]) -> None:
 
 def test_an_interrupt_ends_a_replier_normally(start: Start) -> None:
     replier = start("who", "echo me")
-    assert run("request", "who")[1] == "me\n"
+    for _ in range(2):
+        assert run("request", "who")[1] == "me\n"
     os.kill(replier.pid, signal.SIGTERM)
-    assert ended(replier) == (0, "", "zq: interrupted after 1 request\n")
+    code, output, errors = ended(replier)
+    assert (code, output) == (0, "")
+    # The reply to the last may be there before the replier has counted it.
+    assert errors in ("zq: interrupted after 1 request\n", "zq: interrupted after 2 requests\n")

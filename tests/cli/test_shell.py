@@ -166,7 +166,7 @@ def test_a_line_is_published_when_it_is_written(start: Start) -> None:
 
 def test_fewer_than_asked_for_is_exit_code_3(start: Start) -> None:
     with zq.Peer("test") as peer, peer.publisher("topic") as publisher:
-        sub = start("zq sub topic -n 2 --timeout 1.5")
+        sub = start("zq sub topic -n 2 --timeout 3")
         publisher.wait_for_subscribers(timeout=DEADLINE)
         publisher.send("one")
         code, output, errors = ended(sub)
@@ -293,8 +293,12 @@ def test_a_killed_pull_loses_nothing(shell: Shell, start: Start) -> None:
     push.stdin.write("two\n")
     push.stdin.close()
     push.stdin = None
-    got = shell("zq pull jobs --timeout 2").stdout.splitlines()
-    assert got[-1] == "two"
+    heir = start("zq pull jobs")
+    assert heir.stdout is not None
+    got = heir.stdout.readline()
+    if got == "one\n":  # its receipt may have come too late
+        got = heir.stdout.readline()
+    assert got == "two\n"
     assert push.wait(DEADLINE) == 0
 
 
@@ -434,7 +438,7 @@ def test_the_listings_show_who_does_what(shell: Shell, start: Start) -> None:
         rows = [json.loads(line) for line in shell("zq queues --json").stdout.splitlines()]
         return [(row["name"], row["pushers"], row["pullers"], row["depth"]) for row in rows]
 
-    eventually(lambda: queues() == [("jobs", 1, 0, 2)])  # counts of others are up to 2 s old
+    eventually(lambda: queues() == [("jobs", 1, 0, 2)], DEADLINE)  # counts of others are up to 2 s old
     assert re.search(r"^jobs +1 +0 +2 ", shell("zq queues").stdout, re.MULTILINE)
     with zq.Peer("thermometer") as peer, peer.publisher("sensors/kitchen") as publisher:
         publisher.send(21.4)
@@ -456,6 +460,7 @@ def test_a_ledger_names_who_does_not_answer(start: Start) -> None:
     with zq.Peer("test") as peer:
         peer.wait_for_peers(1, timeout=DEADLINE)
         frozen.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, frozen.pid, os.WSTOPPED | os.WNOWAIT)
         ledger = peer.ledger(realm=True, timeout=0.3)
         frozen.send_signal(signal.SIGCONT)
         assert (ledger.unknown, ledger.others) == (("frozen",), ())
@@ -488,7 +493,7 @@ def test_who_has_what_was_dropped_and_what_is_missing_is_named(shell: Shell, sta
 
         push.kill()
         push.wait()
-        eventually(lambda: peer.peers() == [])
+        eventually(lambda: peer.peers() == [], DEADLINE)
         *_, realm = map(json.loads, shell("zq ledger --json").stdout.splitlines())
         assert [(row["orphaned"], row["holders"]) for row in realm["queues"]] == [(3, ["worker"])]
         assert [(row["queue"], row["count"], row["why"], row["holder"]) for row in realm["missing"]] == [

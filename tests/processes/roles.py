@@ -21,6 +21,7 @@ from typing import Any
 import zq
 from tests.processes.journal import Journal
 from tests.processes.watching import endpoints, footprint
+from tests.waiting import eventually
 
 ROLES: dict[str, Callable[..., None]] = {}
 _told: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -199,15 +200,14 @@ def follow(options: dict[str, Any], filter: str, journal: str) -> None:
 
 @role
 def observe(options: dict[str, Any], filter: str) -> None:
-    """Subscribes; told a number it receives so many messages, then says them, what it takes, and who is there."""
+    """Subscribes; told a number it receives so many messages, then says them, and what it takes with nobody there."""
     with zq.Peer(**options) as peer, peer.subscriber(filter) as subscriber:
         say(peer.id.hex())
         while True:
             count = listen()
             received = [subscriber.receive(timeout=15.0).data for _ in range(count)]
-            for _ in peer.watch(timeout=0.3):  # until nothing has happened for a while
-                pass
-            say([received, footprint(), [other.name for other in peer.peers()]])
+            eventually(lambda: peer.peers() == [], 15.0)
+            say([received, footprint()])
 
 
 # --- ends
@@ -267,7 +267,8 @@ def _say_who_leaves(events: Iterator[zq.PeerEvent]) -> None:
 
 @role
 def idle(options: dict[str, Any]) -> None:
-    """Told for how many seconds, says how much processor time they take with nothing to do, and what happens."""
+    """Told for how many seconds, says how much processor time they take with nothing to do, how many others it knows,
+    and what happens."""
     with zq.Peer(**options) as peer:
         say([peer.id.hex(), endpoints(peer)])
         while True:
@@ -275,7 +276,7 @@ def idle(options: dict[str, Any]) -> None:
             here = len(peer.peers())
             before = time.process_time()
             events = [event.kind for event in peer.watch(timeout=seconds)]
-            say([time.process_time() - before, events[here:]])
+            say([time.process_time() - before, here, events[here:]])
 
 
 @role

@@ -12,6 +12,7 @@ from tests.processes.process import Process
 from tests.processes.watching import Watcher, wait_until
 
 MESSAGES = 3_000
+SILENCE = 2.5  # s; whoever had to wait for silence would suspect after 3, and be sure after 5
 
 
 def test_a_puller_killed_under_load_loses_nothing_and_holds_nobody_up(
@@ -55,10 +56,10 @@ def test_a_puller_killed_under_load_loses_nothing_and_holds_nobody_up(
     assert len(charged - begun) <= 1
     assert not (charged - begun) or min(charged - begun) > max(begun)
 
-    # The queue goes on: no second without a message begun, and what the victim had is taken up within one as well.
+    # The queue goes on: nobody waits for silence, neither for the next message nor for what the victim had.
     times = [at for at, *_ in later if at >= killed]
-    assert max(second - first for first, second in zip([killed, *times], times, strict=False)) < 1.0
-    assert min(at for at, _, _, again in later if again) - killed < 1.0
+    assert max(second - first for first, second in zip([killed, *times], times, strict=False)) < SILENCE
+    assert min(at for at, _, _, again in later if again) - killed < SILENCE
 
 
 def test_only_the_message_in_hand_is_charged(start: Start, options: Options) -> None:

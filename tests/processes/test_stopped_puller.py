@@ -13,8 +13,8 @@ from tests.processes.conftest import Options, Start
 from tests.processes.journal import read
 from tests.processes.watching import Watcher
 
-STOPPED = 7.0  # s
-SUSPECT, GONE = 3.5, 5.5  # s of silence; the promise is 3 and 5, and half a second for a busy machine
+STOPPED = 9.0  # s
+SUSPECT, GONE = 4.0, 6.0  # s of silence; the promise is 3 and 5, and a second for a busy machine
 MESSAGES = 2_000
 
 
@@ -50,8 +50,7 @@ class World:
         assert (held.taken, held.acked) == (MESSAGES, MESSAGES)
 
     def check_return(self) -> None:
-        self.woken = time.monotonic()
-        self.watcher.wait_for("joined", self.id, after=self.stopped)
+        back = self.watcher.wait_for("joined", self.id, after=self.stopped).at
         kinds = [kind for kind in self.watcher.of(self.id) if kind != "changed"]
         assert kinds == ["joined", "suspect", "left", "joined"]
         assert "suspect" not in self.watcher.of(self.other)
@@ -69,8 +68,9 @@ class World:
         assert done == set(range(2 * MESSAGES))
         # It has its share again, and what it had not handed out when it was given up it has dropped.
         assert any(row[2] >= MESSAGES for row in sleeper)
-        again = [row for row in sleeper if row[1] == "began" and row[0] > self.woken and row[2] < MESSAGES]
-        assert len(again) <= 20  # those it gets to before its engine hears of it; a hundred or two were there
+        # Until its engine hears of that it goes on with the hundred or two that were there; and to be up again is that.
+        again = [row[2] for row in sleeper if row[1] == "began" and row[0] > back and row[2] < MESSAGES]
+        assert len(again) <= 1, again  # which it was just about to begin
 
 
 def test_a_stopped_puller_is_gone_and_comes_back(start: Start, local: Options, tcp: Options, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_a_member_with_connections_without_end_leaves_descriptors_to_others(
         friends.rest()
         assert len(friends.took) == friends.sent
         stack.close()
-        eventually(lambda: "127.0.0.66" not in guard_of(victim)._connections, HANDSHAKE / 1_000 + 1)
+        eventually(lambda: "127.0.0.66" not in guard_of(victim)._connections, HANDSHAKE / 1_000 + DEADLINE)
 
 
 def guard_of(peer: zq.Peer) -> guard.Guard:

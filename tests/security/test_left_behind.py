@@ -13,7 +13,8 @@ from zq.engine.factory import HANDSHAKE
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are counted in /proc")
 
 EACH = 0.15  # s
-GRACE = 1.5  # s for the machine; those who are gone are closed at once, the others when their handshake's time is over
+ROUNDS = 8  # at most, until enough have come
+GRACE = 5.0  # s for the machine; those who are gone are closed at once, the others when their handshake's time is over
 KINDS = ("random keys", "banners and garbage", "slowloris", "1,000 idle connections", "HELLO and gone")
 
 
@@ -21,13 +22,16 @@ def test_strangers_leave_no_descriptor_behind_within_the_time_of_a_handshake() -
     """Libzmq's, and duplicates of them that those hold who look after the doors."""
     with scene() as friends:
         before = friends.state()["descriptors"]
-        for kind in KINDS:
-            friends.visit(kind, seconds=EACH)
-            friends.visit(kind, seconds=EACH, source=STRANGER)
+        for _ in range(ROUNDS):
+            for kind in KINDS:
+                friends.visit(kind, seconds=EACH)
+                friends.visit(kind, seconds=EACH, source=STRANGER)
+            state = friends.state()
+            if state["failures"] > 100 and state["shut_out"] > 0:
+                break  # they yield to everybody, and other work may have had the processor
+        else:
+            raise AssertionError(f"hardly anybody came: {state}")
         gone = time.monotonic()
         while (left := friends.state()["descriptors"] - before) > 0:
             assert time.monotonic() - gone < HANDSHAKE / 1_000 + GRACE, f"{left} are left"
-        state = friends.state()
-        assert state["failures"] > 100
-        assert state["shut_out"] > 0
         assert friends.rest() == 0
