@@ -11,6 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zq import aio as aio
+    from zq.blocking.peer import Peer as Peer
+    from zq.blocking.receivers import Puller as Puller
+    from zq.blocking.receivers import Replier as Replier
+    from zq.blocking.receivers import Subscriber as Subscriber
+    from zq.blocking.senders import Publisher as Publisher
+    from zq.blocking.senders import Pusher as Pusher
+    from zq.blocking.spool import Spool as Spool
     from zq.dedup import Dedup as Dedup
     from zq.errors import AccessDenied as AccessDenied
     from zq.errors import Closed as Closed
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
     from zq.errors import SpoolLocked as SpoolLocked
     from zq.errors import Timeout as Timeout
     from zq.errors import Undelivered as Undelivered
+    from zq.handles.replying import Request as Request
     from zq.handles.shelf import SpoolDirectory as SpoolDirectory
     from zq.info import Consumer as Consumer
     from zq.info import DeadLetter as DeadLetter
@@ -59,14 +67,6 @@ if TYPE_CHECKING:
     from zq.message import INHERIT as INHERIT
     from zq.message import Message as Message
     from zq.options import SpoolOptions as SpoolOptions
-    from zq.peer import Peer as Peer
-    from zq.peer import Publisher as Publisher
-    from zq.peer import Puller as Puller
-    from zq.peer import Pusher as Pusher
-    from zq.peer import Replier as Replier
-    from zq.peer import Request as Request
-    from zq.peer import Spool as Spool
-    from zq.peer import Subscriber as Subscriber
     from zq.wire.array import Array as Array
 
 _ERRORS = (
@@ -83,7 +83,11 @@ _HOMES = {
     **dict.fromkeys(_ERRORS.split(), "zq.errors"),
     **dict.fromkeys(_INFO.split(), "zq.info"),
     **dict.fromkeys(("INHERIT", "Message"), "zq.message"),
-    **dict.fromkeys(("Peer", "Publisher", "Puller", "Pusher", "Replier", "Request", "Spool", "Subscriber"), "zq.peer"),
+    "Peer": "zq.blocking.peer",
+    **dict.fromkeys(("Publisher", "Pusher"), "zq.blocking.senders"),
+    **dict.fromkeys(("Puller", "Replier", "Subscriber"), "zq.blocking.receivers"),
+    "Request": "zq.handles.replying",
+    "Spool": "zq.blocking.spool",
     "Array": "zq.wire.array",
     "SpoolDirectory": "zq.handles.shelf",
     "SpoolOptions": "zq.options",

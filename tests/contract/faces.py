@@ -99,7 +99,7 @@ class LoopFace(Face):
         result = asyncio.run_coroutine_threadsafe(perform(), self._loop).result()
         if inspect.isasyncgen(result):
             return self._each(result)
-        return Looped(self, result) if type(result).__module__ == "zq.aio" else result
+        return Looped(self, result) if type(result).__module__.startswith("zq.aio.") else result
 
     def _each(self, source: Any) -> Iterator[Any]:
         try:

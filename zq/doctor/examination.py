@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from zq.blocking.peer import Peer
 from zq.discovery.question import Answer, ask
 from zq.discovery.shared import shared_directories
 from zq.discovery.sighting import Sighting
@@ -45,7 +46,6 @@ from zq.doctor.remote import (
 from zq.errors import Error, Refused, Timeout
 from zq.info import PeerInfo
 from zq.options import Settings, host_and_port, load
-from zq.peer import Peer
 from zq.security.keys import today
 
 DURATION = 5.0  # s for all of it, unless more or less is given

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, cast
 
+from zq.blocking.peer import Peer as BlockingPeer
 from zq.engine.engine import Engine
 from zq.options import Settings
-from zq.peer import Peer as BlockingPeer
 from zq.testing.engine import SimulatedEngine
 from zq.testing.peer import SimulatedPeer
 from zq.testing.tasks import Task, current

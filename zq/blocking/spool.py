@@ -1,0 +1,63 @@
+"""A spool that this process keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zq.blocking.closing import Closing
+from zq.handles.spool import SpoolCore
+from zq.handles.steps import OnDamage, OnGap, Progress, Timeout, finish
+from zq.info import SpoolCursor, SpooledMessage, SpooledStream, SpoolReport
+from zq.options import SpoolOptions
+
+if TYPE_CHECKING:
+    from zq.blocking.peer import Peer
+
+
+class Spool(Closing, SpoolCore):
+    """An open spool."""
+
+    def __init__(
+        self, peer: Peer, directory: Path, queues: Sequence[str], topics: Sequence[str], options: SpoolOptions
+    ) -> None:
+        super().__init__(peer._running(), directory, queues, topics, options)
+        self._peer = peer
+        self._open()
+
+    def streams(self) -> list[SpooledStream]:
+        """How each of its queues and topics stands on the disk, by kind and name."""
+        return self._shelf().streams()
+
+    def cursors(self) -> list[SpoolCursor]:
+        """The named positions in its topics."""
+        return self._shelf().cursors()
+
+    def export(
+        self,
+        stream: str,
+        *,
+        first: int = 1,
+        settled: bool = False,
+        on_damage: OnDamage | None = None,
+        on_gap: OnGap | None = None,
+    ) -> Iterator[SpooledMessage]:
+        """What waits in a queue, or is kept of a topic, in order, as `SpoolDirectory.export`; nothing is taken."""
+        return self._shelf().export(stream, first=first, settled=settled, on_damage=on_damage, on_gap=on_gap)
+
+    def verify(self, progress: Progress | None = None) -> SpoolReport:
+        """Reads everything that is on the disk, beside what goes on, and tells what is wrong. `progress` hears how
+        many bytes of how many were read."""
+        return self._shelf().verify(progress)
+
+    def purge(self, queue: str, *, timeout: Timeout = 30.0) -> int:
+        """Removes all that waits in a queue for good, and says how many messages that were. Refused, and nothing is
+        removed, if some of it is in flight at a puller, or if there is no such queue. It is on the disk when this
+        returns; SpoolDamaged if the disk has not taken it: then it is delivered no more as long as this spool is open,
+        and may be back when it is opened again."""
+        return finish(self._purge_steps(queue, timeout))
+
+    def close(self, *, timeout: Timeout = 5.0) -> None:
+        """Syncs what has come, leaves the queues to their pushers, and lets go of the directory. Idempotent."""
+        finish(self._peer._close_spool_steps(self, timeout))
