@@ -9,12 +9,11 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from zq.blocking.closing import leave
 from zq.blocking.receivers import Puller, Replier, Subscriber
 from zq.blocking.senders import Publisher, Pusher
-from zq.blocking.spool import Spool
 from zq.core.inbox import Slow
 from zq.engine.engine import Engine
 from zq.handles.dead import inquire_steps
@@ -28,6 +27,9 @@ from zq.info import DeadLetters, Gap, Ledger, PeerEvent, SpoolAnswer
 from zq.message import INHERIT, Headers, Inherit, Message
 from zq.options import SpoolOptions
 from zq.wire.frames import CURSORS, LIST, MESSAGES, PURGE, RETRY, STREAMS, VERIFY
+
+if TYPE_CHECKING:
+    from zq.blocking.spool import Spool
 
 _UNLIMITED = SpoolOptions()
 
@@ -211,6 +213,8 @@ class Peer(PeerCore):
         with other things in it or of a newer format, AccessDenied, SpoolLocked if another process has it open,
         SpoolDamaged if it cannot be read.
         """
+        from zq.blocking.spool import Spool  # few programs need it
+
         return self._keep_spool(Spool(self, Path(directory), queues, topics, options))
 
     # --- requests
