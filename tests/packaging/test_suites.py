@@ -39,8 +39,18 @@ def test_a_suite_that_fails_is_a_failure(monkeypatch: pytest.MonkeyPatch, capfd:
     assert "exit status 3" in capfd.readouterr().out
 
 
-def test_a_suite_over_its_budget_is_a_failure_though_it_passes() -> None:
-    assert runner.run(suite("pass", 0.004)).failure.endswith("over its budget")
+def test_suites_over_their_budgets_together_are_a_failure_and_one_of_them_is_named(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    slow, quick = suite("pass", 0.009), suite("pass", 30)
+    monkeypatch.setattr(runner, "SUITES", (slow, quick))
+    monkeypatch.setattr(runner, "PATIENCE", 10_000.0)
+    assert main([]) == 0
+    rows = [line for line in capfd.readouterr().out.splitlines() if line.startswith("sample")]
+    assert [row.endswith("  ok, over its budget") for row in rows] == [True, False]
+    monkeypatch.setattr(runner, "SUITES", (slow,))
+    assert main([]) == 1
+    assert capfd.readouterr().out.endswith("  over their budgets\n")
 
 
 def test_suites_can_be_interrupted_though_they_run_in_the_background_of_a_shell(
@@ -60,7 +70,7 @@ HANGING = 'sleep 1000 & echo $! >"$0"; wait'  # a shell is there in no time, on 
 
 def test_a_suite_that_hangs_is_stopped_with_all_it_started(tmp_path: Path) -> None:
     hanging = Suite(name="sample", command=("sh", "-c", HANGING, str(tmp_path / "pid")), budget=1.0)
-    assert runner.run(hanging).failure == "stopped, over its budget"
+    assert runner.run(hanging).failure == "stopped"
     child = int((tmp_path / "pid").read_text())
     eventually(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
 
