@@ -119,6 +119,28 @@ def test_a_frame_that_comes_after_its_requester_has_given_up_reaches_no_program(
     assert [asked.frame.number for asked in answering.inbox.arrived] == [9, 8]
 
 
+def test_what_its_requester_has_given_up_is_over(answering: Answering) -> None:
+    for number in (1, 2):
+        answering.ask(number, patience=5.0, now=1.0)
+    first, second = answering.inbox.arrived
+    assert not first.is_over(5.9)
+    assert first.is_over(6.0)
+    answering.ask(3, sender=B, floor=3)
+    assert not first.is_over(5.9)
+    answering.ask(3, floor=2)
+    assert first.is_over(1.0)
+    assert not second.is_over(5.9)
+
+
+def test_what_is_forgotten_for_want_of_memory_is_not_over(
+    answering: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zq.core.seen.SEEN_MOST", 100)
+    for number in range(1, 200):
+        answering.ask(number)
+    assert not answering.take().is_over(0.0)
+
+
 def test_numbers_of_different_requesters_have_nothing_in_common(answering: Answering) -> None:
     answering.ask(7, floor=7)
     answering.ask(3, sender=B)

@@ -32,6 +32,7 @@ from zq.core.ranges import Ranges
 from zq.core.receiving import ReceivingLink
 from zq.core.receptions import Receptions
 from zq.core.repairs import Repairs
+from zq.core.replier import Asked
 from zq.core.replying import Replying
 from zq.core.requesting import Requesting
 from zq.core.ring import Track
@@ -500,6 +501,12 @@ def a_late_reply_is_delivered() -> None:
 @bug(REQUESTS)
 def a_request_that_comes_twice_is_executed_twice() -> None:
     replace(Seen, "add", lambda add: lambda seen, number, floor: (add(seen, number, floor), True)[1])
+
+
+@bug("tests/core/test_replying.py::test_what_its_requester_has_given_up_is_over")
+def a_request_that_was_given_up_is_begun() -> None:
+    """The floor of later ones does not end it, only its own patience."""
+    replace(Asked, "is_over", lambda is_over: lambda asked, now: asked.expires <= now)
 
 
 @bug(REQUESTS)

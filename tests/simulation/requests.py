@@ -143,7 +143,7 @@ class Server(Program):
         arrived = self.core.inbox.arrived
         while arrived:
             asked = arrived.popleft()
-            if asked.expires <= self.peer.clock():
+            if asked.is_over(self.peer.clock()):
                 asked.drop()
                 continue
             fate = self._fate(asked)

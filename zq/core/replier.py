@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from zq.core.inbox import Handing
 from zq.core.outgoing import Item
+from zq.core.seen import Seen
 from zq.record import dataclass
 from zq.wire.requests import FAILED, UNANSWERED, RequestFrame, encode_failure
 
@@ -33,13 +34,18 @@ class Answer:
 class Asked:
     """A request with its replier: what a program gets. Answering it twice is harmless."""
 
-    __slots__ = ("answered", "expires", "frame", "replier")
+    __slots__ = ("_seen", "answered", "expires", "frame", "replier")
 
-    def __init__(self, frame: RequestFrame, replier: Replier, expires: float) -> None:
+    def __init__(self, frame: RequestFrame, replier: Replier, expires: float, seen: Seen) -> None:
         self.frame = frame
         self.replier = replier
-        self.expires = expires  # when its requester gives up, by the owner's clock
+        self.expires = expires  # when its requester has given up, by the owner's clock, which knows only its arrival
+        self._seen = seen
         self.answered = False
+
+    def is_over(self, now: float) -> bool:
+        """Nobody waits for it any more, as far as is known here; from any thread."""
+        return self.expires <= now or self.frame.number < self._seen.ended
 
     def answer(self, outcome: int, item: Item | None) -> None:
         """Leaves the answer for the owner; from any thread."""

@@ -1,13 +1,16 @@
 """The answering side of requests: each is handed to one program at most once, and answered at most once.
 
     arrived --handed out--> with the program --reply, fail--> answered
-       |                          '--closed, collected--> failed
+       | |                        '--closed, collected--> failed
+       | '--its patience has passed, or its sender's floor--> dropped
        '--closed, overloaded--> turned away        any --requester lost--> dropped
 
 Events:
 - request: into the inbox of its replier, unless its number has been here before or is below the floor that its sender
   has told: a frame that comes twice, or after its requester has given up, reaches no program. One for a replier that
   has closed or has too much is turned away: its requester asks somebody else.
+- handing out: what nobody waits for any more is dropped instead. A requester's patience is counted from the arrival of
+  its request, which may have been long under way; the floor of its next one tells what it has given up before that.
 - answers: what programs left is sent; of two answers the first counts. An answer to what is not held is counted.
 - inquiry: requests that are neither held nor on their way back are named; they were lost, or their answers were.
 - close: what no program has is turned away, what one has fails.
@@ -107,7 +110,7 @@ class Replying:
             replier.held += 1
             replier.held_bytes += frame.size
             self._held[sender, frame.number] = (replier, frame.size)
-            replier.inbox.arrived.append(Asked(frame, replier, now + frame.patience))
+            replier.inbox.arrived.append(Asked(frame, replier, now + frame.patience, seen))
             replier.inbox.wake()
 
     def _turn_away(self, peer: bytes, number: int, kind: str, text: str, now: float) -> None:

@@ -9,13 +9,15 @@ BY_MAILBOX = -1  # instead of the number of a work connection
 class Seen:
     """Numbers of one requester that have been here. Everything below `floor` counts as seen.
 
-    Of those that were answered over work it is known by which of its connections.
+    Of those that were answered over work it is known by which of its connections. Below `ended`, which never is above
+    `floor`, nobody waits for anything: the requester has said so.
     """
 
-    __slots__ = ("_kept", "_numbers", "floor")
+    __slots__ = ("_kept", "_numbers", "ended", "floor")
 
     def __init__(self, floor: int = 0) -> None:
         self.floor = floor
+        self.ended = 0
         self._numbers: dict[int, int] = {}  # and the work connection
         self._kept = 64  # numbers up to which nobody looks what can be forgotten
 
@@ -23,7 +25,8 @@ class Seen:
         """False when it was here, or is over."""
         if self.has(number):
             return False
-        self.floor = max(self.floor, min(floor, number))
+        self.ended = max(self.ended, min(floor, number))
+        self.floor = max(self.floor, self.ended)
         self._numbers[number] = BY_MAILBOX
         if len(self._numbers) > self._kept:
             self._forget()

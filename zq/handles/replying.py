@@ -107,7 +107,7 @@ class ReplierCore(Receiver):
                 asked = inbox.arrived.popleft()
             except IndexError:
                 return False
-            if asked.expires <= self._engine.clock_at(waiting.now()):
+            if asked.is_over(self._engine.clock_at(waiting.now())):
                 asked.drop()
                 continue
             try:
