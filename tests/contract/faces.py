@@ -19,7 +19,7 @@ import zq
 import zq.aio
 from tests.waiting import PATIENCE, eventually
 
-__all__ = ["PATIENCE", "Face", "LoopFace", "eventually", "take"]
+__all__ = ["PATIENCE", "Face", "LoopFace", "eventually", "fill", "take"]
 
 
 class Face:
@@ -141,6 +141,19 @@ class Looped:
 
     def __repr__(self) -> str:
         return repr(self._target)
+
+
+def fill(sender: Any, first: int, is_held_back: Callable[[], bool]) -> int:
+    """Sends numbers from `first` on until there is no room for more and will be none; returns the next number."""
+    number = first
+    while True:
+        held_back = is_held_back()  # looked at first: from then on room is only used up
+        try:
+            number += sender.send_many(range(number, number + 1_000), timeout=0)
+        except zq.Timeout as late:
+            number += late.sent
+            if held_back and not late.sent:
+                return number
 
 
 def take(receiver: Any, count: int) -> list[Any]:

@@ -20,6 +20,12 @@ def depth_of(spool: object) -> int:
     return int(row.depth)
 
 
+def bound_by(spool: object) -> dict[str, list[str]]:
+    """What the spool announces for services that are away, by queue."""
+    engine = spool._engine  # type: ignore[attr-defined]
+    return {str(queue): list(filters) for queue, _, filters in engine.call(lambda: list(engine.node.rebinding.binds()))}
+
+
 def serve_once(face: Face, directory: Path) -> object:
     """A spool of `mailer`, and a service that has bound it to orders/**, has got one message, and has left."""
     spool = face.peer("keeper").spool(directory, queues=["mailer"])
@@ -67,6 +73,7 @@ def test_a_service_that_unbinds_its_queue_unbinds_it_in_the_spool_as_well(face: 
     publisher.send("first")
     assert take(puller, 1) == ["first"]
     puller.unbind()
+    eventually(lambda: bound_by(spool) == {})
     shop = face.peer("another-shop")
     other = shop.publisher("orders/b")
     with pytest.raises(zq.Timeout):
@@ -82,6 +89,7 @@ def test_a_service_that_names_other_topics_binds_those_alone(face: Face, directo
         service.puller("mailer", topics=["invoices/*"])
         publisher = face.peer("office").publisher("invoices/1")
         publisher.wait_for_subscribers(timeout=PATIENCE)
+        eventually(lambda: bound_by(spool) == {"mailer": ["invoices/*"]})
     shop = face.peer("shop").publisher("orders/b")
     with pytest.raises(zq.Timeout):
         shop.wait_for_subscribers(timeout=0.3)

@@ -31,7 +31,7 @@ def test_leaving_without_anybody_to_pull_says_what_is_lost(face: Face) -> None:
     started = time.monotonic()
     with pytest.raises(zq.Undelivered) as caught:
         sender.close(timeout=0.2)
-    assert 0.2 <= time.monotonic() - started < 1.5
+    assert 0.2 <= time.monotonic() - started < PATIENCE / 2
     assert caught.value.count == 5
     assert caught.value.ids == tuple(f"{sender.id.hex()}-{number}" for number in range(1, 6))
     assert "jobs" in caught.value.waiting_for
@@ -58,7 +58,7 @@ def test_an_exception_under_way_is_not_masked_but_gets_a_note(face: Face) -> Non
     started = time.monotonic()
     with pytest.raises(ZeroDivisionError) as caught:
         fail()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 4.5  # as little as 1.0; without an exception it is 5.0
     assert caught.value.__notes__ == [
         "zq: 1 message not confirmed: waiting for a puller of jobs",
     ]

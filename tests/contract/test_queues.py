@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from typing import Any
 
 import pytest
@@ -67,10 +67,13 @@ def test_pullers_share_a_queue_and_each_message_comes_once(face: Face) -> None:
     pullers = [face.peer(name).puller("jobs", prefetch=10) for name in "abc"]
     pusher.wait_for_pullers(3)
     shares: list[list[int]] = [[], [], []]
+    everybody = threading.Barrier(3, timeout=PATIENCE)
 
     def work(index: int) -> None:
         for message in pullers[index]:
             shares[index].append(message.data)
+            if len(shares[index]) <= 30:
+                everybody.wait()  # nobody is so quick that nothing is left for the others
             message.ack()
 
     working = [face.background(work, index) for index in range(3)]
@@ -207,8 +210,15 @@ def test_waiting_for_pullers(face: Face) -> None:
     waiting.result()
     pusher.wait_for_pullers(2, timeout=0)
     pullers[0].close()
-    with pytest.raises(zq.Timeout):
-        pusher.wait_for_pullers(2, timeout=0)
+    eventually(lambda: not _reaches(pusher, 2))
+
+
+def _reaches(pusher: Any, count: int) -> bool:
+    try:
+        pusher.wait_for_pullers(count, timeout=0)
+    except zq.Timeout:
+        return False
+    return True
 
 
 def test_a_closed_puller_gives_back_what_it_has_not_settled(face: Face) -> None:
@@ -234,7 +244,8 @@ def test_a_closed_puller_gives_back_what_it_has_not_settled(face: Face) -> None:
     pusher.flush()
 
 
-def test_a_peer_that_leaves_gives_back_at_once(face: Face) -> None:
+def test_a_peer_that_leaves_gives_back_at_once(face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zq.core.liveness.SUSPECT_FOR", 600.0)  # nobody waits until it is thought to be gone
     sender = face.peer("sender")
     pusher = sender.pusher("jobs")
     pusher.send_many(range(10))
@@ -242,7 +253,5 @@ def test_a_peer_that_leaves_gives_back_at_once(face: Face) -> None:
         puller = first.puller("jobs")
         message = puller.receive(timeout=PATIENCE)
         assert message.data == 0
-    started = time.monotonic()
     assert take(face.peer("second").puller("jobs"), 10) == list(range(10))
-    assert time.monotonic() - started < 2
     message.nack()  # of a peer that is closed: harmless

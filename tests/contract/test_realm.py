@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.contract.faces import PATIENCE, Face, eventually, take
 
 
 def test_peers_see_each_other_with_all_there_is_to_know(face: Face) -> None:
+    started = time.monotonic()
     a, b = face.peer("a"), face.peer("b")
     a.wait_for_peers(1)
     b.publisher("news")
@@ -31,8 +33,9 @@ def test_peers_see_each_other_with_all_there_is_to_know(face: Face) -> None:
         ("jobs",),
         ("mails",),
     )
-    assert 0 <= info.found_in < 2
-    assert 0 <= info.up_for < 10
+    assert info.found_in >= 0
+    assert info.up_for >= 0
+    assert info.found_in + info.up_for < time.monotonic() - started
 
 
 def test_peers_of_another_realm_are_not_there(face: Face) -> None:
@@ -76,7 +79,7 @@ def test_watch_begins_with_those_here_and_tells_joined_changed_left_in_order(fac
 
     watching = face.background(watch)
     eventually(lambda: events)
-    assert [(event.kind, event.peer.name) for event in events] == [("joined", "b")]
+    assert (events[0].kind, events[0].peer.name) == ("joined", "b")
     with face.unopened("c") as c:
         a.wait_for_peers(2)
         c.subscriber("news")
@@ -172,6 +175,7 @@ def test_the_ledger_of_the_realm_has_everybody(face: Face) -> None:
     peers[0].wait_for_peers(2)
     peers[1].pusher("jobs").send_many(range(10))
     peers[2].puller("jobs").receive(timeout=PATIENCE).ack()
+    eventually(lambda: peers[2].ledger().pulled[0].received == 10)
     peers[1].publish("news", 1)
     ledger = peers[0].ledger(realm=True)
     assert ledger.balanced
@@ -181,6 +185,11 @@ def test_the_ledger_of_the_realm_has_everybody(face: Face) -> None:
     assert (ledger.name, rows(ledger)) == ("a", [])
     assert ledger.others[0].held[0].taken == 10
     assert ledger.others[1].pulled[0].received == 10
+
+
+def consumers_of(peer: Any) -> list[tuple[str, bytes, int, str]]:
+    """Those of its first queue."""
+    return [(each.name, each.peer, each.lag, each.pace) for each in peer.queues()[0].consumers]
 
 
 def test_the_listings_say_who_lags_by_how_much_and_what_was_dropped(face: Face) -> None:
@@ -195,8 +204,7 @@ def test_the_listings_say_who_lags_by_how_much_and_what_was_dropped(face: Face) 
     for peer in (a, b):  # both see the same: one by itself, the other because it was told
         eventually(lambda peer=peer: peer.queues() and peer.queues()[0].dropped == {"rejected": 1})
         eventually(lambda peer=peer: [(each.name, each.lag) for each in peer.topics()[0].consumers] == [("b", 3)])
-        (consumer,) = eventually(lambda peer=peer: peer.queues()[0].consumers)
-        assert (consumer.name, consumer.peer, consumer.lag, consumer.pace) == ("b", b.id, 2, "suspended")
+        eventually(lambda peer=peer: consumers_of(peer) == [("b", b.id, 2, "suspended")])
     assert take(subscriber, 3) == list(range(3))
     take(puller, 4)
     for peer in (a, b):

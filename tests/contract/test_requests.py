@@ -357,8 +357,8 @@ def test_request_all_passes_over_failures_and_ends_at_its_timeout(
     server.replier("sum")  # nobody serves it
     asker.wait_for_repliers("sum", 3, timeout=PATIENCE)
     started = time.monotonic()
-    assert [reply.data for reply in asker.request_all("sum", timeout=0.3)] == [1]
-    assert 0.3 <= time.monotonic() - started < 2.0
+    assert [reply.data for reply in asker.request_all("sum", timeout=2.0)] == [1]  # time enough for those who answer
+    assert 2.0 <= time.monotonic() - started < PATIENCE
     row = requested(asker)
     assert (row.replied, row.failed, row.abandoned) == (1, 1, 1)
 

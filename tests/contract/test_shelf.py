@@ -221,16 +221,18 @@ def test_purge_is_answered_once_it_is_on_the_disk(
     push(face, 100)
     asker = face.peer("asker")
     eventually(lambda: asker.spooled_streams().rows)
-    may_sync, fdatasync = threading.Event(), os.fdatasync
+    asked, may_sync, fdatasync = threading.Event(), threading.Event(), os.fdatasync
 
     def hang(descriptor: int) -> None:
+        asked.set()
         assert may_sync.wait(6 * PATIENCE)
         fdatasync(descriptor)
 
     eventually(lambda: not any(stream.unmarked for stream in keeper_streams(spool)))
     monkeypatch.setattr(os, "fdatasync", hang)
     if remotely:
-        assert asker.purge_spools("jobs", timeout=0.3).unknown == ("keeper",)
+        assert asker.purge_spools("jobs", timeout=2.0).unknown == ("keeper",)
+        assert asked.is_set()
         purged = face.background(asker.purge_spools, "jobs", timeout=PATIENCE)
         may_sync.set()
         assert (purged.result().count, purged.result().problems) == (0, ())

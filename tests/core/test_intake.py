@@ -108,3 +108,22 @@ def test_a_full_one_gives_the_disk_nothing_until_there_is_room() -> None:
     intake.set_full("")
     assert intake.outgoing.limit > 0
     assert [numbers_in(stored) for stored in intake.next(NOW)] == [[1]]
+
+
+def test_why_it_was_full_is_known_until_something_is_stored() -> None:
+    """A disk that seems to have room again refuses again, and whoever gives up in between is told why."""
+    intake = Intake("jobs", 5, Origin(b"o" * 16))
+    intake.outgoing.items.append(b"\x01")
+    intake.given = 1
+    assert len(intake.next(NOW)) == 1
+    intake.on_failed()
+    intake.set_full("the disk is full")
+    intake.set_full("")
+    assert (intake.full, intake.lacking) == ("", "the disk is full")
+    assert len(intake.next(NOW)) == 1
+    assert intake.lacking == "the disk is full"
+    intake.on_stored()
+    assert (intake.safe, intake.lacking) == (1, "")
+    intake.set_full("it is full again, and nobody waits")
+    intake.set_full("")
+    assert intake.lacking == ""

@@ -53,6 +53,7 @@ class Intake:
         self.given = 0  # tickets; only callers write it
         self.safe = 0  # this ticket and all before it are stored or withdrawn
         self.full = ""  # why it takes nothing now
+        self.lacking = ""  # that, or why what waits here was refused when the disk was last asked
         self.problem = ""  # why it takes nothing any more
         self.closed = False  # that is why
         self._origin = origin
@@ -69,6 +70,8 @@ class Intake:
 
     def set_full(self, why: str) -> None:
         self.full = why
+        if why or not (self._again or self._storing):
+            self.lacking = why
         if self.outgoing.limit >= 0:
             self.outgoing.limit = 0 if why else PILE_MESSAGES
         self.outgoing.wake()
@@ -101,6 +104,7 @@ class Intake:
         if self.problem:
             return []
         deposit = self._storing.popleft()
+        self.lacking = self.full
         gone = [place for place in range(len(deposit.stored.items)) if deposit.first + place in self._withdrawn]
         self._withdrawn.difference_update(deposit.first + place for place in gone)
         self._settle()

@@ -140,8 +140,8 @@ class Call:
 
     def _late(self) -> Timeout:
         intake = self._intake
-        if intake.full:
-            return SpoolFull(f"{intake.full}; that has lasted {self._timeout} s, and the message was not taken")
+        if intake.lacking:
+            return SpoolFull(f"{intake.lacking}; that has lasted {self._timeout} s, and the message was not taken")
         where = f"the outbox of {intake.queue} in {self._deposits.directory}"
         return Timeout(f"{where} has not synced a message within {self._timeout} s; it was not taken")
 
