@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,7 +100,9 @@ def mode(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def watcher(mode: str, clean_environment: None) -> Iterator[zq.Peer]:
+def watcher(mode: str, clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[zq.Peer]:
+    """One to whom nobody is gone for having been silent."""
+    monkeypatch.setattr("zq.core.liveness.SUSPECT_FOR", 600.0)
     with zq.Peer("watcher", **MODES[mode]) as watcher:
         yield watcher
 
@@ -114,20 +115,18 @@ def test_every_use_in_the_child_says_so_and_the_parent_goes_on(watcher: zq.Peer,
     assert [info.name for info in watcher.peers() if info.name != "child"] == ["parent"]
     assert family.end() == ""
     assert family.process.returncode == 0
-    eventually(lambda: watcher.peers() == [], timeout=1)
+    eventually(lambda: watcher.peers() == [])
 
 
 def test_a_killed_parent_is_gone_at_once_although_its_child_lives(
     watcher: zq.Peer, mode: str, host_directory: Path
 ) -> None:
     family = Family(MODES[mode])
-    (parent,) = [info for info in watcher.peers() if info.name == "parent"]
+    (parent,) = eventually(lambda: [info for info in watcher.peers() if info.name == "parent"])
     entry = host_directory / f"{parent.id.hex()[:16]}.peer"
     assert not lockable(entry)
     family.process.kill()
-    killed = time.monotonic()
     eventually(lambda: parent.id not in {info.id for info in watcher.peers()})
-    assert time.monotonic() - killed < 1
     os.kill(family.child, 0)  # it lives
     assert not entry.exists() or lockable(entry)
     family.end()

@@ -20,7 +20,7 @@ from zq.engine import leader
 from zq.engine.engine import Engine
 from zq.engine.signals import Deferral
 
-STUCK = 0.5  # s; some timer of the engine would help after one
+pytestmark = pytest.mark.usefixtures("unhelped")
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_the_thread_leads_again_when_no_caller_does(peer: zq.Peer) -> None:
     subscriber, engine = peer.subscriber("a"), engine_of(peer)
     with pytest.raises(zq.Timeout):
         subscriber.receive(timeout=0.01)
-    eventually(lambda: not engine.leader.nobody, timeout=leader.PARK * 100)
+    eventually(lambda: not engine.leader.nobody)
     assert engine.leader.leading is None
 
 
@@ -142,7 +142,7 @@ def test_what_a_leader_left_undone_is_done_when_it_leads_again(parked: None) -> 
         for number in range(10):
             eventually(lambda: caller_leads(engine_of(worker)))
             pusher.send(number)
-            pusher.flush(until="processed", timeout=STUCK)
+            pusher.flush(until="processed", timeout=PATIENCE)
         puller.close()
         working.result(PATIENCE)
 
@@ -175,7 +175,7 @@ def test_what_was_taken_is_reported_before_the_leader_sleeps(monkeypatch: pytest
             sending = threads.submit(publisher.send_many, [bytes(100_000)] * 20)
             eventually(lambda: subscriber._inbox.messages >= 10)
             for _ in range(20):
-                subscriber.receive(timeout=STUCK)
+                subscriber.receive(timeout=PATIENCE)
             assert sending.result(PATIENCE) == 20
 
 
@@ -193,7 +193,7 @@ def test_little_that_was_taken_is_told_soon_although_nothing_follows(
             publisher.send(number)
             assert subscriber.receive(timeout=PATIENCE).data == number
             waiting = threads.submit(subscriber.receive) if leads == "a caller" else None
-            eventually(lambda: follower.taken == topic.head, timeout=STUCK)
+            eventually(lambda: follower.taken == topic.head)
             if waiting is not None:
                 publisher.send("go on")
                 waiting.result(PATIENCE)
@@ -331,11 +331,10 @@ def test_a_bug_met_by_the_caller_who_leads_is_the_engines_failure() -> None:
         waiting = threads.submit(peer.subscriber("a").receive)
         eventually(lambda: caller_leads(engine))
 
-        def turn(*_: object) -> None:
+        def fail() -> None:
             raise LookupError("on purpose")
 
-        engine.node.turn = turn  # type: ignore[assignment,method-assign]
-        engine.wake()
+        engine.later(fail)
         with pytest.raises(zq.EngineFailed):
             waiting.result(PATIENCE)
     eventually(lambda: not engine._thread.is_alive())

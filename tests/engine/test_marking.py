@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 import zq
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
-SOON = 0.5  # s; after one second the engine's sweep helps whatever was forgotten
+pytestmark = pytest.mark.usefixtures("unhelped")
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def test_what_is_published_after_the_engine_has_looked_goes_out_at_once(peer: zq
         publisher.wait_for_subscribers()
         for number in range(5):
             publisher.send(number)
-            assert subscriber.receive(timeout=SOON).data == number
-            eventually(lambda: not publisher._outgoing.marked, timeout=SOON)
+            assert subscriber.receive(timeout=PATIENCE).data == number
+            eventually(lambda: not publisher._outgoing.marked)
 
 
 def test_what_is_pushed_after_the_engine_has_looked_goes_out_at_once(peer: zq.Peer) -> None:
@@ -32,9 +32,9 @@ def test_what_is_pushed_after_the_engine_has_looked_goes_out_at_once(peer: zq.Pe
         pusher.wait_for_pullers()
         for number in range(5):
             pusher.send(number)
-            with puller.receive(timeout=SOON) as message:
+            with puller.receive(timeout=PATIENCE) as message:
                 assert message.data == number
-            eventually(lambda: not pusher._outgoing.marked, timeout=SOON)
+            eventually(lambda: not pusher._outgoing.marked)
 
 
 def test_what_is_settled_after_the_engine_has_looked_is_told_at_once(peer: zq.Peer) -> None:
@@ -43,8 +43,8 @@ def test_what_is_settled_after_the_engine_has_looked_is_told_at_once(peer: zq.Pe
         for number in range(5):
             pusher.send_many([number] * 3)
             for _ in range(3):
-                puller.receive(timeout=SOON).ack()
-            pusher.flush(timeout=SOON)
+                puller.receive(timeout=PATIENCE).ack()
+            pusher.flush(timeout=PATIENCE)
 
 
 def test_what_is_settled_while_others_are_in_hand_is_told_although_nobody_receives_any_more(peer: zq.Peer) -> None:
@@ -53,8 +53,8 @@ def test_what_is_settled_while_others_are_in_hand_is_told_although_nobody_receiv
         for turn in range(5):
             pusher.send_many([turn] * 100)
             for number in range(1, 101):
-                puller.receive(timeout=SOON).ack()
+                puller.receive(timeout=PATIENCE).ack()
                 if number in (1, 50):
                     settled = 100 * turn + number
-                    eventually(lambda count=settled: pusher._core.acked == count, timeout=SOON)
-            pusher.flush(timeout=SOON)
+                    eventually(lambda count=settled: pusher._core.acked == count)
+            pusher.flush(timeout=PATIENCE)

@@ -98,7 +98,8 @@ def test_a_forked_child_can_use_nothing_of_an_outbox_and_holds_no_lock_when_its_
 
 def test_an_outbox_that_is_idle_writes_nothing(tmp_path: Path, clean_environment: None) -> None:
     with zq.Peer("sender") as sender:
-        sender.pusher("jobs", outbox=tmp_path / "outbox").send(1)
+        pusher = sender.pusher("jobs", outbox=tmp_path / "outbox")
+        pusher.send(1)
 
         def files() -> dict[str, tuple[int, int]]:
             found: dict[str, tuple[int, int]] = {}
@@ -109,7 +110,8 @@ def test_an_outbox_that_is_idle_writes_nothing(tmp_path: Path, clean_environment
             return found
 
         eventually(lambda: sum(name.endswith("/mark") for name in files()) == 2)
-        threading.Event().wait(1.5)  # nothing is what this waits for: the last mark is written within a second
+        streams = pusher._stream.deposits.spooled.disk._streams.values()  # type: ignore[union-attr]
+        eventually(lambda: not any(stream.unmarked or stream.untidied for stream in list(streams)))
         before = files()
-        threading.Event().wait(1.5)
+        threading.Event().wait(1.5)  # nothing is what this waits for
         assert files() == before

@@ -57,6 +57,7 @@ def test_who_publishes_and_comes_again_soon_looks_for_subscriptions_all_the_same
     sockets: Sockets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The signal of one may be gone: publishing reads what connections have told, and the poller never hears of it."""
+    monkeypatch.setattr("zq.engine.sockets.FEED", 600.0)
     fenced: list[bytes] = []
     sockets._events.fenced = fenced.append
     sockets.listeners.feed.bind("inproc://feed")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 import zq
+from tests.waiting import PATIENCE, eventually
 from zq.engine.descriptors import Descriptors
 from zq.engine.sockets import Sockets
 from zq.info import PeerInfo
@@ -30,12 +30,10 @@ def test_who_is_met_goes_on_while_few_descriptors_are_left(tmp_path: Path, monke
         descriptors = cast(Sockets, short._running()._sockets)._descriptors
         for data in range(2):
             pusher.send(data)
-            jobs.receive(timeout=5.0).ack()
-            pusher.flush(until="processed", timeout=5.0)
+            jobs.receive(timeout=PATIENCE).ack()
+            pusher.flush(until="processed", timeout=PATIENCE)
             short._running().call(lambda: run_out(descriptors))
-            deadline = time.monotonic() + 5.0
-            while not list(tmp_path.glob("*.shut")):
-                assert time.monotonic() < deadline
+            eventually(lambda: list(tmp_path.glob("*.shut")))
         assert names(short.peers()) == ["friend"]
         assert names(friend.peers()) == ["short"]
     assert not list(tmp_path.glob("*.shut"))
@@ -51,10 +49,8 @@ def test_who_was_found_while_few_descriptors_were_left_is_met_when_there_are_eno
 
         engine.call(lambda: run_out(descriptors))
         with zq.Peer("other") as other:
-            deadline = time.monotonic() + 10.0
-            while engine.call(lambda: other.id not in engine.node.meeting.roster):
-                assert time.monotonic() < deadline
+            eventually(lambda: engine.call(lambda: other.id in engine.node.meeting.roster))
             assert not names(short.peers())
             engine.call(recover)
-            short.wait_for_peers(1, timeout=5.0)
+            short.wait_for_peers(1, timeout=PATIENCE)
             assert names(short.peers()) == ["other"]

@@ -12,7 +12,6 @@ import pytest
 
 import zq
 from tests.waiting import PATIENCE, eventually
-from zq.handles.spool import LEAVING
 from zq.spool import keeper as keeper_module
 from zq.spool.log import Log
 from zq.spool.shelf import holder_of
@@ -70,6 +69,8 @@ def test_all_that_came_while_the_disk_was_busy_is_synced_at_once(
         jobs.wait_for_pullers()
         jobs.send("first")
         jobs.flush(timeout=PATIENCE)  # its segment and its mark are there
+        engine = keeper._engine
+        assert engine is not None
         monkeypatch.setattr("zq.spool.upkeep.MARK_EVERY", 3_600.0)
         monkeypatch.setattr(os, "fdatasync", disk.sync)
         jobs.send("second")
@@ -77,6 +78,8 @@ def test_all_that_came_while_the_disk_was_busy_is_synced_at_once(
         for number in range(50):
             jobs.send(number)
             eventually(lambda: sender.ledger().held[0].waiting == 0)
+        (spooled,) = [spooled for spooled in engine.node.spooling if spooled.name == "jobs"]
+        eventually(lambda: engine.call(lambda: len(spooled.storing)) == 51)
         disk.syncs = 0
         disk.may_sync.set()
         jobs.flush(timeout=PATIENCE)
@@ -85,7 +88,7 @@ def test_all_that_came_while_the_disk_was_busy_is_synced_at_once(
 
 def test_a_spool_that_was_idle_writes_nothing(tmp_path: Path, clean_environment: None) -> None:
     with zq.Peer("keeper") as keeper, zq.Peer("sender") as sender:
-        keeper.spool(tmp_path / "spool", queues=["jobs"])
+        spool = keeper.spool(tmp_path / "spool", queues=["jobs"])
         jobs = sender.pusher("jobs")
         jobs.send(1)
         jobs.flush(timeout=PATIENCE)
@@ -96,9 +99,10 @@ def test_a_spool_that_was_idle_writes_nothing(tmp_path: Path, clean_environment:
             return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in found}
 
         eventually(lambda: any(name.endswith("/mark") for name in files()))
-        threading.Event().wait(1.5)  # nothing is what this waits for: the last mark is written within a second
+        streams = spool._keeper._streams.values()
+        eventually(lambda: not any(stream.unmarked or stream.untidied for stream in list(streams)))
         before = files()
-        threading.Event().wait(1.5)
+        threading.Event().wait(1.5)  # nothing is what this waits for
         assert files() == before
 
 
@@ -140,12 +144,12 @@ def test_a_disk_that_hangs_keeps_nobody_who_opens_one_more_outbox(
             patched.setattr(os, "fdatasync", disk.sync)
             patched.setattr(keeper_module, "OPENING", 0.2)
             with pytest.raises(zq.Timeout):
-                jobs.send(1, timeout=0.2)
-            assert disk.asked.wait(PATIENCE)
+                jobs.send(1, timeout=2.0)  # time enough for it to get there
+            assert disk.asked.is_set()
             with pytest.raises(zq.Timeout, match="has not answered"):
                 sender.pusher("others", outbox=tmp_path)
-            disk.may_sync.set()
-            sender.pusher("others", outbox=tmp_path).send(2, timeout=PATIENCE)
+        disk.may_sync.set()
+        sender.pusher("others", outbox=tmp_path).send(2, timeout=PATIENCE)
 
 
 def test_closing_waits_no_longer_than_its_timeout_for_those_who_look(
@@ -161,11 +165,12 @@ def test_closing_waits_no_longer_than_its_timeout_for_those_who_look(
     with zq.Peer("keeper") as keeper:
         spool = keeper.spool(tmp_path / "spool", queues=["jobs"])
         monkeypatch.setattr("zq.handles.look.Shelf", hang)
+        monkeypatch.setattr("zq.handles.spool.LEAVING", 6 * PATIENCE)
         assert keeper.spooled_messages("jobs", holder=keeper.id, timeout=0.1).unknown
         assert asked.wait(PATIENCE)
         closed = threading.Thread(target=lambda: spool.close(timeout=0.2))
         closed.start()
-        closed.join(LEAVING / 2)
+        closed.join(PATIENCE)
         assert not closed.is_alive()
         may_read.set()
 
@@ -185,14 +190,14 @@ def test_closing_that_is_cancelled_does_not_stop_the_loop_for_a_disk_that_hangs(
                 assert await asyncio.to_thread(disk.asked.wait, PATIENCE)
                 began = time.monotonic()
                 with pytest.raises(TimeoutError):
-                    await asyncio.wait_for(spool.close(timeout=LEAVING), 0.2)
+                    await asyncio.wait_for(spool.close(timeout=3 * PATIENCE), 0.2)
                 took = time.monotonic() - began
                 disk.may_sync.set()
             async with keeper.puller("jobs") as puller:
                 (await puller.receive(timeout=PATIENCE)).ack()
         return took
 
-    assert asyncio.run(close_in_vain()) < LEAVING / 2
+    assert asyncio.run(close_in_vain()) < PATIENCE
 
 
 def test_of_two_directories_with_outboxes_of_one_queue_a_peer_opens_one(

@@ -35,11 +35,11 @@ def test_a_door_where_somebody_else_was_at_first_is_dialled_anew(door: str, monk
         engine.call(misdirect)
         monitor = impostor.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         with zq.Peer(**options, discovery=["host"]) as other:
-            other.wait_for_peers(1, timeout=5.0)
+            other.wait_for_peers(1, timeout=15.0)
             subscriber, pusher = other.subscriber("news"), other.pusher("jobs")
             publisher, puller = one.publisher("news"), one.puller("jobs")
             pusher.send("a job")
-            assert monitor.poll(5_000), "the other one has tried this door"
+            assert monitor.poll(15_000), "the other one has tried this door"
             if door == "feed":  # whether ZeroMQ gives up or comes back depends on which of the two refuses first
                 eventually(lambda: engine_of(other).node.supervisor.redialled >= 1)
             impostor.disable_monitor()
