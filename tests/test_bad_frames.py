@@ -523,7 +523,7 @@ def test_a_ledger_that_does_not_decode_is_refused(victim: zq.Peer, stranger: Str
     asking = []
 
     def ask() -> None:
-        asking.append(victim.ledger(realm=True, timeout=0.3))
+        asking.append(victim.ledger(realm=True, timeout=2.0))
 
     thread = threading.Thread(target=ask)
     thread.start()

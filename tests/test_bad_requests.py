@@ -78,6 +78,7 @@ def test_a_request_that_does_not_decode_fails_and_reaches_no_program(liar: tuple
     replier = victim.replier("sum")
     stranger.meet()
     ask(victim, stranger, replier._core.id, 1, item=b"\xc1")
+    eventually(lambda: replier._inbox.arrived)
     with pytest.raises(zq.Timeout):
         replier.receive(timeout=0.3)
     reply = decode_reply(hear(stranger, b"q"))

@@ -17,3 +17,17 @@ def eventually(test: Callable[[], Any], timeout: float = PATIENCE) -> Any:
         assert time.monotonic() < deadline, "it has not happened in time"
         threading.Event().wait(0.002)
     return value
+
+
+def disk_at_rest(keeper: Any) -> None:
+    """Until the thread of that disk has written all that it had to write."""
+    streams = keeper._streams
+    eventually(lambda: not any(stream.unmarked or stream.untidied for stream in list(streams.values())))
+    done = threading.Event()
+
+    def act(stream: object) -> bool:
+        done.set()  # so the turn in which it wrote the last has ended
+        return False
+
+    keeper.call(next(iter(streams)), act)
+    assert done.wait(PATIENCE)

@@ -19,6 +19,7 @@ import zeroconf.asyncio
 from zeroconf import ServiceStateChange
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
+from tests.waiting import eventually
 from zq.discovery.mdns import Mdns
 from zq.discovery.sighting import ENDPOINTS, SERVICE, Sighting, sighting
 
@@ -94,8 +95,8 @@ def test_a_peer_does_not_see_itself_and_is_announced_again_and_again() -> None:
     id, own, other = os.urandom(16), Ear(), Ear()
     with mdns(other, os.urandom(16)):
         assert other.asked.wait(DEADLINE)
+        started = time.monotonic()
         with mdns(own, id, repeat=1.4):  # zeroconf drops a packet like that of a second before
-            started = time.monotonic()
             for _ in range(3):  # the start makes 3 announcements within half a second, of which it hears the first
                 other.next_of(id)
             assert time.monotonic() - started > 1.0
@@ -142,7 +143,7 @@ def test_closing_joins_the_thread_and_is_quick_whenever_it_comes(caplog: pytest.
         assert ear.asked.wait(DEADLINE)
         started = time.monotonic()
         peer.close(DEADLINE)
-        assert time.monotonic() - started < 1.0  # measured: 2 ms
+        assert time.monotonic() - started < DEADLINE / 4  # measured: 2 ms
         peer.close()
         assert threads() == []
     assert caplog.records == []
@@ -221,7 +222,7 @@ def test_a_start_that_fails_is_told_once_and_tried_again(
             assert peer.error == "OSError: [Errno 98] Address already in use"
             held.clear()
             other.next_of(id)
-            assert peer.error is None
+            eventually(lambda: peer.error is None)
     warnings = [record.getMessage() for record in caplog.records]
     assert warnings == ["mDNS on 127.0.0.1 does not work: OSError: [Errno 98] Address already in use"]
 

@@ -143,11 +143,12 @@ def rest_of(pusher: zq.Pusher, puller: zq.Puller) -> set[Any]:
 
     def confirmed() -> bool:
         try:
-            data.add(take_one(puller))
+            while True:
+                data.add(take_one(puller))
         except zq.Timeout:
             pass
         try:
-            pusher.flush(timeout=0)
+            pusher.flush(timeout=0.05)
         except zq.Undelivered:
             return False
         return True

@@ -14,7 +14,7 @@ import pytest
 
 import zq
 import zq.aio
-from tests.waiting import PATIENCE, eventually
+from tests.waiting import PATIENCE, disk_at_rest, eventually
 
 
 def test_a_disk_that_hangs_stops_no_event_loop_and_a_cancelled_send_has_not_sent(
@@ -110,8 +110,7 @@ def test_an_outbox_that_is_idle_writes_nothing(tmp_path: Path, clean_environment
             return found
 
         eventually(lambda: sum(name.endswith("/mark") for name in files()) == 2)
-        streams = pusher._stream.deposits.spooled.disk._streams.values()  # type: ignore[union-attr]
-        eventually(lambda: not any(stream.unmarked or stream.untidied for stream in list(streams)))
+        disk_at_rest(pusher._stream.deposits.spooled.disk)  # type: ignore[union-attr]
         before = files()
         threading.Event().wait(1.5)  # nothing is what this waits for
         assert files() == before

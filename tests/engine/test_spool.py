@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import zq
-from tests.waiting import PATIENCE, eventually
+from tests.waiting import PATIENCE, disk_at_rest, eventually
 from zq.spool import keeper as keeper_module
 from zq.spool.log import Log
 from zq.spool.shelf import holder_of
@@ -99,8 +99,7 @@ def test_a_spool_that_was_idle_writes_nothing(tmp_path: Path, clean_environment:
             return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in found}
 
         eventually(lambda: any(name.endswith("/mark") for name in files()))
-        streams = spool._keeper._streams.values()
-        eventually(lambda: not any(stream.unmarked or stream.untidied for stream in list(streams)))
+        disk_at_rest(spool._keeper)
         before = files()
         threading.Event().wait(1.5)  # nothing is what this waits for
         assert files() == before
