@@ -35,7 +35,7 @@ def test_a_thousand_forged_records_a_second_cost_less_than_as_much_again(friends
         forged.append(friends.forged() - before)
         war.append(p99(took) if len(took) > 100 else math.inf)
         # Goodbyes are no forged records, nor is what came in one look: and all of it waits while the machine stalls.
-        if min(war) < 2 * max(peace) + SLACK and max(forged) > PACKETS * SECONDS / 4:
+        if min(war) < 2 * max(peace) + SLACK and sum(forged) > PACKETS * SECONDS / 4:
             break
     else:
         raise AssertionError(f"{war} us, and with them where nobody listens {peace}; {forged} were found out")

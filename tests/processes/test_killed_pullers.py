@@ -50,8 +50,8 @@ def test_a_puller_killed_under_load_loses_nothing_and_holds_nobody_up(
     assert firsts == sorted(set(firsts))
 
     # An attempt is charged to what the program may have had in hand, and to the lowest number that had arrived there.
+    # Nobody pays if the victim had no time to say that anything had arrived; see the test below of one that had.
     charged = {number for _, number, attempt, _ in later if attempt > 1}
-    assert charged
     assert all(attempt <= 2 for _, _, attempt, _ in later)
     assert len(charged - begun) <= 1
     assert not (charged - begun) or min(charged - begun) > max(begun)

@@ -15,12 +15,13 @@ import zmq
 import zq
 from tests.processes.conftest import Options
 from tests.security.bombs import BOMBS
-from tests.security.rogues import DEADLINE, Friends, listeners_of, lock_of
+from tests.security.rogues import DEADLINE, Friends, lock_of
 from tests.test_bad_frames import Stranger
 from tests.waiting import eventually
 from zq.core import meeting
 from zq.engine import factory
 from zq.security import offenders
+from zq.security.porch import BURST, PACE, Porch
 from zq.wire import frames
 from zq.wire.batch import BatchHeader, Run, encode_batch, encode_topic, topic_prefix
 from zq.wire.body import address, decode_addressed
@@ -150,17 +151,29 @@ def test_bombs_and_lies_of_a_member_are_not_noticed_by_others(
 
 
 @pytest.mark.parametrize("door", ["mailbox", "work"])
-def test_who_sends_a_bomb_is_cut_off_and_counted_and_waits(keyed: Options, door: str) -> None:
+def test_who_sends_a_bomb_is_cut_off_and_counted_and_waits(
+    keyed: Options, door: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fines: list[tuple[str, int]] = []
+
+    def noted(porch: Porch, source: str, turns: int, now: float) -> None:
+        fines.append((source, turns))
+        fined(porch, source, turns, now)
+
+    fined = Porch.fined
+    monkeypatch.setattr(Porch, "fined", noted)
     with Friends(keyed) as friends, member_of(friends.sender) as member:
         victim = friends.sender
-        porch, to_it = listeners_of(victim).porch, member.to_mailbox if door == "mailbox" else member.to_work
+        to_it = member.to_mailbox if door == "mailbox" else member.to_work
         monitor = to_it.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         kind = frames.ENTRY if door == "mailbox" else frames.REFILLED
         to_it.send(address(kind, victim.id, member.id) + BOMB)
         assert monitor.poll(int(DEADLINE * 1_000))
         eventually(lambda: victim.ledger().turned_away.get("senseless frames") == 1)
         assert victim.ledger().refused_frames == 1
-        assert porch._friends["127.0.0.1"].turns.seconds() > 1.0
+        [(fined_address, turns)] = fines
+        assert fined_address == "127.0.0.1"
+        assert (turns - BURST) * PACE > 1.0  # s that he waits, though he may have had a turn at once
         friends.rest()
         assert len(friends.took) == friends.sent
         assert is_up(victim, friends.receiver.id)
