@@ -81,7 +81,7 @@ class Scene:
         """Says no more, and returns how many messages have not come."""
         self.talker.tell("rest")
         sent: int = self.talker.hear(DEADLINE)["sent"]
-        self.hearer.tell("rest")
+        self.hearer.tell(sent)
         came: int = self.hearer.hear(DEADLINE)
         return sent - came
 

@@ -183,7 +183,7 @@ class Scene:
         """Says no more, and returns how many messages have not come."""
         self.talker.tell("rest")
         sent: int = self.talker.hear()["sent"]
-        self.hearer.tell("rest")
+        self.hearer.tell(sent)
         came: int = self.hearer.hear()
         return sent - came
 

@@ -16,6 +16,7 @@ import zmq
 from zmq.utils import z85
 
 import zq
+from tests.waiting import eventually
 from zq.engine.listeners import Listeners
 from zq.engine.lookout import Lookout
 from zq.engine.sockets import Sockets
@@ -246,10 +247,11 @@ class Friends:
             self.took.append(time.monotonic() - message.data)
 
     def rest(self) -> None:
-        """Stops sending; returns when all has arrived."""
+        """Stops sending; returns when all has been received, and fails if it is not."""
         self._stop.set()
         self._threads[0].join(DEADLINE)
         self._publisher.flush(timeout=DEADLINE)
+        eventually(lambda: len(self.took) >= self.sent, DEADLINE)  # what has arrived is still to be taken
         self._subscriber.close()
         self._threads[1].join(DEADLINE)
 

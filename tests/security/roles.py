@@ -68,7 +68,8 @@ def state_of(peer: zq.Peer) -> dict[str, Any]:
 
 @role
 def hear(options: dict[str, Any], processors: list[int]) -> None:
-    """Says, whenever asked, how long each message has taken since it was asked last; at the end, how many came."""
+    """Says, whenever asked, how long each message has taken since it was asked last; at the end, told how many were
+    sent, how many came."""
     settle_on(processors)
     took: list[float] = []
     with zq.Peer("hearer", **options) as peer, peer.subscriber("friends") as subscriber:
@@ -80,10 +81,13 @@ def hear(options: dict[str, Any], processors: list[int]) -> None:
         thread.start()
         say("open")
         heard = 0
-        while listen() == "took":
+        while (word := listen()) == "took":
             latest = took[heard:]
             heard += len(latest)
             say([round(each * 1e6) for each in latest])
+        over = time.monotonic() + DEADLINE / 2  # whoever asks does not wait for longer
+        while len(took) < word and time.monotonic() < over:  # what has arrived is still to be taken
+            threading.Event().wait(0.002)
         subscriber.close()
         thread.join()
         say(len(took))
