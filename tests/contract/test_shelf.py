@@ -133,6 +133,7 @@ def test_a_stream_that_is_read_page_by_page_is_opened_once_and_let_go_of(
     closed: list[View] = []
     init, close = View.__init__, View.close
     monkeypatch.setattr(View, "__init__", lambda view, *about: opened.append(view) or init(view, *about))  # type: ignore[func-returns-value]
+    monkeypatch.setattr("zq.handles.look.KEEP", 600.0)
     monkeypatch.setattr(View, "close", lambda view: closed.append(view) or close(view))  # type: ignore[func-returns-value]
     found, _ = exported(asker, keeper.id)
     assert [message.data for message in found] == list(range(5_000))

@@ -130,7 +130,7 @@ def test_a_cancelled_run_gives_back_what_is_at_hand() -> None:
 
 
 def test_cancelling_a_program_closes_its_peer_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zq.aio.LEAVING", 6 * PATIENCE)  # what another exception would give it
+    monkeypatch.setattr("zq.aio.closing.LEAVING", 6 * PATIENCE)  # what another exception would give it
     pushed = asyncio.Event()
 
     async def main() -> None:
