@@ -140,3 +140,18 @@ def test_receivers_show_what_waits(face: Face) -> None:
     puller.close()
     assert repr(subscriber) == "<Subscriber news other/**: closed>"
     assert repr(puller) == "<Puller jobs: closed>"
+
+
+def test_options_of_a_send_go_by_name_and_one_that_is_not_there_is_said(face: Face) -> None:
+    peer = face.peer("alone")
+    subscriber, publisher = peer.subscriber("news"), peer.publisher("news")
+    for none in ({"header": {}}, {"key": "k"}):
+        with pytest.raises(TypeError, match="unexpected keyword"):
+            publisher.send("unsent", **none)
+    with pytest.raises(TypeError):
+        publisher.send("unsent", {"a": "b"})
+    publisher.send("plain", headers=None, id=None, copy=False, timeout=None)
+    publisher.send("more", headers={"a": "b"}, id="7", timeout=PATIENCE)
+    assert subscriber.receive(timeout=PATIENCE).data == "plain"
+    more = subscriber.receive(timeout=PATIENCE)
+    assert (more.data, more.id, dict(more.headers)) == ("more", "7", {"a": "b"})

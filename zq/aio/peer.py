@@ -206,7 +206,10 @@ class Peer(PeerCore):
     async def publish(self, topic: str, data: Any, *, headers: Headers | None = None, timeout: Timeout = None) -> None:
         """Publishes with the topic's stream as it is, or a new one with defaults; at full speed."""
         publisher: Publisher = self._shortcut(PublisherCore, topic, lambda: self._any_publisher(topic))
-        await publisher.send(data, headers=headers, timeout=timeout)
+        if headers is None and timeout is None:
+            await publisher.send(data)
+        else:
+            await publisher.send(data, headers=headers, timeout=timeout)
 
     async def push(self, queue: str, data: Any, **options: Unpack[SendOptions]) -> None:
         """Pushes with the queue's stream as it is, or a new one with defaults; at full speed."""

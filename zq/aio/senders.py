@@ -12,8 +12,7 @@ from zq.aio.waiting import finish
 from zq.core.outgoing import SMALL
 from zq.handles.opening import Opening
 from zq.handles.outgoing import PublisherCore, PusherCore, Sender, Stream
-from zq.handles.steps import Release, SendOptions, Timeout
-from zq.message import Headers
+from zq.handles.steps import PublishOptions, Release, SendOptions, Timeout
 from zq.wire.data import pack_plain
 
 if TYPE_CHECKING:
@@ -38,27 +37,22 @@ class _AsyncSender(Closing, Sender):
         super()._check_open()
         self._peer._check_loop()
 
-    async def send(
-        self,
-        data: Any,
-        *,
-        headers: Headers | None = None,
-        id: str | None = None,
-        copy: bool = True,
-        timeout: Timeout = None,
-    ) -> None:
+    async def send(self, data: Any, **options: Unpack[PublishOptions]) -> None:
         """Takes the message. Published, it is in the ring and on its way to everybody who subscribes; pushed, it is
         held here until a puller confirms that it was processed.
 
+        The options, all of them by name: `headers` (str to str) and an `id` of its own travel with it, `copy=False`
+        promises that writable buffers in `data` stay as they are, and so long, `timeout` seconds, it may wait.
+
         Waits while there is no room: the window is full, or a slow subscriber holds the topic back. Raises Timeout
-        (then it was not taken), Refused for data that cannot be sent, Closed. `copy=False` promises that writable
-        buffers in `data` stay as they are.
+        (then it was not taken), Refused for data that cannot be sent, Closed.
         """
         # While our loop runs in this thread no other does. CPython 3.11 asks the kernel to tell the running loop.
         if _get_ident() != self._thread or not self._loop.is_running():
             self._check_open()
-        if headers is None and id is None and timeout is None:
-            # What `_put` does, in place: a call more is a tenth of what a message costs.
+        if not options:
+            # What `_put` does, in place: a call more is a tenth of what a message costs. None of the options has a
+            # parameter of its own, as each costs every message a look for its default.
             item = pack_plain(data)
             if item is not None:
                 outgoing = self._outgoing
@@ -74,7 +68,7 @@ class _AsyncSender(Closing, Sender):
                     return
                 await finish(self._put_steps(item, None, None))
                 return
-        steps = self._put(data, headers, id, copy, timeout)
+        steps = self._put(data, **options)
         if steps is not None:
             await finish(steps)
 
@@ -127,8 +121,7 @@ class Pusher(_AsyncSender, PusherCore):
         if _get_ident() != self._thread or not self._loop.is_running():
             self._check_open()
         if not options:
-            # What `_leave` does, in place. None of the options has a parameter of its own, as each costs every message
-            # a look for its default.
+            # As in Publisher.send.
             item = pack_plain(data)
             if item is not None:
                 outgoing = self._outgoing

@@ -182,7 +182,10 @@ class Peer(PeerCore):
     def publish(self, topic: str, data: Any, *, headers: Headers | None = None, timeout: Timeout = None) -> None:
         """Publishes with the topic's stream as it is, or a new one with defaults; at full speed."""
         publisher: Publisher = self._shortcut(PublisherCore, topic, lambda: self._any_publisher(topic))
-        publisher.send(data, headers=headers, timeout=timeout)
+        if headers is None and timeout is None:
+            publisher.send(data)
+        else:
+            publisher.send(data, headers=headers, timeout=timeout)
 
     def push(self, queue: str, data: Any, **options: Unpack[SendOptions]) -> None:
         """Pushes with the queue's stream as it is, or a new one with defaults; at full speed."""

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from zq.blocking.closing import Closing
 from zq.core.outgoing import SMALL
 from zq.handles.outgoing import PublisherCore, PusherCore, Sender, Stream
-from zq.handles.steps import Release, SendOptions, Timeout, finish
-from zq.message import Headers
+from zq.handles.steps import PublishOptions, Release, SendOptions, Timeout, finish
 from zq.wire.data import pack_plain
 
 if TYPE_CHECKING:
@@ -23,24 +22,19 @@ class _BlockingSender(Closing, Sender):
         super().__init__(stream, name)
         self._peer = peer
 
-    def send(
-        self,
-        data: Any,
-        *,
-        headers: Headers | None = None,
-        id: str | None = None,
-        copy: bool = True,
-        timeout: Timeout = None,
-    ) -> None:
+    def send(self, data: Any, **options: Unpack[PublishOptions]) -> None:
         """Takes the message. Published, it is in the ring and on its way to everybody who subscribes; pushed, it is
         held here until a puller confirms that it was processed.
 
+        The options, all of them by name: `headers` (str to str) and an `id` of its own travel with it, `copy=False`
+        promises that writable buffers in `data` stay as they are, and so long, `timeout` seconds, it may wait.
+
         Waits while there is no room: the window is full, or a slow subscriber holds the topic back. Raises Timeout
-        (then it was not taken), Refused for data that cannot be sent, Closed. `copy=False` promises that writable
-        buffers in `data` stay as they are.
+        (then it was not taken), Refused for data that cannot be sent, Closed.
         """
-        if headers is None and id is None and timeout is None:
-            # What `_put` does, in place: a call more is a tenth of what a message costs.
+        if not options:
+            # What `_put` does, in place: a call more is a tenth of what a message costs. None of the options has a
+            # parameter of its own, as each costs every message a look for its default.
             item = pack_plain(data)
             if item is not None:
                 outgoing = self._outgoing
@@ -52,7 +46,7 @@ class _BlockingSender(Closing, Sender):
                     return
                 finish(self._put_steps(item, None, None))
                 return
-        steps = self._put(data, headers, id, copy, timeout)
+        steps = self._put(data, **options)
         if steps is not None:
             finish(steps)
 
@@ -96,8 +90,7 @@ class Pusher(_BlockingSender, PusherCore):
         a Timeout, if the disk has no room, and SpoolDamaged if it fails.
         """
         if not options:
-            # What `_leave` does, in place. None of the options has a parameter of its own, as each costs every message
-            # a look for its default.
+            # As in Publisher.send.
             item = pack_plain(data)
             if item is not None:
                 outgoing = self._outgoing

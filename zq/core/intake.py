@@ -79,7 +79,7 @@ class Intake:
     def _take(self, came: Stamp) -> None:
         """From the pile."""
         self.outgoing.marked = False
-        for bodies, parts, _, flags, _ in cut(self.outgoing.take(len(self.outgoing.items))):
+        for bodies, _, parts, _, flags, _ in cut(self.outgoing.take(len(self.outgoing.items))):
             runs = (self._origin.run(len(bodies), came.wall),)
             stored = Stored(came, 1, self.max_attempts, flags, runs, None, list(bodies), parts)
             self._waiting.append(Deposit(self._taken + 1, stored))

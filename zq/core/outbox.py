@@ -129,7 +129,7 @@ class Outbox:
         count = fitting(self.outgoing, most, self.window_bytes - self.held_bytes, alone=not self.held)
         # The limit goes down before the pile does, so that no caller sees room that is not there.
         self.outgoing.limit = self._limit(room - count) if self.outgoing.limit >= 0 else -1
-        for bodies, parts, size, flags, plan in cut(self.outgoing.take(count)):
+        for bodies, _, parts, size, flags, plan in cut(self.outgoing.take(count)):
             chunk = Chunk(self.taken + 1, bodies, parts, size, flags, origin.run(len(bodies), wall), now)
             self.taken += len(bodies)
             self.waiting += len(bodies)

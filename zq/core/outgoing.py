@@ -81,6 +81,7 @@ class Cut(NamedTuple):
     """What goes into one frame."""
 
     bodies: list[bytes]
+    joined: bytes  # all of them
     parts: tuple[Buffer, ...]
     size: int  # bytes
     flags: int  # EXTRA and PARTS
@@ -91,7 +92,7 @@ def cut(items: list[Item]) -> Iterable[Cut]:
     """What goes into one frame each. A message with parts has a frame to itself, one with extra fields shares it with
     others that have some. Messages with a plan are together only if it is one plan and they share their fate."""
     if len(items) == 1 and type(item := items[0]) is bytes:
-        return (Cut([item], (), len(item), 0),)  # what nearly every frame is when nothing piles up
+        return (Cut([item], item, (), len(item), 0),)  # what nearly every frame is when nothing piles up
     return _cut(items)
 
 
@@ -101,11 +102,11 @@ def _cut(items: list[Item]) -> Iterator[Cut]:
         if isinstance(first := items[at], Packed):
             body, parts = first
             plan = body.plan if isinstance(body, Planned) else None
-            yield Cut([body], parts, size_of(first), PARTS | (EXTRA if isinstance(body, Extended) else 0), plan)
+            yield Cut([body], body, parts, size_of(first), PARTS | (EXTRA if isinstance(body, Extended) else 0), plan)
             at += 1
             continue
         if isinstance(first, Planned) and not first.plan.groups:
-            yield Cut([first], (), len(first), EXTRA, first.plan)
+            yield Cut([first], first, (), len(first), EXTRA, first.plan)
             at += 1
             continue
         chunk = items[at : at + BATCH_MESSAGES]
@@ -117,10 +118,10 @@ def _cut(items: list[Item]) -> Iterator[Cut]:
         if isinstance(first, Planned):
             plan = first.plan
             bodies = list(takewhile(lambda body: body.plan == plan, bodies))  # type: ignore[attr-defined]  # noqa: B023
-        size = sum(map(len, bodies))
-        if size > BATCH_BYTES:
+        joined = b"".join(bodies)  # costs less than asking each for its length
+        if len(joined) > BATCH_BYTES:
             fits = sum(total <= BATCH_BYTES for total in accumulate(map(len, bodies)))
             bodies = bodies[: max(fits, 1)]
-            size = sum(map(len, bodies))
-        yield Cut(bodies, (), size, EXTRA if issubclass(kind, Extended) else 0, plan)
+            joined = b"".join(bodies)
+        yield Cut(bodies, joined, (), len(joined), EXTRA if issubclass(kind, Extended) else 0, plan)
         at += len(bodies)

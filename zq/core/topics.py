@@ -177,11 +177,11 @@ class Topics:
         return len(items)
 
     def _send(self, topic: Topic, piece: Cut, now: float, wall: float) -> None:
-        bodies, parts, size, flags, _ = piece
+        bodies, joined, parts, size, flags, _ = piece
         run = self._origin.run(len(bodies), wall)
         first = topic.head + 1
         flags |= RETAIN if topic.retain else 0
-        frame = (encode_topic(topic.prefix, flags, run, first, now, bodies), *parts)
+        frame = (encode_topic(topic.prefix, flags, run, first, now, (joined,)), *parts)
         topic.head += len(bodies)
         self._emit(topic, frame)  # first: what follows need not be waited for
         if first == 1:

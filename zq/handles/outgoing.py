@@ -166,7 +166,13 @@ class Sender:
             raise Closed(f"this {type(self).__name__.lower()} of {self.name} is closed")
 
     def _put(
-        self, data: Any, headers: Mapping[str, str] | None, id: str | None, copy: bool, timeout: float | None
+        self,
+        data: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        id: str | None = None,
+        copy: bool = True,
+        timeout: float | None = None,
     ) -> Steps[None] | None:
         """Takes the message, or returns the steps to wait for room."""
         deadline = None if timeout is None else deadline_after(timeout)

@@ -29,17 +29,22 @@ OnDamage = Callable[[int, int], None]  # first and last number of messages
 OnGap = Callable[[Gap], None]
 
 
-class SendOptions(TypedDict, total=False):
-    """What Pusher.send takes beside the data."""
+class PublishOptions(TypedDict, total=False):
+    """What Publisher.send takes beside the data."""
 
     headers: Headers | None
     id: str | None
+    copy: bool
+    timeout: Timeout
+
+
+class SendOptions(PublishOptions, total=False):
+    """What Pusher.send takes beside the data."""
+
     key: str | None
     lane: Lane
     ttl: float | None  # s
     delay: float  # s
-    copy: bool
-    timeout: Timeout
 
 
 class Wait(NamedTuple):
