@@ -19,6 +19,7 @@ DEADLINE = 100.0  # s
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a file system of its own is mounted by root")
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare, for a mount namespace of its own")
+@pytest.mark.timeout(DEADLINE + 20)
 @pytest.mark.parametrize(
     ("scenario", "cycles"),
     [
