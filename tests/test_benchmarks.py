@@ -17,10 +17,22 @@ from typing import Any
 import pytest
 import zmq
 
-from benchmarks import alternatives, budget, command, raw, report, servers
+from benchmarks import alternatives, bare, budget, command, raw, report, servers
 from benchmarks.process import READY, Failed, Running, Say, begin_together, finish, isolated, processor_seconds
 from benchmarks.progress import Progress
-from benchmarks.workload import QUICK, Compare, Contender, Result, Scale, Target, Values, Workload, measure, rates
+from benchmarks.workload import (
+    QUICK,
+    READING,
+    Compare,
+    Contender,
+    Result,
+    Scale,
+    Target,
+    Values,
+    Workload,
+    measure,
+    rates,
+)
 from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -361,3 +373,7 @@ def test_a_round_trip_is_taken_apart_at_its_marks() -> None:
     assert steps["echo: received"] == 2.0
     assert steps["in all"] == 18.0
     assert list(steps)[-1] == "in all"
+
+
+def test_what_python_needs_alone_is_for_the_same_messages() -> None:
+    assert list(bare.messages(b"".join(bare.pile_up()))) == [READING] * bare.FRAME
