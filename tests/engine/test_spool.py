@@ -181,7 +181,7 @@ def test_closing_that_is_cancelled_does_not_stop_the_loop_for_a_disk_that_hangs(
 
     async def close_in_vain() -> float:
         async with zq.aio.Peer("keeper") as keeper, zq.aio.Peer("sender") as sender:
-            spool, jobs = keeper.spool(tmp_path / "spool", queues=["jobs"]), sender.pusher("jobs")
+            spool, jobs = await keeper.spool(tmp_path / "spool", queues=["jobs"]), sender.pusher("jobs")
             await jobs.wait_for_pullers()
             with monkeypatch.context() as patched:
                 patched.setattr(os, "fdatasync", disk.sync)
