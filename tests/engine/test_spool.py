@@ -79,7 +79,11 @@ def test_all_that_came_while_the_disk_was_busy_is_synced_at_once(
             jobs.send(number)
             eventually(lambda: sender.ledger().held[0].waiting == 0)
         (spooled,) = [spooled for spooled in engine.node.spooling if spooled.name == "jobs"]
-        eventually(lambda: engine.call(lambda: len(spooled.storing)) == 51)
+
+        def at_the_disk() -> int:
+            return sum(len(coming.stored.items) for coming in spooled.storing if coming.stored is not None)
+
+        eventually(lambda: engine.call(at_the_disk) == 51)
         disk.syncs = 0
         disk.may_sync.set()
         jobs.flush(timeout=PATIENCE)
