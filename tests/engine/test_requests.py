@@ -49,7 +49,7 @@ def test_many_requests_of_one_loop_get_their_replies() -> None:
             replier = server.replier("sum")
             serving = asyncio.create_task(replier.run(lambda request: request.data * 2, concurrency=3))
             await asker.wait_for_repliers("sum", timeout=PATIENCE)
-            replies = await asyncio.gather(*(asker.request("sum", number) for number in range(3_000)))
+            replies = await asyncio.gather(*(asker.request("sum", number, timeout=40.0) for number in range(3_000)))
             assert [reply.data for reply in replies] == [2 * number for number in range(3_000)]
             await replier.close()
             await serving
