@@ -199,3 +199,25 @@ def test_no_wake_is_lost_under_a_storm_of_short_waits(unhelped: None) -> None:
             assert pong.receive(timeout=PATIENCE).data == number
         ping.close()
         thread.join()
+
+
+def test_a_puller_that_is_taken_for_hung_just_when_its_program_begins_to_wait_gets_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever waits there is woken and says so; this one has looked already, and sleeps next."""
+    with zq.Peer("alone") as peer, peer.puller("jobs", work_timeout=60.0) as puller, peer.pusher("jobs") as pusher:
+        pusher.wait_for_pullers()
+        engine = peer._engine
+        assert engine is not None
+        add, hung = Waiters.add, threading.Event()
+
+        def look_first(waiters: Waiters, token: Any) -> None:
+            if waiters is puller._waiters and not hung.is_set():
+                hung.set()
+                engine.call(lambda: engine.node.pulling._settlement._hang(puller._core))
+                pusher.send("work")
+            add(waiters, token)
+
+        monkeypatch.setattr(Waiters, "add", look_first)
+        with puller.receive(timeout=PATIENCE) as message:
+            assert message.data == "work"

@@ -191,7 +191,13 @@ class Receiver:
         inbox = self._inbox
         handing = inbox.handing
         return bool(
-            inbox.arrived or handing.ready or handing.left or self._closed or self._draining or self._engine.closed
+            inbox.arrived
+            or handing.ready
+            or handing.left
+            or inbox.stalled  # set since we looked: the engine's question, too, is answered before we sleep
+            or self._closed
+            or self._draining
+            or self._engine.closed
         )
 
     def _next(self) -> Message | None:
