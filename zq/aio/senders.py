@@ -37,15 +37,22 @@ class _AsyncSender(Closing, Sender):
         super()._check_open()
         self._peer._check_loop()
 
+    async def close(self, *, timeout: Timeout = 5.0) -> None:
+        """Waits until all that was sent is confirmed, if this is the last handle of its name. Raises Undelivered."""
+        await finish(self._peer._close_sender_steps(self, timeout))
+
+
+class Publisher(_AsyncSender, PublisherCore):
+    """A handle to publish on one topic."""
+
     async def send(self, data: Any, **options: Unpack[PublishOptions]) -> None:
-        """Takes the message. Published, it is in the ring and on its way to everybody who subscribes; pushed, it is
-        held here until a puller confirms that it was processed.
+        """Takes the message: it is in the ring, and on its way to everybody who subscribes.
 
         The options, all of them by name: `headers` (str to str) and an `id` of its own travel with it, `copy=False`
         promises that writable buffers in `data` stay as they are, and so long, `timeout` seconds, it may wait.
 
-        Waits while there is no room: the window is full, or a slow subscriber holds the topic back. Raises Timeout
-        (then it was not taken), Refused for data that cannot be sent, Closed.
+        Waits while there is no room: a slow subscriber holds the topic back, or the window of a bound queue is full.
+        Raises Timeout (then it was not taken), Refused for data that cannot be sent, Closed.
         """
         # While our loop runs in this thread no other does. CPython 3.11 asks the kernel to tell the running loop.
         if _get_ident() != self._thread or not self._loop.is_running():
@@ -75,14 +82,6 @@ class _AsyncSender(Closing, Sender):
     async def send_many(self, data: Iterable[Any], *, timeout: Timeout = None) -> int:
         """Sends each item; returns how many. `timeout` is for all of them: Timeout.sent says how many were taken."""
         return await finish(self._put_many(data, timeout))
-
-    async def close(self, *, timeout: Timeout = 5.0) -> None:
-        """Waits until all that was sent is confirmed, if this is the last handle of its name. Raises Undelivered."""
-        await finish(self._peer._close_sender_steps(self, timeout))
-
-
-class Publisher(_AsyncSender, PublisherCore):
-    """A handle to publish on one topic."""
 
     async def flush(self, *, timeout: Timeout = 30.0) -> None:
         """Waits until all sent so far has arrived at all subscribers and every queue that is bound to the topic has

@@ -22,15 +22,22 @@ class _BlockingSender(Closing, Sender):
         super().__init__(stream, name)
         self._peer = peer
 
+    def close(self, *, timeout: Timeout = 5.0) -> None:
+        """Waits until all that was sent is confirmed, if this is the last handle of its name. Raises Undelivered."""
+        finish(self._peer._close_sender_steps(self, timeout))
+
+
+class Publisher(_BlockingSender, PublisherCore):
+    """A handle to publish on one topic. Thread-safe."""
+
     def send(self, data: Any, **options: Unpack[PublishOptions]) -> None:
-        """Takes the message. Published, it is in the ring and on its way to everybody who subscribes; pushed, it is
-        held here until a puller confirms that it was processed.
+        """Takes the message: it is in the ring, and on its way to everybody who subscribes.
 
         The options, all of them by name: `headers` (str to str) and an `id` of its own travel with it, `copy=False`
         promises that writable buffers in `data` stay as they are, and so long, `timeout` seconds, it may wait.
 
-        Waits while there is no room: the window is full, or a slow subscriber holds the topic back. Raises Timeout
-        (then it was not taken), Refused for data that cannot be sent, Closed.
+        Waits while there is no room: a slow subscriber holds the topic back, or the window of a bound queue is full.
+        Raises Timeout (then it was not taken), Refused for data that cannot be sent, Closed.
         """
         if not options:
             # What `_put` does, in place: a call more is a tenth of what a message costs. None of the options has a
@@ -53,14 +60,6 @@ class _BlockingSender(Closing, Sender):
     def send_many(self, data: Iterable[Any], *, timeout: Timeout = None) -> int:
         """Sends each item; returns how many. `timeout` is for all of them: Timeout.sent says how many were taken."""
         return finish(self._put_many(data, timeout))
-
-    def close(self, *, timeout: Timeout = 5.0) -> None:
-        """Waits until all that was sent is confirmed, if this is the last handle of its name. Raises Undelivered."""
-        finish(self._peer._close_sender_steps(self, timeout))
-
-
-class Publisher(_BlockingSender, PublisherCore):
-    """A handle to publish on one topic. Thread-safe."""
 
     def flush(self, *, timeout: Timeout = 30.0) -> None:
         """Waits until all sent so far has arrived at all subscribers and every queue that is bound to the topic has
