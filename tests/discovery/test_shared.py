@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 from zq.discovery import shared
 from zq.discovery.host import Entry
 from zq.discovery.shared import STALE, TOUCH, SharedDirectory, shared_directories
@@ -195,8 +195,8 @@ def test_its_thread_reports_looks_again_and_withdraws(tmp_path: Path) -> None:
     eventually(lambda: entry(2) in found)
     two.announce(entry(2, "tcp://10.9.9.9:1"))
     eventually(lambda: entry(2, "tcp://10.9.9.9:1") in found)
-    two.close()
-    one.close()
+    two.close(PATIENCE)
+    one.close(PATIENCE)
     assert list(tmp_path.iterdir()) == []
     assert looked == [True]
 

@@ -194,6 +194,18 @@ def test_the_mechanism_of_a_door_is_told_without_a_key(tmp_path: Path) -> None:
     assert greet("127.0.0.1", port, 10.0).reached == "refused"
 
 
+@pytest.mark.parametrize(
+    ("text", "address", "port"),
+    [("127.0.0.1", "127.0.0.1", None), ("127.0.0.1:7", "127.0.0.1", 7), ("[::1]:7", "::1", 7), ("::1", "::1", None)],
+)
+def test_an_address_needs_no_thread_that_may_come_too_late(
+    text: str, address: str, port: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(threading, "Thread")
+    host = find_host(text, 0.0)
+    assert (host.addresses, host.port) == ((address,), port)
+
+
 def test_a_host_that_does_not_resolve_is_a_finding_in_time() -> None:
     began = time.monotonic()
     assert have(examine(HERE, peer="no.such.host.invalid"), "problem", "peer", "give its address")

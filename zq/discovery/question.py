@@ -21,6 +21,7 @@ from zq.record import dataclass
 
 WAYS = 3  # in which a host can answer; see above
 AGAIN = 0.4  # s until the question is repeated: a packet may be lost
+QUEUED = 1_000  # packets that are read when the time is over; a socket's buffer holds a few hundred
 RECORDS = 1_024  # peers that are listed; a flood of forged records ends here
 
 Way = Literal["group", "host", "heard"]  # an answer to the group's question, to the direct one, or to everybody
@@ -40,7 +41,8 @@ def ask(
 ) -> list[Answer]:
     """Asks from local `addresses`, and each of `hosts` (addresses) directly; returns what came in `duration` seconds.
 
-    While not one of the hosts has answered in every way it goes on, for `host_duration` seconds in all.
+    While not one of the hosts has answered in every way it goes on, for `host_duration` seconds in all. What has come
+    while the machine stalled counts, though the time for it was over before anybody looked.
 
     An address from which nothing can be sent is left out: what is wrong with it, a probe of the interface tells.
     """
@@ -65,16 +67,20 @@ def ask(
                 sending.append((made, name))
             except OSError:
                 continue
-        began, again = time.monotonic(), 0.0
+        began, again, late = time.monotonic(), 0.0, 0
         end = began + max(duration, host_duration if hosts else 0.0)
-        while (now := time.monotonic()) < end:
+        while late < QUEUED:
+            now = time.monotonic()
             if now >= began + duration and len({each.way for each in answers.values() if each.source in hosts}) == WAYS:
                 break
-            if now >= again:
+            if again <= now < end:
                 again = now + AGAIN
                 for made, name in sending:
                     _send(made, packet, name)
-            for made in select.select(list(ways), [], [], min(end, again) - now)[0]:
+            ready = select.select(list(ways), [], [], max(min(end, again) - now, 0.0))[0]
+            if now >= end:
+                late += len(ready) or QUEUED
+            for made in ready:
                 for answer in _read(made, ways[made]):
                     if len(answers) < RECORDS:
                         answers[answer.source, answer.way, answer.peer.id] = answer

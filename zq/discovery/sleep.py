@@ -6,12 +6,19 @@ import time
 from collections.abc import Callable
 
 NOTABLE = 2.0  # s of sleep from which others may have lost us; heartbeats take as long to notice
+AT_ONCE = NOTABLE / 4  # s between two clocks that are read together
 
 
 def asleep() -> float:
     """Seconds this machine has slept since it was started; 0.0 where the system does not say."""
     boottime = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.clock_gettime(boottime) - time.monotonic() if boottime is not None else 0.0
+    if boottime is None:
+        return 0.0
+    while True:
+        now = time.monotonic()
+        slept = time.clock_gettime(boottime) - now
+        if time.monotonic() - now < AT_ONCE:
+            return slept  # else this thread was not run in between, which is no sleep of the machine
 
 
 class Sleep:

@@ -44,13 +44,17 @@ def find_host(text: str, timeout: float) -> Host:
     answer: list[tuple[str, ...]] = []
     why: list[str] = []
 
-    def look_up() -> None:
+    def look_up(flags: int = 0) -> None:
         try:
-            found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+            found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=flags)
             answer.append(tuple(dict.fromkeys(str(each[4][0]) for each in found)))
         except (OSError, UnicodeError) as error:
             why.append(str(error))
 
+    look_up(socket.AI_NUMERICHOST)
+    if answer:  # an address needs no name server, and no thread that the machine may hold up
+        return Host(name=name, addresses=answer[0], port=port)
+    why.clear()
     thread = threading.Thread(target=look_up, name="zq-doctor-name", daemon=True)  # name servers take their time
     thread.start()
     thread.join(timeout)
