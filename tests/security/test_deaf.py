@@ -108,7 +108,7 @@ def test_a_feed_with_a_changed_bit_is_made_anew_and_no_message_is_missing(keyed:
             publisher.send(number)
         assert man.tampered.wait(DEADLINE)
         assert [subscriber.receive(timeout=DEADLINE).data for _ in range(1, COUNT)] == list(range(1, COUNT))
-        assert man.connections == 2
+        assert man.connections >= 2  # more if he stalls: then who hears nothing for a second calls again
 
 
 def test_work_with_a_changed_bit_is_made_anew_and_each_message_comes_once(keyed: Options) -> None:
@@ -126,5 +126,5 @@ def test_work_with_a_changed_bit_is_made_anew_and_each_message_comes_once(keyed:
             with puller.receive(timeout=DEADLINE) as message:
                 assert (message.data, message.attempt) == (number, 1)
         pusher.flush(until="processed", timeout=DEADLINE)
-        assert man.connections == 2
+        assert man.connections >= 2  # more if he stalls: then who hears nothing for a second calls again
         eventually(lambda: sender.ledger().held[0].acked == COUNT)

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from statistics import median
 
 import pytest
@@ -19,13 +19,14 @@ from tests.security.rogues import DEADLINE, Rogues, doors_of, listeners_of, lock
 from tests.security.strangers import KINDS, Until
 from tests.waiting import eventually
 from zq.security.crowds import STEP
-from zq.security.guard import MOST_FAILURES
+from zq.security.guard import MOST_FAILURES, WHILE
 from zq.security.porch import BURST, PACE
 
 SECONDS = 0.7  # s of each phase
 ROUNDS = 8  # at most, of which the best has to hold, since others work on this machine as well
 SLACK = 1_000.0  # us; without turns it is 7,000 for some kinds, and with them 500 for all
 COUNT = 60  # strangers
+FEW = 3 * BURST  # of them, whose turns take the 3 s of a handshake: no more than may come without waiting outside
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +60,13 @@ def test_what_messages_take_is_less_than_twice_what_they_take_with_the_same_stra
 
 def test_a_member_with_bombs_is_refused_and_cut_off_again_and_again(friends: Scene) -> None:
     before = friends.state()
-    friends.visit("bombs of a member", source="127.0.0.78", seconds=1.0)
-    after = friends.state()
-    assert after["bombs"] > before["bombs"]
+    for _ in range(ROUNDS):
+        friends.visit("bombs of a member", source="127.0.0.78", seconds=1.0)
+        after = friends.state()
+        if after["bombs"] > before["bombs"]:
+            break  # they yield to everybody, and other work may have had the processor
+    else:
+        raise AssertionError(f"nobody was cut off: {after}")
     assert after["refused_frames"] - before["refused_frames"] >= after["bombs"] - before["bombs"]
 
 
@@ -69,6 +74,25 @@ def flood(peer: zq.Peer, count: int, source: str = "") -> list[str]:
     """Strangers with random keys at its doors. Returns who got in."""
     doors = [from_address(source, door) if source else door for door in doors_of(peer)]
     return KINDS["random keys"](doors, lock_of(peer), Until(None, count)).wrong
+
+
+@contextmanager
+def flooded(peer: zq.Peer, source: str = "") -> Iterator[None]:
+    """Strangers come again and again, from when the first of them has to wait until the end of the block."""
+    over = threading.Event()
+
+    def go_on() -> None:
+        while not over.is_set():
+            flood(peer, FEW, source)
+
+    strangers = threading.Thread(target=go_on)
+    strangers.start()
+    try:
+        eventually(lambda: listeners_of(peer).porch, DEADLINE)
+        yield
+    finally:
+        over.set()
+        strangers.join()
 
 
 @pytest.mark.parametrize("interface", ["127.0.0.1", "::1"])
@@ -96,32 +120,21 @@ def test_friends_need_not_wait_for_turns(keyed: Options) -> None:
 def test_who_has_the_key_gets_in_beside_a_flood_from_his_own_address(keyed: Options) -> None:
     with zq.Peer(**keyed) as peer, zq.Peer(**keyed) as friend:
         friend.wait_for_peers(1, timeout=DEADLINE)
-        porch = listeners_of(peer).porch
-        strangers = threading.Thread(target=flood, args=(peer, COUNT))
-        strangers.start()
-        eventually(lambda: porch)
-        with zq.Peer("late", **keyed) as late:
+        with flooded(peer), zq.Peer("late", **keyed) as late:
             late.wait_for_peers(2, timeout=DEADLINE)
-            assert strangers.is_alive()  # they were there meanwhile, and not only before
-        strangers.join()
 
 
 def test_a_newcomer_from_a_new_address_does_not_wait_for_a_flood_from_elsewhere(keyed: Options) -> None:
-    with zq.Peer(**keyed) as peer, Rogues() as newcomers:
-        porch = listeners_of(peer).porch
-        strangers = threading.Thread(target=flood, args=(peer, COUNT, STRANGER))
-        strangers.start()
-        eventually(lambda: porch)
+    with zq.Peer(**keyed) as peer, Rogues() as newcomers, flooded(peer, STRANGER):
         for number in range(2, 7):
             door = from_address(f"127.0.0.{number}", doors_of(peer)[0])
             newcomers.knock(zmq.PUSH, door, lock_of(peer).fit_own)
             newcomers.wait_for_verdicts()
         assert len(newcomers.who_is_in()) == 5
-        assert strangers.is_alive()
-        strangers.join()
 
 
-def test_a_flood_from_another_address_is_cut_off(keyed: Options) -> None:
+def test_a_flood_from_another_address_is_cut_off(keyed: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zq.security.guard.WHILE", 10 * WHILE)  # so that a machine that stalls forgets none of them
     with zq.Peer(**keyed) as peer:
         guard = listeners_of(peer).guard
         assert flood(peer, MOST_FAILURES + COUNT, STRANGER) == []
@@ -139,10 +152,10 @@ def test_who_connects_and_vanishes_is_taken_no_faster_than_the_valve_lets_him(fr
         _, said = friends.visit("HELLO and gone", seconds=None, most=4_000)
         after = friends.state()
         rounds.append((after["taken"] - before["taken"], said["count"] // 4 + 2 * said["seconds"] / STEP))
-        assert after["shut_out"] > 0  # now, or still for those who came from there before
-        if rounds[-1][0] <= rounds[-1][1]:
+        # They had to wait outside, now, or still since they came from there before.
+        if after["shut_out"] > 0 and rounds[-1][0] <= rounds[-1][1]:
             return
-    raise AssertionError(f"taken, of at most: {rounds}")
+    raise AssertionError(f"taken, of at most: {rounds}; {after}")
 
 
 def test_a_newcomer_does_not_wait_outside_for_who_connects_and_vanishes_elsewhere(friends: Scene) -> None:

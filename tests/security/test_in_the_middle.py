@@ -44,8 +44,9 @@ class Middle:
             back.start()
             try:
                 while piece := caller.recv(65_536):
-                    door.sendall(self._change(piece, len(self.asked)))
-                    self.asked += piece
+                    changed = self._change(piece, len(self.asked))
+                    self.asked += piece  # first: what the door has heard is here
+                    door.sendall(changed)
             except OSError:
                 pass  # one of the two has had enough
             for end in (caller, door):

@@ -12,6 +12,7 @@ from tests.processes.conftest import Options
 from tests.security.rogues import DEADLINE, Friends, doors_of, listeners_of
 from tests.security.test_banners import greeting
 from tests.waiting import eventually
+from zq.engine import factory
 from zq.security import overfill
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel does not tell")
@@ -28,7 +29,9 @@ def fill(door: str, size: int) -> socket.socket:
     return stranger
 
 
-def test_who_fills_the_work_door_without_a_key_is_cut_off(keyed: Options) -> None:
+def test_who_fills_the_work_door_without_a_key_is_cut_off(keyed: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name, value in ((factory, "HANDSHAKE", 60_000), (overfill, "YOUNG", 60.0)):
+        monkeypatch.setattr(module, name, value)  # that is not what ends it, however long the machine stalls
     with Friends(keyed) as friends:
         overfilled = listeners_of(friends.sender).overfill
         with fill(doors_of(friends.sender)[WORK], overfill.ENOUGH + 1):

@@ -11,8 +11,9 @@ import pytest
 from zq.security.taken import UNKNOWN, address_of, cut_off, duplicate, hold
 
 
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 0
+def descriptors() -> set[str]:
+    here = Path("/proc/self/fd")
+    return {each.name for each in here.iterdir()} if here.exists() else set()
 
 
 @pytest.mark.parametrize(("family", "here"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
@@ -48,7 +49,7 @@ def test_a_descriptor_that_is_closed_or_no_socket_is_none_and_nothing_is_left_op
     assert duplicate(read) is None
     os.close(read)
     os.close(write)
-    assert descriptors() == before
+    assert descriptors() <= before  # what tests before this one have left may be closed meanwhile
 
 
 def test_a_connection_that_is_gone_is_no_error() -> None:

@@ -35,7 +35,7 @@ def door_6() -> Iterator[socket.socket]:
 
 def call(door: socket.socket, source: str) -> socket.socket:
     """Succeeds whether the valve is open or not."""
-    caller = socket.create_connection(door.getsockname()[:2], AT_ONCE, (source, 0))
+    caller = socket.create_connection(door.getsockname()[:2], None, (source, 0))
     caller.sendall(b"word")
     return caller
 
