@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.lan.conftest import MakeLan, Settle
+from tests.lan.hosts import Neighbour
 from tests.lan.lan import ROOT, Lan, run
 from tests.waiting import eventually
 from zq.security.keys import new_key_file, read_keys, today
@@ -56,7 +58,8 @@ import json, sys
 import zq.wire.frames
 zq.wire.frames.VERSION = 7
 import zq
-with zq.Peer(**json.loads(sys.argv[1])):
+with zq.Peer(**json.loads(sys.argv[1])) as peer:
+    peer.settle(timeout=20.0)
     print("open", flush=True)
     sys.stdin.read()
 """
@@ -101,6 +104,18 @@ threading.Thread(target=answer, daemon=True).start()
 print("listening", flush=True)
 sys.stdin.read()
 """
+
+
+@pytest.fixture
+def settle(settle: Settle) -> Settle:
+    """Returns when the peer's mDNS is there to answer a doctor."""
+
+    def settle_one(lan: Lan, host: int, **options: Any) -> Neighbour:
+        neighbour = settle(lan, host, **options)
+        neighbour.settle()
+        return neighbour
+
+    return settle_one
 
 
 class Findings:
@@ -149,10 +164,12 @@ def running(lan: Lan, host: int, script: str, *arguments: str) -> Iterator[None]
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline()
-        yield
-        process.terminate()
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline()
+            yield
+        finally:
+            process.terminate()
 
 
 def key_file(directory: Path, name: str) -> Path:
@@ -185,11 +202,13 @@ def test_who_listens_for_a_doctor_tells_its_clock(make_lan: MakeLan) -> None:
         stderr=subprocess.PIPE,
         text=True,
     ) as listener:
-        assert listener.stderr is not None
-        while "listens" not in listener.stderr.readline():
-            assert listener.poll() is None
-        found = Findings(lan, 1, "--peer", lan.address(2))
-        listener.terminate()
+        try:
+            assert listener.stderr is not None
+            while "listens" not in listener.stderr.readline():
+                assert listener.poll() is None
+            found = Findings(lan, 1, "--peer", lan.address(2))
+        finally:
+            listener.terminate()
         assert listener.wait(DEADLINE) == 0
     assert found.have("ok", "peer", "its clock is 0.0 s"), found
 

@@ -10,7 +10,7 @@ from tests.lan.conftest import MakeLan, Settle
 from tests.lan.hosts import exchange
 
 pytestmark = pytest.mark.lan
-VANISHED = 6.0  # s until a host that is not reached any more is gone; promised are 5 s
+VANISHED = 8.0  # s until a host that is not reached any more is gone; promised are 5 s of a machine that runs
 HEALED = 4.0  # s from the end of a partition until messages flow; promised are 2 s
 
 

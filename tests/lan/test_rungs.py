@@ -9,6 +9,7 @@ import pytest
 
 from tests.lan.conftest import MakeLan, Settle
 from tests.lan.hosts import Neighbour, exchange
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.lan
 PORT = 20_000
@@ -48,6 +49,7 @@ def test_a_seed_may_come_last(make_lan: MakeLan, settle: Settle) -> None:
         for other in (*early, last):
             if one is not other:
                 one.sees(other)
+    eventually(lambda: "no.such.host.invalid" in early[0].errors())
     assert early[0].errors().count("no.such.host.invalid") == 1
 
 

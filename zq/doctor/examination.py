@@ -289,9 +289,14 @@ def within(
 def listen(settings: Mapping[str, Any], *, until: Callable[[float], bool], began: Callable[[str], None]) -> None:
     """A peer for the doctor of another host: it is there, and tells its clock.
 
-    `until` is called with the seconds to wait and returns True at the end; `began` with the peer's name, once.
+    `until` is called with the seconds to wait and returns True at the end; `began` with the peer's name, once, when it
+    can be found.
     """
     with Peer(**dict(settings)) as peer, peer.publisher(CLOCK_TOPIC) as clock:
+        try:
+            peer.settle(timeout=DURATION)
+        except Timeout:
+            pass  # somebody who was found does not answer: those who look for this one find it all the same
         began(peer.name)
         while not until(TICK):
             clock.send(None)
