@@ -523,17 +523,18 @@ def test_a_ledger_that_does_not_decode_is_refused(victim: zq.Peer, stranger: Str
     asking = []
 
     def ask() -> None:
-        asking.append(victim.ledger(realm=True, timeout=2.0))
+        asking.append(victim.ledger(realm=True, timeout=3 * PATIENCE))
 
     thread = threading.Thread(target=ask)
     thread.start()
     request = frames.Ask.decode(stranger.hear(frames.ASK)).request
     for junk in ({}, {"peer": 1}, {"peer": b"", "name": "", "held": [1], "pulled": {}}, {"held": [{"queue": {}}]}):
         stranger.tell(LedgerReply(request, junk, 0, 1, 1))
+    refused(victim, 4)
+    stranger.tell(Goodbye([]))  # nobody waits for it any longer
     thread.join()
     (ledger,) = asking
     assert (ledger.others, ledger.unknown) == ((), ("stranger",))
-    assert victim.ledger().refused_frames == 4
     still_works(victim)
 
 

@@ -46,7 +46,7 @@ def test_every_handle_and_every_waiter_is_told(caplog: pytest.LogCaptureFixture)
         ]
         assert peer._engine is not None
         everyone = peer._engine.everyone
-        eventually(lambda: len([waiters for waiters in everyone if waiters]) == len(waiting))
+        eventually(lambda: len([waiters for waiters in list(everyone) if waiters]) == len(waiting))
         with caplog.at_level(logging.CRITICAL, "zq"):
             break_engine(peer)
         for future in waiting:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -84,6 +85,14 @@ class Family:
         del said[self.process.pid]
         ((self.child, self.errors),) = said.items()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        with self.process:
+            pass  # closes the child's stdin, should the test have failed before
+
     def end(self) -> str:
         return self.process.communicate(timeout=PATIENCE)[1]  # closes the child's stdin
 
@@ -109,27 +118,27 @@ def watcher(mode: str, clean_environment: None, monkeypatch: pytest.MonkeyPatch)
 
 def test_every_use_in_the_child_says_so_and_the_parent_goes_on(watcher: zq.Peer, mode: str) -> None:
     subscriber = watcher.subscriber("a")
-    family = Family(MODES[mode])
-    assert set(family.errors.values()) == {"Forked"}, family.errors
-    assert subscriber.receive(timeout=PATIENCE).data == "from the parent"
-    assert [info.name for info in watcher.peers() if info.name != "child"] == ["parent"]
-    assert family.end() == ""
-    assert family.process.returncode == 0
-    eventually(lambda: watcher.peers() == [])
+    with Family(MODES[mode]) as family:
+        assert set(family.errors.values()) == {"Forked"}, family.errors
+        assert subscriber.receive(timeout=PATIENCE).data == "from the parent"
+        assert [info.name for info in watcher.peers() if info.name != "child"] == ["parent"]
+        assert family.end() == ""
+        assert family.process.returncode == 0
+        eventually(lambda: watcher.peers() == [])
 
 
 def test_a_killed_parent_is_gone_at_once_although_its_child_lives(
     watcher: zq.Peer, mode: str, host_directory: Path
 ) -> None:
-    family = Family(MODES[mode])
-    (parent,) = eventually(lambda: [info for info in watcher.peers() if info.name == "parent"])
-    entry = host_directory / f"{parent.id.hex()[:16]}.peer"
-    assert not lockable(entry)
-    family.process.kill()
-    eventually(lambda: parent.id not in {info.id for info in watcher.peers()})
-    os.kill(family.child, 0)  # it lives
-    assert not entry.exists() or lockable(entry)
-    family.end()
+    with Family(MODES[mode]) as family:
+        (parent,) = eventually(lambda: [info for info in watcher.peers() if info.name == "parent"])
+        entry = host_directory / f"{parent.id.hex()[:16]}.peer"
+        assert not lockable(entry)
+        family.process.kill()
+        eventually(lambda: parent.id not in {info.id for info in watcher.peers()})
+        os.kill(family.child, 0)  # it lives
+        eventually(lambda: lockable(entry))  # the watcher locks it for a moment, to see whether it can
+        family.end()
 
 
 def lockable(path: Path) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import zq
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 from zq.discovery.host import Entry, HostDirectory
 from zq.discovery.mdns import Mdns
 from zq.engine import lookout
@@ -39,7 +39,7 @@ def test_an_mdns_thread_that_died_is_made_anew(
     looks = lookout_of(peer)
     first = looks._mdns
     assert first is not None
-    first.close()
+    first.close(timeout=PATIENCE)
     eventually(lambda: looks._mdns is not first and looks._mdns is not None and looks._mdns.is_alive())
     assert caplog.messages == ["the mDNS thread has died or hangs; making a new one"]
 

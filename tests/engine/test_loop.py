@@ -45,7 +45,7 @@ def test_the_engine_survives_a_loop_that_is_closed_under_a_waiter(caplog: pytest
         engine = peer._engine
         assert engine is not None
         assert engine.failed is None
-        other.wait_for_peers(1, timeout=0)
+        other.wait_for_peers(1, timeout=PATIENCE)
         engine.stop()
         eventually(lambda: other.peers() == [])
         with pytest.raises(zq.Undelivered):

@@ -17,7 +17,7 @@ from tests.waiting import PATIENCE, eventually
 def leftovers(peer: Any) -> list[Any]:
     engine = peer._engine
     asking = engine.node.requesting
-    waiting = [waiters for waiters in engine.everyone if waiters]
+    waiting = [waiters for waiters in list(engine.everyone) if waiters]
     return [asking.pile, asking._sent, asking._lines, asking._apart, waiting]
 
 

@@ -52,7 +52,7 @@ def test_a_disk_that_hangs_holds_up_nothing_but_its_receipts(
                     assert message.data == number
         with pytest.raises(zq.Undelivered):
             jobs.flush(timeout=3.0)  # longer than a peer that is deaf would be thought to be here
-        assert [peer.state for peer in sender.peers()] == ["up"]
+        eventually(lambda: [peer.state for peer in sender.peers()] == ["up"])
         disk.may_sync.set()
         jobs.flush(timeout=PATIENCE)
         assert spool.queues()[0].depth == 1
@@ -146,9 +146,9 @@ def test_a_disk_that_hangs_keeps_nobody_who_opens_one_more_outbox(
         with monkeypatch.context() as patched:
             patched.setattr(os, "fdatasync", disk.sync)
             patched.setattr(keeper_module, "OPENING", 0.2)
-            with pytest.raises(zq.Timeout):
-                jobs.send(1, timeout=2.0)  # time enough for it to get there
-            assert disk.asked.is_set()
+            while not disk.asked.is_set():  # what it has not begun to write by then is withdrawn
+                with pytest.raises(zq.Timeout):
+                    jobs.send(1, timeout=1.0)
             with pytest.raises(zq.Timeout, match="has not answered"):
                 sender.pusher("others", outbox=tmp_path)
         disk.may_sync.set()
