@@ -35,6 +35,7 @@ def serve_once(face: Face, directory: Path) -> object:
             publisher.wait_for_subscribers(timeout=PATIENCE)
             publisher.send("first")
             assert take(puller, 1) == ["first"]
+        eventually(lambda: bound_by(spool) == {"mailer": ["orders/**"]})
     eventually(lambda: depth_of(spool) == 0)
     return spool
 

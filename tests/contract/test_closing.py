@@ -214,7 +214,7 @@ def test_everybody_who_waits_is_told_when_the_peer_is_closed(face: Face) -> None
         face.background(peer.wait_for_peers, 3),
     ]
     watching = face.background(list, peer.watch())
-    eventually(lambda: len([waiters for waiters in peer._engine.everyone if waiters]) == 7)
+    eventually(lambda: len([waiters for waiters in list(peer._engine.everyone) if waiters]) == 7)
     with pytest.raises(zq.Undelivered):
         peer.close(timeout=0)
     for wait in waits:

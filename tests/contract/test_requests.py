@@ -223,11 +223,11 @@ def test_a_timeout_is_kept_and_a_late_reply_is_counted_and_dropped(face: Face, a
     replier = server.replier("sum")
     asker.wait_for_repliers("sum", timeout=PATIENCE)
     started = time.monotonic()
-    call = later(face, asker.request, "sum", timeout=2.0)  # time enough to reach the program even on a bad day
+    call = later(face, asker.request, "sum", timeout=4.0)  # time enough to reach the program even on a bad day
     request = replier.receive(timeout=PATIENCE)
-    with pytest.raises(zq.Timeout, match=r"no reply from sum within 2\.0 s"):
+    with pytest.raises(zq.Timeout, match=r"no reply from sum within 4\.0 s"):
         call.result(PATIENCE)
-    assert time.monotonic() - started >= 2.0
+    assert time.monotonic() - started >= 4.0
     request.reply("too late")
     eventually(lambda: requested(asker).late == 1)
     (row,) = server.ledger().replied
@@ -311,12 +311,13 @@ def test_a_request_that_is_collected_unanswered_warns_and_fails(face: Face, aske
     asker.wait_for_repliers("sum", timeout=PATIENCE)
     call = later(face, asker.request, "sum", timeout=PATIENCE)
 
-    def take_and_forget() -> None:
+    def take_and_forget(warned: pytest.WarningsRecorder) -> None:
         replier.receive(timeout=PATIENCE)
         gc.collect()
+        eventually(lambda: warned.list)  # a thread that has handed it over may hold it for another moment
 
-    with pytest.warns(ResourceWarning, match="collected without an answer"):
-        take_and_forget()
+    with pytest.warns(ResourceWarning, match="collected without an answer") as warned:
+        take_and_forget(warned)
     error = call.exception(PATIENCE)
     assert isinstance(error, zq.RemoteError)
     assert error.type == "Unanswered"
@@ -357,8 +358,8 @@ def test_request_all_passes_over_failures_and_ends_at_its_timeout(
     server.replier("sum")  # nobody serves it
     asker.wait_for_repliers("sum", 3, timeout=PATIENCE)
     started = time.monotonic()
-    assert [reply.data for reply in asker.request_all("sum", timeout=2.0)] == [1]  # time enough for those who answer
-    assert 2.0 <= time.monotonic() - started < PATIENCE
+    assert [reply.data for reply in asker.request_all("sum", timeout=4.0)] == [1]  # time enough for those who answer
+    assert 4.0 <= time.monotonic() - started < 2 * PATIENCE
     row = requested(asker)
     assert (row.replied, row.failed, row.abandoned) == (1, 1, 1)
 

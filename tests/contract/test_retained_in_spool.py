@@ -16,10 +16,12 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "spool"
 
 
-def publish(face: Face, name: str, *values: object, retain: bool = True, clear: bool = False) -> bytes:
-    """By a publisher of `config/a` that is gone then."""
+def publish(
+    face: Face, name: str, *values: object, retain: bool = True, clear: bool = False, readers: int = 0
+) -> bytes:
+    """By a publisher of `config/a` that is gone then; so many read it besides the spool."""
     with face.unopened(name) as peer, peer.publisher("config/a", retain=retain) as publisher:
-        publisher.wait_for_subscribers(timeout=PATIENCE)
+        publisher.wait_for_subscribers(readers + 1, timeout=PATIENCE)
         publisher.send_many(values)
         publisher.flush(timeout=PATIENCE)
         if clear:
@@ -63,9 +65,9 @@ def test_what_is_not_retained_or_was_cleared_is_not_told(face: Face, directory: 
     face.peer("keeper").spool(directory, topics=["config/**"])
     publish(face, "first", "plain", retain=False)
     assert values_of(face.peer("one").subscriber("config/a"), 0) == []
-    publish(face, "second", "cleared", clear=True)
+    publish(face, "second", "cleared", clear=True, readers=1)
     assert values_of(face.peer("two").subscriber("config/a"), 0) == []
-    publish(face, "third", "set again")
+    publish(face, "third", "set again", readers=2)
     assert values_of(face.peer("three").subscriber("config/a"), 1) == ["set again"]
 
 

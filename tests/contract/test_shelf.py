@@ -233,7 +233,7 @@ def test_purge_is_answered_once_it_is_on_the_disk(
     monkeypatch.setattr(os, "fdatasync", hang)
     if remotely:
         assert asker.purge_spools("jobs", timeout=2.0).unknown == ("keeper",)
-        assert asked.is_set()
+        assert asked.wait(PATIENCE)
         purged = face.background(asker.purge_spools, "jobs", timeout=PATIENCE)
         may_sync.set()
         assert (purged.result().count, purged.result().problems) == (0, ())

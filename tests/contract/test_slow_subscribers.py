@@ -135,6 +135,7 @@ def test_a_slow_program_costs_a_quick_one_nothing_once_patience_is_over(face: Fa
     assert sending.result(PATIENCE) == count
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_publisher_that_leaves_with_a_goodbye_leaves_no_gap(face: Face) -> None:
     receiver = face.peer("receiver")
     gaps: list[zq.Gap] = []

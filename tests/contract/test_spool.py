@@ -72,8 +72,9 @@ def test_a_message_keeps_its_id_and_all_that_its_sender_said(face: Face, directo
 def test_pullers_are_served_by_the_spool_only(face: Face, directory: Path) -> None:
     puller = face.peer("receiver").puller("jobs")
     spool = face.peer("keeper").spool(directory, queues=["jobs"])
-    sender = face.peer("sender")  # it knows of both before it sends anything
+    sender = face.peer("sender")
     pusher = sender.pusher("jobs")
+    eventually(lambda: any(peer.pulls for peer in sender.peers()) and pusher._core.path)  # it knows of both
     pusher.send("through")
     message = puller.receive(timeout=PATIENCE)
     assert message.data == "through"

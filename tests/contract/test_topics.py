@@ -46,6 +46,7 @@ def test_subscribing_before_publishing_is_enough_although_the_connection_comes_l
     assert take(subscriber, 1_000) == list(range(1_000))
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_publisher_that_leaves_after_its_last_message_has_delivered_it(face: Face) -> None:
     subscriber = face.peer("receiver").subscriber("news")
     with face.unopened("sender") as sender:
@@ -54,6 +55,7 @@ def test_a_publisher_that_leaves_after_its_last_message_has_delivered_it(face: F
     assert [message.data for message in subscriber.receive_many(2_000, timeout=0)] == list(range(1_000))
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_thousand_messages_right_after_the_start_and_before_the_end(face: Face) -> None:
     subscriber = face.peer("receiver").subscriber("news")
     with face.unopened("sender") as sender, sender.publisher("news") as publisher:
