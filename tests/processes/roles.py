@@ -21,7 +21,9 @@ from typing import Any
 import zq
 from tests.processes.journal import Journal
 from tests.processes.watching import endpoints, footprint
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
+from zq.core import meeting
+from zq.handles import life
 
 ROLES: dict[str, Callable[..., None]] = {}
 _told: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -55,8 +57,11 @@ def _hear() -> None:
 
 
 @role
-def work(options: dict[str, Any], name: str, journal: str, seconds: float, report: int) -> None:
-    """Takes `seconds` for each message of queue `name`; says when `report` of them are done."""
+def work(
+    options: dict[str, Any], name: str, journal: str, seconds: float, report: int, then: float | None = None
+) -> None:
+    """Takes `seconds` for each message of queue `name`; says when `report` of them are done, and takes `then` from then
+    on, if it is given."""
     done, written = 0, Journal(journal)
     with zq.Peer(**options) as peer:
         puller = peer.puller(name)
@@ -70,6 +75,7 @@ def work(options: dict[str, Any], name: str, journal: str, seconds: float, repor
             message.ack()
             done += 1
             if done == report:
+                seconds = seconds if then is None else then
                 say("reported")
 
 
@@ -134,9 +140,15 @@ def work_until_poisoned(options: dict[str, Any], name: str) -> None:
 # --- topics
 
 
+def wait_for_late_answers() -> None:
+    """A publisher that leaves gives whoever has not answered it a second, less than a machine may stall."""
+    meeting.ANSWER = life.ANSWER = PATIENCE
+
+
 @role
 def publish(options: dict[str, Any], topic: str, count: int, wait: bool = False) -> None:
     """Publishes 0 to `count` - 1 and leaves at once; with `wait` it is there before it is told to begin."""
+    wait_for_late_answers()
     with zq.Peer(**options) as peer, peer.publisher(topic) as publisher:
         if wait:
             peer.settle()
@@ -151,6 +163,7 @@ def publish(options: dict[str, Any], topic: str, count: int, wait: bool = False)
 @role
 def publish_one_after_another(options: dict[str, Any], topic: str, peers: int, each: int) -> None:
     """`peers` peers in a row, each of which publishes `each` messages and leaves."""
+    wait_for_late_answers()
     for index in range(peers):
         with zq.Peer(**options) as peer, peer.publisher(topic) as publisher:
             for number in range(each):

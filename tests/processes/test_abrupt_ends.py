@@ -12,7 +12,7 @@ import pytest
 import zq
 from tests.processes.conftest import Options, Start
 from tests.processes.process import Process
-from tests.processes.watching import Watcher
+from tests.processes.watching import Watcher, wait_until
 
 PARTS = ("publisher", "subscriber", "pusher", "puller")
 SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM}
@@ -48,6 +48,7 @@ def test_an_end_without_closing_is_seen_at_once(way: str, start: Start, options:
         orders.wait_for_subscribers()
         assert [news.receive(timeout=5.0).data for _ in range(10)] == list(range(10))
         taken = [jobs.receive(timeout=5.0) for _ in range(10)]
+        wait_until(peer, lambda node: all(link.handed == 10 for link in node.pushing.pullers("chores")))
 
         took = []
         for part, process in parties.items():

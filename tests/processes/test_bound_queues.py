@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import zq
 from tests.processes.conftest import Options, Start
 from tests.processes.journal import read
 from tests.processes.process import Process
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 FILTERS = ["orders/**"]
 
@@ -126,8 +128,10 @@ def test_a_rolling_restart_of_every_replica_loses_nothing(start: Start, tcp: Opt
 
 
 def test_a_service_that_was_there_first_gets_what_short_lived_publishers_leave(
-    start: Start, local: Options, tmp_path: Path
+    start: Start, local: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for module in ("zq.core.meeting", "zq.handles.life"):
+        monkeypatch.setattr(f"{module}.ANSWER", PATIENCE)  # s that a replica has to answer: the machine may stall
     mailer = Service(start, local, tmp_path, "mailer")
     mailer.replica()
     for number in range(5):

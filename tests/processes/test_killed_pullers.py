@@ -12,6 +12,7 @@ from tests.processes.process import Process
 from tests.processes.watching import Watcher, wait_until
 
 MESSAGES = 3_000
+SLOWLY = 0.02  # s a message, of whoever is to have some left whenever he is killed
 SILENCE = 2.5  # s; whoever had to wait for silence would suspect after 3, and be sure after 5
 
 
@@ -20,7 +21,7 @@ def test_a_puller_killed_under_load_loses_nothing_and_holds_nobody_up(
 ) -> None:
     journals = [tmp_path / "victim", tmp_path / "heir"]
     workers: list[Process] = [
-        start("work", options, "jobs", str(journals[0]), 0.0005, 200),
+        start("work", options, "jobs", str(journals[0]), 0.0005, 200, SLOWLY),
         start("work", options, "jobs", str(journals[1]), 0.0005, MESSAGES),
     ]
     with zq.Peer(**options) as peer:
