@@ -14,6 +14,7 @@ from examples.host_monitor.journal import in_hand, read
 
 WORKERS = ("worker-1", "worker-2")
 POLL = 0.01  # s between looks at the processes; a worker has an alarm in hand for 100 ms
+TAKEN = 10.0  # s after the end that an alarm is followed which nobody has taken over yet
 END = 15.0  # s for a process to end once asked; the sensor waits up to 10 s for the workers
 
 
@@ -44,10 +45,10 @@ class Cast:
     def run(self, duration: float, asked: threading.Event) -> None:
         """Lets them work for `duration` seconds, or until `asked` to end, and kills a worker half-way.
 
-        Returns early if one of them ends by itself.
+        Returns early if one of them ends by itself, and late if nobody has taken over what the killed one had in hand.
         """
         began = time.monotonic()
-        while time.monotonic() < began + duration and not asked.wait(POLL):
+        while time.monotonic() < began + duration + (TAKEN if self._orphan else 0.0) and not asked.wait(POLL):
             if any(process.poll() is not None for process in self._running.values()):
                 return
             elapsed = time.monotonic() - began

@@ -325,3 +325,29 @@ def test_a_spool_whose_engine_fails_ends_and_says_so(tmp_path: Path, clean_envir
     run = subprocess.run([sys.executable, "-c", BROKEN, *arguments], capture_output=True, text=True, timeout=DEADLINE)
     assert run.returncode == 1, run.stderr
     assert "on purpose" in run.stderr
+
+
+INTERRUPTED = """
+import os, signal
+from zq.cli import main, spool
+
+said = spool.note
+
+def say_and_interrupt(text):
+    said(text)
+    if "is open" in text:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+spool.note = say_and_interrupt
+main()
+"""
+
+
+def test_a_spool_that_is_interrupted_as_soon_as_it_is_open_ends_in_order(
+    tmp_path: Path, clean_environment: None
+) -> None:
+    arguments = ["spool", "--queue", "jobs", "--dir", str(tmp_path / "spool")]
+    run = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *arguments], capture_output=True, text=True, timeout=DEADLINE
+    )
+    assert (run.returncode, run.stderr.splitlines()[1:]) == (0, ["zq: interrupted"])

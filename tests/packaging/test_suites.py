@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -65,13 +66,21 @@ def test_suites_can_be_interrupted_though_they_run_in_the_background_of_a_shell(
         signal.signal(signal.SIGINT, before)
 
 
-HANGING = 'sleep 1000 & echo $! >"$0"; wait'  # a shell is there in no time, on a loaded machine as well
+HANGING = 'sleep 1000 & echo $! >"$0"; wait'
 
 
-def test_a_suite_that_hangs_is_stopped_with_all_it_started(tmp_path: Path) -> None:
-    hanging = Suite(name="sample", command=("sh", "-c", HANGING, str(tmp_path / "pid")), budget=1.0)
+def test_a_suite_that_hangs_is_stopped_with_all_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pid = tmp_path / "pid"
+    stop = runner.stop
+
+    def stop_what_hangs(process: subprocess.Popen[bytes], first: signal.Signals) -> None:
+        eventually(lambda: pid.exists() and pid.read_text())  # however late the machine is, it has begun
+        stop(process, first)
+
+    monkeypatch.setattr(runner, "stop", stop_what_hangs)
+    hanging = Suite(name="sample", command=("sh", "-c", HANGING, str(pid)), budget=1.0)
     assert runner.run(hanging).failure == "stopped"
-    child = int((tmp_path / "pid").read_text())
+    child = int(pid.read_text())
     eventually(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
 
 

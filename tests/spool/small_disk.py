@@ -25,6 +25,7 @@ from zq.errors import AccessDenied
 
 SIZE = 2 << 20  # bytes
 BODY = 4_000  # bytes of a message
+AT_ONCE = 16  # messages that are published before the first of them is stored
 
 
 def mount(place: Path, options: str) -> None:
@@ -145,6 +146,8 @@ def topics_on_a_full_disk(place: Path, cycles: int) -> None:
             while not full():
                 sent += 1
                 news.send([sent, bytes(BODY)])
+                if sent % AT_ONCE == 0:  # however slow the disk is, it is not asked for more than there is room for
+                    news.flush(timeout=PATIENCE)
 
         take_all(place / "other")
         publish_until(lambda: not spool.topics()[0].stored)  # without a byte left

@@ -74,8 +74,8 @@ def spool(
     ):
         held = [f"{row.queue}: {counted(row.depth)}" for row in running.queues()]
         held += [f"{row.filter}: {counted(row.messages)}" for row in running.topics()]
-        note(f"{directory} is open: {'; '.join(held)}")
         try:
+            note(f"{directory} is open: {'; '.join(held)}")
             while True:
                 threading.Event().wait(EVERY)
                 running.queues()  # EngineFailed
