@@ -315,31 +315,30 @@ def test_closing_the_handle_ends_a_receive_that_leads(peer: zq.Peer) -> None:
 
 
 def test_closing_the_peer_ends_a_receive_that_leads() -> None:
-    peer = zq.Peer("alone").open()
-    with ThreadPoolExecutor(1) as threads:
-        waiting = threads.submit(peer.subscriber("a").receive)
-        eventually(lambda: caller_leads(engine_of(peer)))
-        peer.close()
-        with pytest.raises(zq.Closed):
-            waiting.result(PATIENCE)
-    assert not engine_of(peer)._thread.is_alive()
+    with zq.Peer("alone") as peer:
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(peer.subscriber("a").receive)
+            eventually(lambda: caller_leads(engine_of(peer)))
+            peer.close()
+            with pytest.raises(zq.Closed):
+                waiting.result(PATIENCE)
+        assert not engine_of(peer)._thread.is_alive()
 
 
 def test_a_bug_met_by_the_caller_who_leads_is_the_engines_failure() -> None:
-    peer = zq.Peer("broken").open()
-    engine = engine_of(peer)
-    with ThreadPoolExecutor(1) as threads:
-        waiting = threads.submit(peer.subscriber("a").receive)
-        eventually(lambda: caller_leads(engine))
+    with zq.Peer("broken") as peer:
+        engine = engine_of(peer)
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(peer.subscriber("a").receive)
+            eventually(lambda: caller_leads(engine))
 
-        def fail() -> None:
-            raise LookupError("on purpose")
+            def fail() -> None:
+                raise LookupError("on purpose")
 
-        engine.later(fail)
-        with pytest.raises(zq.EngineFailed):
-            waiting.result(PATIENCE)
-    eventually(lambda: not engine._thread.is_alive())
-    peer.close()
+            engine.later(fail)
+            with pytest.raises(zq.EngineFailed):
+                waiting.result(PATIENCE)
+        eventually(lambda: not engine._thread.is_alive())
 
 
 # --- signals

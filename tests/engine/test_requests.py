@@ -79,8 +79,7 @@ def test_an_interrupted_request_is_given_up() -> None:
 
 
 def test_a_peer_that_closes_waits_until_its_answers_are_on_their_way() -> None:
-    with zq.Peer("asker") as asker:
-        server = zq.Peer("server").open()
+    with zq.Peer("asker") as asker, zq.Peer("server") as server:
         replier = server.replier("sum")
         asker.wait_for_repliers("sum", timeout=PATIENCE)
         replies: list[Any] = []
@@ -102,30 +101,29 @@ def test_a_peer_that_closes_waits_until_its_answers_are_on_their_way() -> None:
 
 
 def test_every_requester_hears_that_the_engine_has_failed() -> None:
-    peer = zq.Peer("asker").open()
-    replier = peer.replier("sum")
-    peer.wait_for_repliers("sum", timeout=PATIENCE)
-    errors: list[BaseException] = []
+    with zq.Peer("asker") as peer:
+        replier = peer.replier("sum")
+        peer.wait_for_repliers("sum", timeout=PATIENCE)
+        errors: list[BaseException] = []
 
-    def ask() -> None:
-        try:
-            peer.request("sum", timeout=PATIENCE)
-        except zq.Error as error:
-            errors.append(error)
+        def ask() -> None:
+            try:
+                peer.request("sum", timeout=PATIENCE)
+            except zq.Error as error:
+                errors.append(error)
 
-    thread = threading.Thread(target=ask)
-    thread.start()
-    request = replier.receive(timeout=PATIENCE)
-    engine = peer._engine
-    assert engine is not None
+        thread = threading.Thread(target=ask)
+        thread.start()
+        request = replier.receive(timeout=PATIENCE)
+        engine = peer._engine
+        assert engine is not None
 
-    def fail() -> None:
-        raise RuntimeError("planted")
+        def fail() -> None:
+            raise RuntimeError("planted")
 
-    engine.later(fail)
-    thread.join(PATIENCE)
-    assert isinstance(errors[0], zq.EngineFailed)
-    request.reply("nobody hears it")
-    with pytest.raises(zq.EngineFailed):
-        replier.receive()
-    peer.close()
+        engine.later(fail)
+        thread.join(PATIENCE)
+        assert isinstance(errors[0], zq.EngineFailed)
+        request.reply("nobody hears it")
+        with pytest.raises(zq.EngineFailed):
+            replier.receive()
