@@ -163,6 +163,17 @@ def test_a_killed_process_is_gone_at_once_and_a_vanished_machine_within_five_sec
     assert observer.connections == {}
 
 
+def test_whoever_stands_still_while_others_answer_does_not_take_them_for_absent() -> None:
+    network = SimulatedNetwork()
+    one, _ = network.peer("one"), network.peer("other")
+    network.introduce()
+    network.stop(one)
+    network.run(meeting.ANSWER + 1.0)
+    network.go_on(one)
+    assert network.run(1.0, one.node.is_settled)
+    assert one.node.has_up(1), "their answers were there, and not read yet"
+
+
 def test_after_a_partition_peers_meet_again_though_nobody_names_them() -> None:
     network = SimulatedNetwork()
     one, other = network.peer("one"), network.peer("other")

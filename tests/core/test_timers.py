@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zq.core.timers import Timers
+from zq.core.timers import LATE, Timers
 
 STEPS = st.lists(
     st.tuples(st.sampled_from(["set", "if unset", "cancel", "due"]), st.integers(0, 4), st.integers(0, 20))
@@ -38,6 +39,22 @@ def test_a_timer_set_while_others_are_due_is_seen() -> None:
     for due in timers.due(1.0):
         due(1.0)
     assert order == ["first", "second"]
+    assert timers.next() is None
+
+
+@pytest.mark.parametrize(
+    ("looked_at", "expected"), [((2.0,), 2.0), ((2.0 + LATE, 3.0 + LATE), 3.0 + LATE), ((9.0, 99.0), 99.0)]
+)
+def test_what_others_have_time_for_is_given_once_more_to_those_who_were_looked_at_late(
+    looked_at: tuple[float, ...], expected: float
+) -> None:
+    timers, over = Timers(), list[float]()
+    timers.give("answer", 1.0, 1.0, over.append)
+    for now in looked_at:
+        assert over == []
+        for due in timers.due(now):
+            due(now)
+    assert over == [expected]
     assert timers.next() is None
 
 

@@ -139,7 +139,7 @@ class Meeting:
     def _welcome_new(self, id: bytes, now: float) -> Remote:
         remote = self.roster.add(id, now)
         self._tend_found(remote, now, FOUND_FOR)
-        self._timers.set((remote, "answer"), now + ANSWER, lambda when: self._give_up_waiting(remote))
+        self._timers.give((remote, "answer"), now, ANSWER, lambda when: self._give_up_waiting(remote))
         return remote
 
     def _pursue(self, lost: Remote, now: float) -> None:

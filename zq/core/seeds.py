@@ -67,7 +67,7 @@ class Seeds:
         for name in names:
             if name not in self._seeds:
                 seed = self._seeds[name] = Seed(name)
-                self._timers.set((seed, "answer"), now + ANSWER, lambda when, seed=seed: self._fail(seed))  # type: ignore[misc]
+                self._timers.give((seed, "answer"), now, ANSWER, lambda when, seed=seed: self._fail(seed))  # type: ignore[misc]
                 self._dial(seed, now)
 
     def is_settled(self) -> bool:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Hashable, Iterator
 
 Due = Callable[[float], None]
 
+LATE = 0.1  # s; a busy peer looks at its timers later than they are due, but not by so much
+
 
 class Timers:
     """A heap with lazy removal; `due` yields what has come, earliest first. None of them is before `soonest`."""
@@ -28,6 +30,18 @@ class Timers:
     def set_if_unset(self, key: Hashable, when: float, due: Due) -> None:
         if key not in self._set:
             self.set(key, when, due)
+
+    def give(self, key: Hashable, now: float, seconds: float, due: Due) -> None:
+        """Others have so long to answer. If it is looked at LATE, it was we who stood still, with what they have said
+        unread: then they get as long again, once."""
+
+        def look(when: float) -> None:
+            if when - now < seconds + LATE:
+                due(when)
+            else:
+                self.set(key, when + seconds, due)
+
+        self.set(key, now + seconds, look)
 
     def cancel(self, key: Hashable) -> None:
         self._set.pop(key, None)

@@ -13,6 +13,7 @@ from zq.core.intake import Intake
 from zq.core.meeting import ANSWER
 from zq.core.puller import Puller
 from zq.core.subscription import Subscription
+from zq.core.timers import LATE
 from zq.engine.engine import Engine
 from zq.errors import Closed, Error, Undelivered
 from zq.handles.bound import Rest
@@ -159,7 +160,7 @@ class Life:
 def hear_everyone(engine: Engine, deadline: float | None) -> Steps[None]:
     """A publisher is about to leave: whoever has subscribed before this call is known after it.
 
-    Who does not answer within a second is not waited for.
+    Who does not answer within a second is not waited for, unless it was we who stood still meanwhile.
     """
     node = engine.node
 
@@ -168,6 +169,9 @@ def hear_everyone(engine: Engine, deadline: float | None) -> Steps[None]:
         return node.announcement.ask_for_entries(node.now)
 
     version = engine.call(ask)
-    patience = waiting.now() + ANSWER
-    deadline = patience if deadline is None else min(deadline, patience)
-    yield from until(engine, lambda: node.is_settled() and node.announcement.has_entries(version), deadline)
+    for _ in range(2):
+        patience = waiting.now() + ANSWER
+        over = patience if deadline is None else min(deadline, patience)
+        heard = yield from until(engine, lambda: node.is_settled() and node.announcement.has_entries(version), over)
+        if heard or waiting.now() < over + LATE:
+            return
