@@ -37,7 +37,7 @@ def test_a_killed_replier_is_heard_of_at_once_by_all_whom_it_kept_waiting(
         peer.wait_for_repliers("sum", timeout=PATIENCE)
         calls = [threads.submit(peer.request, "sum", [STUCK + index], timeout=None) for index in range(8)]
         assert replier.hear() == "stuck"
-        eventually(lambda: peer.ledger().requested[0].sent >= 1)
+        eventually(lambda: (row := peer.ledger().requested[0]).asked == len(calls) and not row.waiting)
         killed = time.monotonic()
         replier.kill()
         outcomes = Counter(type(call.exception(PATIENCE)) for call in calls)
