@@ -10,7 +10,7 @@ from zq.core.call import Call, Stage
 from zq.core.requesting import INQUIRE, MISSED_FOR, STALLED, Requesting
 from zq.core.timers import Timers
 from zq.core.topics import Origin
-from zq.errors import NoPeer, PeerLost, Refused, RemoteError
+from zq.errors import NoPeer, PeerLost, Refused, RemoteError, Timeout
 from zq.wire.data import Malformed, Packed
 from zq.wire.frames import Entry, Inquiry, Missing
 from zq.wire.limits import BATCH_BYTES
@@ -398,6 +398,16 @@ def test_what_the_replier_does_not_have_was_lost(asking: Asking) -> None:
     assert (calls[1].stage, asking.row().lost) == (Stage.SENT, 1)
     asking.answer(asking.sent[0])
     assert asking.row().replied == 0
+
+
+def test_what_the_replier_let_go_when_its_time_was_over_was_not_lost(asking: Asking) -> None:
+    asking.offer(A, ("sum", A))
+    call = asking.ask(deadline=1.0)
+    asking.requesting.on_missing(A, Missing([], [asking.sent[0].number]), 1.0)
+    assert isinstance(call.error, Timeout)
+    assert (asking.row().lost, asking.row().abandoned) == (0, 1)
+    assert asking.requesting.abandon(call, 1.1)
+    assert asking.row().balanced
 
 
 def test_what_is_on_its_way_over_work_is_not_lost_while_that_connection_stands(asking: Asking) -> None:

@@ -19,7 +19,7 @@ comes late or twice is never handed to a program again.
 Nothing is repeated, so a frame that is lost with its connection has to be missed: the addressee is asked which of the
 calls it does not have (any more), every two seconds and whenever a connection is made anew. What it names was lost on
 the way, there or back, unless it travels on a work connection that still stands: mailboxes keep their order. It ends
-with PeerLost.
+with PeerLost; with Timeout if its time is over.
 What a crash at each point loses: of this peer, the calls, whose callers are gone with it; of the replier, nothing that
 this side does not hear of as PeerLost.
 
@@ -35,7 +35,7 @@ from collections.abc import Callable, Iterator
 from zq.core.call import BY_MAILBOX, MOST_REQUESTS, Call, Key, Seat, Stage, Tally
 from zq.core.timers import Timers
 from zq.core.topics import Origin
-from zq.errors import Error, NoPeer, PeerLost, Refused, RemoteError
+from zq.errors import Error, NoPeer, PeerLost, Refused, RemoteError, Timeout
 from zq.info import RequestedService
 from zq.wire.batch import Parts
 from zq.wire.frames import Entry, Inquiry, Missing
@@ -255,10 +255,19 @@ class Requesting:
             call = sent.get(number)
             if call is not None and (number in answered or call.generation != generation):
                 self._remove(call)
-                self._tally(call.service).lost += 1
-                what = f"a request to {call.service}, or its reply, was lost with a connection; it may have been done"
-                self._end(call, PeerLost(what))
+                self._miss(call, now)
                 self.dispatch(call.service, now)
+
+    def _miss(self, call: Call, now: float) -> None:
+        """The replier does not have it. It lets go of one whose time is over, of which a caller that stalls may hear
+        here first."""
+        if call.deadline is not None and now >= call.deadline:
+            self._tally(call.service).abandoned += 1
+            self._end(call, Timeout(f"no reply from {call.service} in time; it may have been done"))
+        else:
+            self._tally(call.service).lost += 1
+            what = f"a request to {call.service}, or its reply, was lost with a connection; it may have been done"
+            self._end(call, PeerLost(what))
 
     def on_reply(self, sender: bytes, reply: ReplyFrame, now: float) -> None:
         call = self._sent.get(sender, {}).get(reply.request)

@@ -109,7 +109,7 @@ class Survey:
                 calls.remove(call)
                 try:
                     return _outcome(call)
-                except (NoPeer, PeerLost, RemoteError):
+                except (NoPeer, PeerLost, RemoteError, Timeout):
                     continue
             if not calls:
                 break
