@@ -1,11 +1,11 @@
 """The table of last numbers: how far a topic stream has each publisher's topic, in a file of its own.
 
-    magic 8 | stream 16 | number of the stream up to which it holds 8 | rows of: publisher 16, last number 8, topic 0 |
-        CRC 4
+    magic 8 | stream 16 | number of the stream up to which it holds 8 | rows of: publisher 16, last number 8, topic 0;
+        sealed
 
 A row whose publisher is all zeros tells of the topic's retained message: the number is its own in the stream. The table
-is written aside, synced and renamed: every 16 MiB that are stored, and when the stream is closed. What is behind it
-is read from the log when the stream is opened; where it is missing or damaged, all of the log is.
+is written every 16 MiB that are stored, and when the stream is closed. What is behind it is read from the log when the
+stream is opened; where it is missing or damaged, all of the log is.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from typing import NamedTuple
-from zlib import crc32
 
 from zq.spool.disk import Disk
+from zq.spool.sealed import read_sealed, write_sealed
 
-HEADS, ASIDE = "heads", "heads.new"
+HEADS = "heads"
 SIZE_MOST = 128 << 20  # bytes that are read; the table has at most 262,144 rows, and one for each retained topic
 MAGIC = b"zqhead\x00\x01"
 _HEAD = struct.Struct(">8s16sQ")
@@ -43,31 +43,20 @@ def write_heads(
             *[_ROW.pack(publisher, last) + topic.encode() + b"\0" for (publisher, topic), last in rows.items()],
         )
     )
-    if ASIDE in disk.names():
-        disk.remove(ASIDE)
-    file = disk.open(ASIDE)
-    try:
-        file.write(packed + crc32(packed).to_bytes(4, "big"))
-        file.sync()
-    finally:
-        file.close()
-    disk.rename(ASIDE, HEADS)
-    disk.sync()
+    write_sealed(disk, HEADS, packed)
 
 
 def read_heads(disk: Disk, stream: bytes) -> Heads | None:
     """None if there is none, or one that is damaged or of another stream."""
-    if HEADS not in disk.names():
-        return None
-    data = disk.read(HEADS, 0, SIZE_MOST)
-    if len(data) < _HEAD.size + 4 or crc32(data[:-4]).to_bytes(4, "big") != data[-4:]:
+    data = read_sealed(disk, HEADS, SIZE_MOST)
+    if data is None or len(data) < _HEAD.size:
         return None
     magic, of, number = _HEAD.unpack_from(data)
     if magic != MAGIC or of != stream:
         return None
     rows: dict[tuple[bytes, str], int] = {}
-    at, end = _HEAD.size, len(data) - 4
-    while at < end:
+    at = _HEAD.size
+    while at < len(data):
         publisher, last = _ROW.unpack_from(data, at)
         stop = data.index(b"\0", at + _ROW.size)
         rows[publisher, data[at + _ROW.size : stop].decode()] = last

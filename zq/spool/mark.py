@@ -1,21 +1,21 @@
 """The mark: how far a log was safe when somebody last looked, in a file of its own.
 
-    magic 8 | stream 16 | segment 8 | end 8 | last 8 | clean 1 | CRC 4
+    magic 8 | stream 16 | segment 8 | end 8 | last 8 | clean 1; sealed
 
-It is written aside, synced and renamed: once a second while there is something new, and when the log is closed
-(`clean`). A log that holds less than its mark says has lost something that it had confirmed, which a torn tail never
-is; a mark that is lost itself costs that the last segment is written again.
+It is written once a second while there is something new, and when the log is closed (`clean`). A log that holds less
+than its mark says has lost something that it had confirmed, which a torn tail never is; a mark that is lost itself
+costs that the last segment is written again.
 """
 
 from __future__ import annotations
 
 import struct
 from typing import NamedTuple
-from zlib import crc32
 
 from zq.spool.disk import Disk
+from zq.spool.sealed import read_sealed, write_sealed
 
-MARK, ASIDE = "mark", "mark.new"
+MARK = "mark"
 MAGIC = b"zqmark\x00\x01"
 _MARK = struct.Struct(">8s16sQQQB")
 
@@ -31,25 +31,13 @@ class Mark(NamedTuple):
 
 
 def write_mark(disk: Disk, mark: Mark) -> None:
-    packed = _MARK.pack(MAGIC, *mark)
-    if ASIDE in disk.names():
-        disk.remove(ASIDE)
-    file = disk.open(ASIDE)
-    try:
-        file.write(packed + crc32(packed).to_bytes(4, "big"))
-        file.sync()
-    finally:
-        file.close()
-    disk.rename(ASIDE, MARK)
-    disk.sync()
+    write_sealed(disk, MARK, _MARK.pack(MAGIC, *mark))
 
 
 def read_mark(disk: Disk) -> Mark | None:
     """None if there is none, or one that is damaged."""
-    if MARK not in disk.names():
-        return None
-    data = disk.read(MARK, 0, _MARK.size + 5)
-    if len(data) != _MARK.size + 4 or crc32(data[: _MARK.size]).to_bytes(4, "big") != data[_MARK.size :]:
+    data = read_sealed(disk, MARK, _MARK.size + 1)
+    if data is None or len(data) != _MARK.size:
         return None
     magic, stream, segment, end, last, clean = _MARK.unpack_from(data)
     return Mark(stream, segment, end, last, bool(clean)) if magic == MAGIC else None
