@@ -53,13 +53,10 @@ class Neighbour:
             timeout,
         )
 
-    def hears(self, other: Neighbour, data: Any, *, timeout: float = DEADLINE, or_gap: bool = False) -> Said:
-        """A message of the other; or that there is a gap in what the other has published."""
+    def hears(self, other: Neighbour, data: Any, *, timeout: float = DEADLINE) -> Said:
+        """A message of the other."""
         return self.wait(
-            lambda said: (
-                said.get("peer") == other.id
-                and ((said["what"] == "news" and said["data"] == data) or (or_gap and said["what"] == "gap"))
-            ),
+            lambda said: said["what"] == "news" and said["peer"] == other.id and said["data"] == data,
             f"{data!r} of host {other.host}",
             timeout,
         )
@@ -103,12 +100,12 @@ class Neighbour:
         self._process.end()
 
 
-def exchange(neighbours: Iterable[Neighbour], word: str, *, timeout: float = DEADLINE, or_gap: bool = False) -> None:
-    """Every one publishes, and every other hears it; or of a gap, if somebody may be taken for gone meanwhile."""
+def exchange(neighbours: Iterable[Neighbour], word: str, *, timeout: float = DEADLINE) -> None:
+    """Every one publishes, and every other hears it."""
     neighbours = list(neighbours)
     for one in neighbours:
         one.tell([word, one.host])
     for one in neighbours:
         for other in neighbours:
             if one is not other:
-                one.hears(other, [word, other.host], timeout=timeout, or_gap=or_gap)
+                one.hears(other, [word, other.host], timeout=timeout)

@@ -17,7 +17,7 @@ def neighbour(options: dict[str, Any]) -> None:
     """Says whom it sees come and go, and what it hears; told something, publishes it; told nothing, leaves."""
     logging.basicConfig(level=logging.INFO, format="%(relativeCreated)d %(name)s %(message)s")
     began = time.monotonic()
-    with zq.Peer(**options) as peer, peer.subscriber("news", on_gap=_say_gap) as subscriber:
+    with zq.Peer(**options) as peer, peer.subscriber("news") as subscriber:
         say({"what": "open", "peer": peer.id.hex(), "at": began})
         threading.Thread(target=_say_events, args=(peer,), daemon=True).start()
         threading.Thread(target=_say_news, args=(subscriber,), daemon=True).start()
@@ -73,10 +73,6 @@ def _say_events(peer: zq.Peer) -> None:
                 "address": event.peer.address,
             }
         )
-
-
-def _say_gap(gap: zq.Gap) -> None:
-    say({"what": "gap", "peer": gap.publisher.hex(), "first": gap.first, "last": gap.last, "at": time.monotonic()})
 
 
 def _say_news(subscriber: zq.Subscriber) -> None:

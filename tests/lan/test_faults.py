@@ -75,7 +75,7 @@ def test_all_meet_although_every_cable_loses_a_fifth(make_lan: MakeLan, settle: 
         pairs = itertools.permutations(neighbours, 2)
         took.append(max(one.sees(other, timeout=4 * LOSSY)["at"] for one, other in pairs) - begun)
         lan.heal()
-        exchange(neighbours, "hello", or_gap=True)  # who is suspected when the loss ends may still be taken for gone
+        exchange(neighbours, "hello")  # of who is suspected when the loss ends, and taken for gone, too
     assert min(took) < LOSSY, took
 
 

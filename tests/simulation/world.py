@@ -490,7 +490,13 @@ class World:
         for peer in self.running:
             self.look_for_the_dead(peer)
         leaving = any(peer.alive for peer in self.leaving)
-        return not leaving and not self._unmet() and not self.oracle.incomplete() and not self._held()
+        return not (leaving or self._waited_for() or self._unmet() or self.oracle.incomplete() or self._held())
+
+    def _waited_for(self) -> bool:
+        """Whether anybody expects something of a publisher that is not there any more."""
+        there = {peer.id for peer in self.running}
+        receptions = [peer.node.receptions for peer in self.running]
+        return any(list(each.absent) or each._receptions.keys() - there for each in receptions)
 
     def _held(self) -> list[Pusher]:
         """Those who hold something; it may have been done twice meanwhile."""

@@ -33,16 +33,19 @@ class Debtor(Protocol):
 
 
 class Prefetch:
-    """The size of the prefetch: given, or adapted to how fast messages are settled."""
+    """The size of the prefetch: given, or adapted to how fast messages are settled.
+
+    One that has shrunk may have lent more than its size: idle links keep what they had, until somebody needs it.
+    """
 
     def __init__(self, given: int | None) -> None:
-        self._given = given
+        self.given = given
         self.size = given if given is not None else PREFETCH_LEAST
         self._settled = 0
         self._since: float | None = None
 
     def settled(self, count: int, now: float) -> None:
-        if self._given is not None:
+        if self.given is not None:
             return
         if self._since is None:
             self._since = now

@@ -87,7 +87,7 @@ class Encounters:
         machines.inquiries.on_gone(remote.id)
         machines.inspections.on_gone(remote.id)
         machines.topics.on_gone(remote.id)
-        machines.receptions.on_gone(remote.id, goodbye=remote.goodbye)
+        machines.receptions.on_gone(remote.id, now, goodbye=remote.goodbye, silent=remote.silent)
         for holder in machines.holders:
             holder.on_gone(remote.id, now, crashed=not remote.goodbye)
         machines.streams.on_gone(remote.id, now, crashed=not remote.goodbye)

@@ -414,8 +414,9 @@ class Meeting:
             self._tend_suspect(remote, now, SUSPECT_FOR)
             self._neighbours.on_event("suspect", remote, now)
         elif state is Life.GONE:
+            remote.silent = sign is Sign.SILENT
             self._gone(remote, now)
-            if sign is Sign.SILENT:
+            if remote.silent:
                 self._pursue(remote, now)
 
     def _up(self, remote: Remote, before: Life, now: float) -> None:

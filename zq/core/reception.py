@@ -29,6 +29,11 @@ class TopicIn:
     taken_bytes: int = 0  # since the last report
 
     @property
+    def has_hole(self) -> bool:
+        """Whether some subscription misses messages that there are."""
+        return any(cursor.next is not None and cursor.next <= self.head for cursor in self.cursors)
+
+    @property
     def arrived(self) -> int:
         return min((cursor.arrived for cursor in self.cursors), default=self.head)
 
@@ -84,6 +89,13 @@ class Reception:
             if all(passed):
                 del topic.held[first]
                 self.held_bytes -= batch.size
+
+    def leave(self) -> None:
+        """The publisher is not here: nothing is on its way, to it or from it."""
+        self.feed = self.asked = None
+        self.fenced, self.patience = 0, REPAIR_AFTER
+        self.holes.clear()
+        self.to_report.clear()
 
     def drop_topic(self, topic: TopicIn) -> None:
         self.held_bytes -= sum(batch.size for batch in topic.held.values())

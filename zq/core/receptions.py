@@ -5,9 +5,10 @@ of this peer's subscriptions a Cursor: the next number it must get. What arrives
 is asked for (`repairs`), and what the publisher's ring no longer has becomes a Gap. A subscription counts from its
 creation, even if the connection comes later (`fences`).
 
-Events: feed frames (batches, heads, fence answers), refills, the program taking from an inbox, a publisher gone.
-All of them are harmless when lost, repeated or reordered. A crash of this peer loses only what its program had not
-taken, which no one has promised to keep for it.
+Events: feed frames (batches, heads, fence answers), refills, the program taking from an inbox, a publisher gone; one
+that merely fell silent is waited for if something of it is missing (`absent`). All of them are harmless when lost,
+repeated or reordered. A crash of this peer loses only what its program had not taken, which no one has promised to keep
+for it.
 
 It is longer than most modules: whatever happens to publishers and to subscriptions meets in the same two tables.
 """
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from zq.core.absent import Absent
 from zq.core.fences import Fences, place
 from zq.core.inbox import SubscriptionInbox
 from zq.core.reception import Reception, TopicIn
@@ -47,6 +49,7 @@ class Receptions:
         self._repairs = Repairs(timers, send)
         self._reports = Reports(timers, send)
         self._receptions: dict[bytes, Reception] = {}
+        self.absent = Absent(timers, lambda reception: self._give_up(reception, goodbye=False))
         self._subscriptions: dict[int, Subscription] = {}
         self._numbers = 0
         self.lost = 0  # messages dropped and in gaps, so that somebody notices that there were more
@@ -93,7 +96,7 @@ class Receptions:
 
     def close(self, subscription: Subscription, nonce: bytes, now: float) -> None:
         del self._subscriptions[subscription.number]
-        for reception in self._receptions.values():
+        for reception in (*self._receptions.values(), *self.absent):
             for topic in list(reception.topics.values()):
                 topic.cursors = [cursor for cursor in topic.cursors if cursor.subscription is not subscription]
                 if topic.cursors:
@@ -109,7 +112,11 @@ class Receptions:
 
     def connect(self, publisher: bytes, feed: int | None, now: float) -> None:
         """A publisher is there; `feed` is the connection to subscribe on, None for this peer itself."""
-        reception = self._receptions.setdefault(publisher, Reception(publisher))
+        reception = self._receptions.get(publisher)
+        if reception is None:
+            reception = self._receptions[publisher] = self.absent.take_back(publisher) or Reception(publisher)
+            for topic in reception.topics.values():
+                self._complete(reception, topic)
         reception.feed = feed
         self.fences.connect(reception, now)
 
@@ -151,15 +158,23 @@ class Receptions:
             and any(subscription.matches(name) for subscription in self._subscriptions.values())
         }
 
-    def on_gone(self, publisher: bytes, *, goodbye: bool) -> None:
-        """What it still owed is a Gap; without a goodbye nobody knows how much that was."""
+    def on_gone(self, publisher: bytes, now: float, *, goodbye: bool, silent: bool) -> None:
+        """What it still owed is a Gap; without a goodbye nobody knows how much that was. Of one that fell silent it may
+        come yet."""
         reception = self._receptions.pop(publisher, None)
         if reception is None:
             return
         self._reports.forget(reception)
         self._repairs.forget(reception)
         self.fences.forget(reception)
-        for topic in reception.topics.values():
+        waited_for = [topic for topic in reception.topics.values() if topic.has_hole] if silent else []
+        self._give_up(reception, goodbye=goodbye, but=waited_for)
+        if waited_for:
+            self.absent.keep(reception, now)
+
+    def _give_up(self, reception: Reception, *, goodbye: bool, but: Sequence[TopicIn] = ()) -> None:
+        """Of all its topics but these nothing more is waited for."""
+        for topic in [topic for topic in reception.topics.values() if topic not in but]:
             held = [topic.held[first] for first in sorted(topic.held)]
             for cursor in topic.cursors:
                 for batch in held:
@@ -172,9 +187,10 @@ class Receptions:
                 if cursor.next is not None:
                     cursor.give_up(topic.head)
                     if not goodbye:
-                        cursor.tell(Gap(publisher=publisher, topic=topic.name, first=cursor.next, last=None))
+                        cursor.tell(Gap(publisher=reception.publisher, topic=topic.name, first=cursor.next, last=None))
                 cursor.ended = True
                 cursor.retire()
+            reception.drop_topic(topic)
 
     def on_last_heads(self, publisher: bytes, heads: list[list[Any]]) -> None:
         """It says goodbye, and how far its topics went."""
@@ -236,6 +252,13 @@ class Receptions:
             if cursor.next is None and subscription.generation <= reception.fenced:
                 cursor.begin(1)  # it did not exist when the fence was answered
         return topic
+
+    def _complete(self, reception: Reception, topic: TopicIn) -> None:
+        """With cursors of those who subscribed while its publisher was absent."""
+        there = [cursor.subscription for cursor in topic.cursors]
+        for subscription in self._subscriptions.values():
+            if subscription not in there and subscription.matches(topic.name):
+                self._add_cursor(reception, topic, subscription)
 
     def _add_cursor(self, reception: Reception, topic: TopicIn, subscription: Subscription) -> Cursor:
         """Of a publisher that was gone and is back it goes on where it was."""
@@ -356,6 +379,6 @@ class Receptions:
         return tuple(row for subscription in self._subscriptions.values() for row in subscription.ledger(self._head_of))
 
     def _head_of(self, publisher: bytes, name: str) -> int:
-        reception = self._receptions.get(publisher)
+        reception = self._receptions.get(publisher) or self.absent.get(publisher)
         topic = reception.topics.get(name) if reception else None
         return topic.head if topic else 0

@@ -61,6 +61,7 @@ class Remote:
     incompatible: bool = False
     pursued: bool = False  # it fell silent, and is still dialled
     goodbye: bool = False
+    silent: bool = False  # it is gone since nothing is heard of it, and may be back
     barred: bool = False  # it did not keep to its limits
     seeks: bool = False  # it has called us without knowing who we are: we are its seed
 
