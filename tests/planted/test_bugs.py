@@ -14,6 +14,7 @@ AT_ONCE = 2  # processes; they do nothing but compute
 SLOW = {
     "heads_are_not_repeated",
     "a_fence_whose_answer_was_lost_is_not_set_again",
+    "a_nack_lets_go_of_the_key",
     "an_outbox_confirms_what_the_disk_has_not_synced",
     "what_a_disk_had_no_room_for_is_given_up_in_silence",
 }  # take more than a few seeds

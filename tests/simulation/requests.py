@@ -22,7 +22,7 @@ from zq.core import call as calls
 from zq.core import replier, seen
 from zq.core.call import Call, Key
 from zq.core.replier import Asked, RequestInbox
-from zq.errors import NoPeer, PeerLost, RemoteError
+from zq.errors import NoPeer, PeerLost, RemoteError, Timeout
 from zq.testing import SimulatedPeer
 from zq.wire import requests
 from zq.wire.data import Packed
@@ -103,6 +103,9 @@ class Requester(Program):
             self._end(fate, "nobody")
         elif isinstance(error, PeerLost):
             self._end(fate, "lost")
+        elif isinstance(error, Timeout):
+            check(call.deadline is not None and call.deadline <= self.peer.clock(), f"request {number} had time left")
+            self._end(fate, "timeout")
         else:
             assert isinstance(error, RemoteError)
             if error.type == "Mood":
