@@ -131,7 +131,7 @@ class Line:
                 break
             piece, rest = piece.split(1 if piece.alone else most - count)
             room = min(most_bytes, BATCH_BYTES) - size
-            if piece.size > room:
+            if piece.size > room and (picked or piece.count > 1):
                 piece, rest = _fit(piece, rest, room, at_least=0 if picked else 1)
                 if piece.count == 0:
                     break

@@ -122,8 +122,9 @@ class SendingLink:
         return self.free > 0 and (self.sent_bytes + size <= self.limit_bytes or not self.flights)
 
     def depart(self, pieces: list[Piece]) -> Flight:
-        count = sum(piece.count for piece in pieces)
-        size = sum(piece.size for piece in pieces)
+        count = size = 0
+        for piece in pieces:
+            count, size = count + piece.count, size + piece.size
         flight = Flight(self.next, pieces, count, size)
         self.flights[flight.first] = flight
         self.firsts.append(flight.first)

@@ -57,7 +57,10 @@ class Outgoing:
 def size_of(item: Item) -> int:
     if isinstance(item, bytes):
         return len(item)
-    return len(item.body) + sum(memoryview(part).nbytes for part in item.parts)
+    size = len(item.body)
+    for part in item.parts:  # one, nearly always
+        size += memoryview(part).nbytes
+    return size
 
 
 def fitting(outgoing: Outgoing, most: int, room: int, *, alone: bool = True) -> int:
