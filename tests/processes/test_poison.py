@@ -31,7 +31,8 @@ def test_a_message_that_kills_its_worker_is_dead_after_a_few_of_them_and_the_oth
             if not workers[-1].is_running_after(0.05):
                 assert workers[-1].wait() == 13
                 workers.append(start("work_until_poisoned", local, "jobs"))
-            return row().waiting + row().in_flight == 0
+            held = row()
+            return held.taken == count and held.waiting + held.in_flight == 0
 
         eventually(done_under_a_supervisor, 40.0)
         [letter] = peer.dead_letters("jobs").letters
