@@ -292,6 +292,28 @@ def test_the_listing_of_topics_shows_the_spool_and_cursors_that_lag(face: Face, 
     eventually(lambda: listed() == [(1, 50, [("dashboard@sensors/**", 50)])])
 
 
+def test_what_is_stored_while_nothing_else_happens_is_listed_by_others_as_well(
+    face: Face, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zq.core.announcement.ENTRY_REFRESH", 0.05)
+    keeper, sender, reader = face.peer("keeper"), face.peer("sender"), face.peer("reader")
+    spool = keeper.spool(directory, topics=["sensors/**"], queues=["jobs"])
+    publisher, pusher = publisher_of(sender), sender.pusher("jobs")
+    pusher.wait_for_pullers()
+    subscriber = reader.subscriber("sensors/**", durable="dashboard", since="beginning")
+    eventually(lambda: spool.topics()[0].cursors)
+    subscriber.close()
+    engine = keeper._engine
+    eventually(lambda: engine.call(lambda: "counts" not in engine.node.timers._set))  # all is told, and at rest
+    publisher.send_many(range(50))
+    pusher.send_many(range(50))
+    for each in (publisher, pusher):
+        each.flush(timeout=PATIENCE)
+    consumers = [("dashboard@sensors/**", 50)]
+    eventually(lambda: [(c.name, c.lag) for row in reader.topics() for c in row.consumers] == consumers)
+    eventually(lambda: [row.depth for row in reader.queues() if row.name == "jobs"] == [50])
+
+
 def test_topics_are_trimmed_by_count_and_a_cursor_that_fell_behind_is_told(face: Face, directory: Path) -> None:
     keeper = face.peer("keeper")
     spool = keeper.spool(directory, topics=["sensors/**"], options=zq.SpoolOptions(max_messages=100))

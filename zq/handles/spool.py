@@ -51,7 +51,11 @@ class ToEngine:
         return self._streams if stream in self._streams else self._spooling
 
     def stored(self, stream: bytes, firsts: Sequence[int], room: Room) -> None:
-        self._tell(lambda now: self._owner(stream).on_stored(stream, firsts, room, now))
+        def tell(now: float) -> None:
+            self._owner(stream).on_stored(stream, firsts, room, now)
+            self._engine.node.announcement.count_later(now)  # there is more, and whoever is away is further behind
+
+        self._tell(tell)
 
     def failed(self, stream: bytes, count: int, reason: str, full: bool, room: Room) -> None:
         self._tell(lambda now: self._owner(stream).on_failed(stream, count, reason, full=full, room=room, now=now))
