@@ -19,6 +19,7 @@ from benchmarks.process import DEADLINE, EXIT, Failed, processor_seconds
 from benchmarks.workload import Compare, Contender, Scale, Target, Values, Workload
 
 MEETING = 2.0  # s for each process that starts and meets those that are there, on two processors
+LEAVING = 0.5  # s for each of those that leave at once, and say so to all others
 # Says "ready", then sits in a read until its input ends, which the end of the benchmark brings about as well.
 PEER = """
 import contextlib, faulthandler, sys, zq
@@ -90,11 +91,13 @@ def _running(code: str, count: int) -> Iterator[list[subprocess.Popen[str]]]:
         for program in programs:
             assert program.stdin is not None
             program.stdin.close()
+        patience = max(EXIT, LEAVING * count)
+        over = time.monotonic() + patience
         try:
             for program in programs:
-                program.wait(EXIT)
+                program.wait(max(over - time.monotonic(), 0.0))
         except subprocess.TimeoutExpired:
-            raise Failed(f"an idle process did not end within {EXIT:g} s of being asked to") from None
+            raise Failed(f"an idle process did not end within {patience:g} s of being asked to") from None
 
 
 def _wait_until_ready(program: subprocess.Popen[str]) -> None:
