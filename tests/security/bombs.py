@@ -85,7 +85,7 @@ class Member:
         self._peer = zq.Peer("member", interfaces=["127.0.0.1"], discovery=["none"], seeds=[seed])
         self._peer.open()
         atexit.register(self._peer.close)
-        self._victim = eventually(self._find, DEADLINE)
+        self._victim = eventually(self._find, 2 * DEADLINE)  # others may have had its address shut out for a while
 
     def _find(self) -> bytes | None:
         """Those who have others to talk to are found by these doors as well."""
