@@ -52,7 +52,7 @@ def test_a_machine_that_stands_still_while_a_publisher_leaves_takes_no_time_from
 
     def after_a_stall(announcement: Announcement, version: int) -> bool:
         if heard == []:
-            time.sleep(0.4)
+            time.sleep(0.4)  # what is simulated: the machine stands still for longer than ANSWER
         heard.append(has_entries(announcement, version))
         if len(heard) == 2:  # the others stood still as well, and answer now
             monkeypatch.setattr(life, "ANSWER", PATIENCE)

@@ -39,7 +39,7 @@ def flooder(address: str, tag: str, victim: str) -> None:
             while sent < rate * seconds:
                 out.sendto(packet(next(numbers), tag, victim), (GROUP, port))
                 sent += 1
-                time.sleep(max(began + sent / rate - time.monotonic(), 0.0))
+                time.sleep(max(began + sent / rate - time.monotonic(), 0.0))  # the rate that was asked for
             say(sent)
 
 

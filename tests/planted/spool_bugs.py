@@ -292,7 +292,7 @@ def a_message_is_settled_before_its_dead_letter_is_safe() -> None:
 
 @bug("spool/test_store.py::test_no_power_cut_lets_an_epoch_be_used_twice")
 def the_epoch_is_not_synced() -> None:
-    replace(store, "_write_whole", lambda write: lambda disk, name, packed: write(Lazy(disk), name, packed))
+    replace(store, "write_whole", lambda write: lambda disk, name, packed: write(Lazy(disk), name, packed))
 
 
 class Lazy:

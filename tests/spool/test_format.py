@@ -16,7 +16,7 @@ import pytest
 import zq
 from zq.core.loading import as_letters
 from zq.info import Gap
-from zq.spool import journal, log, mark, record, segment, store
+from zq.spool import journal, log, mark, record, sealed, segment, store
 from zq.spool.bound import read_bound, write_bound
 from zq.spool.disk import DirectoryDisk
 from zq.spool.heads import read_heads, write_heads
@@ -86,7 +86,7 @@ def write(directory: Path) -> None:
         inner = directory / uuid.hex()
         inner.mkdir(mode=0o700)
         disk = DirectoryDisk(inner)
-        store._write_whole(disk, store.STREAM, store.encode_stream(store.StreamName(uuid, kind, name)))
+        sealed.write_whole(disk, store.STREAM, store.encode_stream(store.StreamName(uuid, kind, name)))
         opened = Log(disk, uuid, wall=lambda: MADE, segment_bytes=600)
         opened.open()
         notes = Journal(disk, uuid)

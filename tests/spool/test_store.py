@@ -13,7 +13,7 @@ import pytest
 from tests.spool.life import PowerCut, cut_at
 from tests.spool.simulated_disk import SimulatedDisk
 from zq.errors import AccessDenied, Refused, SpoolDamaged, SpoolLocked
-from zq.spool import store
+from zq.spool import sealed, store
 from zq.spool.shelf import holder_of
 from zq.spool.store import QUEUE, TOPIC, open_store
 
@@ -169,7 +169,7 @@ def test_no_power_cut_lets_an_epoch_be_used_twice() -> None:
             disk.fails = cut_at(made.randint(1, 12))
             try:
                 identity = store._read_identity(disk, Path("spool"), (1, 2), None, [], made.randbytes)
-                store._write_whole(disk, store.SPOOL, store.encode_identity(identity, (1, 2)))
+                sealed.write_whole(disk, store.SPOOL, store.encode_identity(identity, (1, 2)))
                 used.append((identity.uuid, identity.epoch))
             except PowerCut:
                 pass

@@ -93,7 +93,7 @@ class Reception:
     def leave(self) -> None:
         """The publisher is not here: nothing is on its way, to it or from it."""
         self.feed = self.asked = None
-        self.fenced, self.patience = 0, REPAIR_AFTER
+        self.fenced, self.fence_patience, self.patience = 0, 0.0, REPAIR_AFTER
         self.holes.clear()
         self.to_report.clear()
 

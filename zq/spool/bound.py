@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from zq.errors import Refused
 from zq.spool.disk import Disk
-from zq.spool.sealed import read_sealed, write_sealed
+from zq.spool.sealed import read_sealed, seal, write_whole
 from zq.wire.names import check_filter
 
 BOUND = "bound"
@@ -25,7 +25,7 @@ _HEAD = struct.Struct(">8s16s")
 def write_bound(disk: Disk, stream: bytes, filters: Sequence[str]) -> None:
     """OSError."""
     packed = _HEAD.pack(MAGIC, stream) + b"".join(text.encode() + b"\0" for text in filters)
-    write_sealed(disk, BOUND, packed)
+    write_whole(disk, BOUND, seal(packed))
 
 
 def read_bound(disk: Disk, stream: bytes) -> tuple[str, ...]:

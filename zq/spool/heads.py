@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from zq.spool.disk import Disk
-from zq.spool.sealed import read_sealed, write_sealed
+from zq.spool.sealed import read_sealed, seal, write_whole
 
 HEADS = "heads"
 SIZE_MOST = 128 << 20  # bytes that are read; the table has at most 262,144 rows, and one for each retained topic
@@ -43,7 +43,7 @@ def write_heads(
             *[_ROW.pack(publisher, last) + topic.encode() + b"\0" for (publisher, topic), last in rows.items()],
         )
     )
-    write_sealed(disk, HEADS, packed)
+    write_whole(disk, HEADS, seal(packed))
 
 
 def read_heads(disk: Disk, stream: bytes) -> Heads | None:

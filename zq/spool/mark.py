@@ -13,7 +13,7 @@ import struct
 from typing import NamedTuple
 
 from zq.spool.disk import Disk
-from zq.spool.sealed import read_sealed, write_sealed
+from zq.spool.sealed import read_sealed, seal, write_whole
 
 MARK = "mark"
 MAGIC = b"zqmark\x00\x01"
@@ -31,7 +31,7 @@ class Mark(NamedTuple):
 
 
 def write_mark(disk: Disk, mark: Mark) -> None:
-    write_sealed(disk, MARK, _MARK.pack(MAGIC, *mark))
+    write_whole(disk, MARK, seal(_MARK.pack(MAGIC, *mark)))
 
 
 def read_mark(disk: Disk) -> Mark | None:

@@ -30,7 +30,6 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
-from zlib import crc32
 
 from zq.errors import AccessDenied, Refused, SpoolDamaged, SpoolLocked
 from zq.spool.bound import BOUND
@@ -41,6 +40,7 @@ from zq.spool.heads import MAGIC as HEADS_MAGIC
 from zq.spool.mark import MAGIC as MARK_MAGIC
 from zq.spool.mark import MARK
 from zq.spool.reserve import Reserve
+from zq.spool.sealed import CRC_BYTES, seal, unseal, write_whole
 from zq.spool.segment import MAGIC as SEGMENT_MAGIC
 
 SPOOL, LOCK, STREAM = "spool", "lock", "stream"
@@ -111,7 +111,7 @@ class Store:
             inner = self.directory / stream.uuid.hex()
             inner.mkdir(mode=0o700)
             inside = DirectoryDisk(inner)
-            _write_whole(inside, STREAM, encode_stream(stream))
+            write_whole(inside, STREAM, encode_stream(stream))
             self._disk.sync()
             self._streams[kind, name] = stream
             return stream, inside
@@ -161,12 +161,12 @@ def open_store(directory: Path, *, draw: Callable[[int], bytes] = os.urandom, wh
         try:
             data = encode_identity(identity, here)
             try:
-                _write_whole(disk, SPOOL, data)
+                write_whole(disk, SPOOL, data)
             except OSError as error:
                 if error.errno not in FULL:
                     raise
                 Reserve(disk).let_go()
-                _write_whole(disk, SPOOL, data)
+                write_whole(disk, SPOOL, data)
         except OSError as error:
             raise AccessDenied(f"{directory} cannot be written: {error.strerror}; nothing was changed") from error
         _write_lock(lock, _Seen(identity.epoch, *_change_of(directory / SPOOL)))
@@ -334,12 +334,13 @@ def _read_identity(
     """The identity to go on with: the epoch after the last one, or a new spool's."""
     if SPOOL not in disk.names():
         return Identity(draw(16), 1)
-    data = disk.read(SPOOL, 0, _SPOOL.size + 5)
+    data = disk.read(SPOOL, 0, _SPOOL.size + CRC_BYTES + 1)
     if data[:7] == _MAGIC[:7] and data[7:8] > _MAGIC[7:]:
         raise Refused(f"{directory / SPOOL} has the format of a newer version of zq; use that, nothing was changed")
-    if len(data) != _SPOOL.size + 4 or crc32(data[:-4]).to_bytes(4, "big") != data[-4:] or data[:8] != _MAGIC:
+    content = unseal(data)
+    if content is None or len(content) != _SPOOL.size or content[:8] != _MAGIC:
         raise SpoolDamaged(f"{directory / SPOOL} does not verify; move it aside to let it have a new identity")
-    _, uuid, epoch, *where = _SPOOL.unpack_from(data)
+    _, uuid, epoch, *where = _SPOOL.unpack(content)
     written_by_others = seen is not None and seen.epoch == epoch and seen[1:] != _change_of(directory / SPOOL)
     if tuple(where) != here or written_by_others:
         notes.append(f"{directory} is a copy or was restored from a backup: it has a new identity from now on")
@@ -350,42 +351,23 @@ def _read_identity(
 def encode_identity(identity: Identity, here: tuple[int, int]) -> bytes:
     """The file `spool`; `here` are device and inode of the lock."""
     packed = _SPOOL.pack(_MAGIC, identity.uuid, identity.epoch, *here)
-    return packed + crc32(packed).to_bytes(4, "big")
+    return seal(packed)
 
 
 def encode_stream(stream: StreamName) -> bytes:
     """The file `stream`."""
     packed = _STREAM.pack(_MAGIC, stream.uuid, stream.kind.encode()) + stream.name.encode()
-    return packed + crc32(packed).to_bytes(4, "big")
+    return seal(packed)
 
 
 def _read_stream(inner: Path) -> StreamName | None:
     try:
-        data = (inner / STREAM).read_bytes()
+        content = unseal((inner / STREAM).read_bytes())
     except OSError:
         return None
-    if len(data) < _STREAM.size + 4 or crc32(data[:-4]).to_bytes(4, "big") != data[-4:]:
+    if content is None or len(content) < _STREAM.size:
         return None
-    magic, uuid, kind = _STREAM.unpack_from(data)
+    magic, uuid, kind = _STREAM.unpack_from(content)
     if magic != _MAGIC or uuid.hex() != inner.name:
         return None
-    return StreamName(uuid, kind.decode(), data[_STREAM.size : -4].decode())
-
-
-def _write_whole(disk: Disk, name: str, data: bytes) -> None:
-    """The file is there with all of it, or as it was."""
-    aside = f"{name}.new"
-    if aside in disk.names():
-        disk.remove(aside)
-    file = disk.open(aside)
-    try:
-        file.write(data)
-        file.sync()
-    except OSError:
-        with contextlib.suppress(OSError):  # a full disk most likely
-            disk.remove(aside)
-        raise
-    finally:
-        file.close()
-    disk.rename(aside, name)
-    disk.sync()
+    return StreamName(uuid, kind.decode(), content[_STREAM.size :].decode())
