@@ -37,7 +37,7 @@ class Scene:
     def part(self) -> None:
         """Until each takes the other for gone."""
         self.network.sever(self.publisher, self.subscriber)
-        self.until(lambda: not self.subscriber.node.has_up(1))
+        self.until(lambda: self.subscriber.node.receptions.absent.get(self.publisher.id) is not None)
         assert self.reader.look() == [b"1"]
 
     def held(self) -> int | None:
@@ -73,6 +73,23 @@ def test_what_was_missing_comes_when_it_is_back(scene: Scene) -> None:
     more(scene.publisher, scene.topic, b"5")
     scene.until(lambda: scene.reader.look()[4:] == [b"5"])
     assert row(scene.subscriber) == (5, 5, 0, 0)
+    scene.network.run(2 * ABSENT_FOR)  # nobody is waited for any more
+    more(scene.publisher, scene.topic, b"6")
+    scene.until(lambda: scene.reader.look()[5:] == [b"6"])
+
+
+def test_what_came_too_early_is_still_there_when_it_is_back(scene: Scene) -> None:
+    """Although its publisher has nothing but the newest any more."""
+    scene.part()
+    more(scene.publisher, scene.topic, b"5")
+    track = scene.topic.track
+    scene.until(lambda: scene.topic.head == 5)
+    while len(track.frames) > 1:
+        track.drop_oldest()
+    scene.network.heal(scene.publisher, scene.subscriber)
+    scene.until(lambda: len(scene.reader.look()) == 4)
+    assert scene.gaps() == [(2, 3)]
+    assert scene.reader.look()[2:] == [b"4", b"5"]
 
 
 def test_what_was_missing_is_a_gap_when_it_stays_away(scene: Scene) -> None:

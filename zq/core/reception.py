@@ -33,6 +33,16 @@ class TopicIn:
         """Whether some subscription misses messages that there are."""
         return any(cursor.next is not None and cursor.next <= self.head for cursor in self.cursors)
 
+    def give_up(self, cursor: Cursor, last: int) -> None:
+        """What the cursor misses up to `last` will never come. What came too early of that goes on."""
+        assert cursor.next is not None
+        for first in sorted(self.held):
+            batch = self.held[first]
+            if first <= last and batch.last >= cursor.next:
+                cursor.give_up(first - 1)
+                cursor.deliver(batch)
+        cursor.give_up(last)
+
     @property
     def arrived(self) -> int:
         return min((cursor.arrived for cursor in self.cursors), default=self.head)

@@ -175,17 +175,11 @@ class Receptions:
     def _give_up(self, reception: Reception, *, goodbye: bool, but: Sequence[TopicIn] = ()) -> None:
         """Of all its topics but these nothing more is waited for."""
         for topic in [topic for topic in reception.topics.values() if topic not in but]:
-            held = [topic.held[first] for first in sorted(topic.held)]
             for cursor in topic.cursors:
-                for batch in held:
-                    if cursor.next is None:
-                        cursor.begin(1)  # where it began nobody can tell any more: rather too early than too late
-                    assert cursor.next is not None
-                    if batch.last >= cursor.next:
-                        cursor.give_up(batch.first - 1)
-                        cursor.deliver(batch)
+                if cursor.next is None and topic.held:
+                    cursor.begin(1)  # where it began nobody can tell any more: rather too early than too late
                 if cursor.next is not None:
-                    cursor.give_up(topic.head)
+                    topic.give_up(cursor, topic.head)
                     if not goodbye:
                         cursor.tell(Gap(publisher=reception.publisher, topic=topic.name, first=cursor.next, last=None))
                 cursor.ended = True

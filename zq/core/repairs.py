@@ -83,7 +83,7 @@ class Repairs:
                 if cursor.since is not None and cursor.since == asked.clock:
                     cursor.begin(end.start)
                 if cursor.next is not None and cursor.next < end.oldest and cursor.next >= asked.first:
-                    cursor.give_up(end.oldest - 1)
+                    topic.give_up(cursor, end.oldest - 1)
             reception.release(topic)
             missing = _missing(topic)
             if missing is not None and (missing[0], missing[2]) == (asked.first, asked.clock):
