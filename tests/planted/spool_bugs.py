@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from tests.planting import Garden
 from tests.spool.simulated_disk import OpenFile
 from zq.core.storing import Storing
-from zq.spool import disk, held, journal, log, reading, record, segment, store, survey
+from zq.spool import disk, held, journal, log, reading, record, sealed, segment, store, survey
 from zq.spool.journal import Journal
 from zq.spool.log import Log
 from zq.spool.survey import Survey
@@ -292,7 +292,7 @@ def a_message_is_settled_before_its_dead_letter_is_safe() -> None:
 
 @bug("spool/test_store.py::test_no_power_cut_lets_an_epoch_be_used_twice")
 def the_epoch_is_not_synced() -> None:
-    replace(store, "write_whole", lambda write: lambda disk, name, packed: write(Lazy(disk), name, packed))
+    replace(sealed, "write_whole", lambda write: lambda disk, name, packed: write(Lazy(disk), name, packed))
 
 
 class Lazy:
