@@ -18,6 +18,7 @@ import pytest
 import zq as zq_module
 from tests.spool.test_shelf import Made
 from tests.spool.tree import tree
+from tests.waiting import eventually
 from zq.spool.journal import Journal
 from zq.spool.store import TOPIC
 
@@ -275,6 +276,8 @@ def test_topics_and_their_cursors_are_told_of_one_that_runs_and_of_one_that_is_s
             subprocess.run([ZQ, "pub", "sensors/hall", *numbers], check=True, timeout=DEADLINE)
             read = ["sub", "sensors/**", "--durable", "dashboard", "--since", "beginning", "-n", "30"]
             subprocess.run([ZQ, *read], check=True, timeout=DEADLINE, stdout=subprocess.DEVNULL)
+            looked = zq_module.SpoolDirectory(directory)
+            eventually(lambda: [row.position for row in looked.cursors()] == [31])  # written down when it has time
             for place in ([], ["--dir", directory]):
                 [row] = lines(zq("ls", "--json", *place).stdout)
                 assert (row["kind"], row["name"], row["depth"], row["lag"], row["cursors"]) == (

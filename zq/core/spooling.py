@@ -36,8 +36,8 @@ What a crash (kill -9, power cut) costs, by where a message is:
     stored, the pusher not told       nothing: its pusher pushes it again, and is told at once
     loaded, or at a puller            nothing: it is unsettled, and delivered again; all that was found is redelivered
                                       unless the spool was closed, when only what had been on its way is
-    settled, journal not on the medium  it is delivered again, redelivered, after a power cut; a killed process loses
-                                      none of the journal
+    settled, not in the journal yet   it is delivered again, redelivered: the disk comes to it when it has time
+    in it, not on the medium          the same after a power cut; a killed process loses nothing that was written
     an attempt charged                as settled: at worst an attempt more
     dead, its letter not synced       it is delivered once more, redelivered, and dies again
     its letter synced, not settled    the same: there are two letters then, and the second says it was redelivered
