@@ -68,6 +68,24 @@ def test_depth_and_age_stay_right_although_nothing_is_pushed(network: Network) -
     assert queue(observer).depth == 2
 
 
+def test_what_expires_or_dies_leaves_every_listing_although_nothing_else_happens(network: Network) -> None:
+    pusher, observer = network.peer("pusher"), network.peer("observer")
+    jobs = pusher.pusher("jobs", max_attempts=1)
+    jobs.send("stale", ttl=20.0)
+    jobs.send_many(["poison", "poison too"])
+    network.run(TOLD)
+    assert queue(observer).depth == 3
+    network.run(20.0)
+    assert (queue(observer).depth, queue(observer).dropped) == (2, {"expired": 1})
+    for dead in (1, 2):
+        worker = network.peer(f"worker-{dead}")
+        worker.start(worker.puller("jobs", prefetch=1).run, lambda message: network.sleep(1_000.0))
+        network.run(TOLD)
+        worker.kill(vanish=True)
+        network.run(20.0)
+        assert (queue(observer).depth, queue(observer).dropped) == (2 - dead, {"dead": dead, "expired": 1})
+
+
 def test_the_age_of_a_queue_that_moves_does_not_grow(network: Network) -> None:
     pusher, worker, observer = (network.peer(name) for name in ("pusher", "worker", "observer"))
     worker.start(worker.puller("jobs", prefetch=1).run, lambda message: network.sleep(0.5))

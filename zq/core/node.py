@@ -196,6 +196,8 @@ class Node(Machines):
             self.reading.drain_loop(now)
             while self.topics.released:
                 self.topics.take(self.topics.released.pop(), now, wall)
+            if any(holder.released for holder in self.holders):
+                self.announcement.count_later(now)  # what expired or died has left
             while self.pushing.released:
                 self.pushing.take(self.pushing.released.pop(), now, wall)
             for holder in self.holders:

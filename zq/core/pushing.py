@@ -83,7 +83,7 @@ class Pushing:
         self.paths = Paths()
         self._retired: set[SendingLink] = set()
         self.may_send = False
-        self.released: set[Outbox] = set()  # have room for what callers left; the owner takes again
+        self.released: set[Outbox] = set()  # have room again: the owner takes what callers left, and counts
         self.opened = False  # there is a queue more that the owner does not know of
         self.probing = Probing(timers, send)
         self.ahead = 0.0  # s that the wall clock is before ours; kept by the owner
@@ -369,8 +369,7 @@ class Pushing:
             self._open_links(peer, now)
         for outbox in touched.values():
             self.dispatch(outbox, now)
-            if outbox.outgoing.items:
-                self.released.add(outbox)  # the dead have left room
+            self.released.add(outbox)  # the dead have left room
             outbox.outgoing.wake()
 
     def _end(self, link: SendingLink, now: float, *, charge: bool) -> None:
