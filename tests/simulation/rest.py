@@ -10,6 +10,7 @@ from zq.core.credit import PREFETCH_MOST
 from zq.core.puller import Puller
 from zq.core.receiving import ReceivingLink
 from zq.testing import SimulatedPeer
+from zq.wire.frames import Entry
 from zq.wire.names import Filter
 
 
@@ -87,6 +88,25 @@ def check_rest(peers: Sequence[SimulatedPeer]) -> None:
             f"{name}: {len(node.connections.feeds)} feeds",
         )
         check(set(node.pushing._pullers) <= ids, f"{name} knows pullers of the gone")
+
+
+def untold(peers: Sequence[SimulatedPeer]) -> str:
+    """Whose counts are not in everybody's listings as they are. `peers` are all that are running, and have met."""
+    for peer in peers:
+        announcement, told = peer.node.announcement, _rows(peer.node.meeting.entries._entry)
+        counts = announcement._counts(peer.clock())
+        if announcement._told != counts:
+            return f"{peer.name} has told of {announcement._told} and has {counts}"
+        for other in peers:
+            remote = other.node.meeting.roster.get(peer.id)
+            if other is not peer and (remote is None or _rows(remote.entry) != told):
+                return f"{other.name} does not have what {peer.name} has told"
+    return ""
+
+
+def _rows(entry: Entry | None) -> dict[str, object]:
+    """It is told as another version to who has forgotten it, and to nobody else."""
+    return {} if entry is None else vars(entry) | {"version": 0}
 
 
 def _check_read(peer: SimulatedPeer, publisher: bytes, topic: str, head: int) -> None:

@@ -21,6 +21,7 @@ import msgpack
 
 from tests.core.test_spooling import Medium, SlowDisk, number_in
 from tests.simulation.oracle import Violation, check
+from tests.simulation.rest import untold
 from tests.simulation.world import WEATHERS
 from zq.core.dead import item_of
 from zq.core.inbox import Handing, Inbox
@@ -374,6 +375,8 @@ class SpooledWorld:
         self._make_peace()
         self.network.run(DRAIN, lambda: not self._open())
         check(not self._open(), f"hung: {self._open()}")
+        here = [peer for peer in self.network.peers if peer.alive]
+        check(self.network.run(DRAIN, lambda: not untold(here)), untold(here))
         self.network.run(5.0)
         self._check_end()
 

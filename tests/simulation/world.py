@@ -16,7 +16,7 @@ from unittest import mock
 from tests.simulation.bound import BOUND_QUEUES, BoundPuller, bind, look, roll
 from tests.simulation.oracle import Oracle, Violation, Work, check
 from tests.simulation.programs import FILTERS, READERS, TOPICS, WORKERS, Program, Publisher, Puller, Pusher, Subscriber
-from tests.simulation.rest import check_rest
+from tests.simulation.rest import check_rest, untold
 from zq.core import binding, bound, inbox, inquiry, line, outbox, outgoing, receiving, reception, reports, topics
 from zq.core.account import add_up
 from zq.core.dead import dead_queue_of, item_of
@@ -523,6 +523,7 @@ class World:
                 peer, sum(row.delivered for row in rows), sum(row.dropped for row in rows), sum(row.gap for row in rows)
             )
         check_rest(self.running)
+        check(not untold(self.running), untold(self.running))
         self._check_account()
         if self.running:
             self._check_list_of_the_dead()
