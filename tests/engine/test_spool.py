@@ -6,12 +6,14 @@ import asyncio
 import os
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import zq
 from tests.waiting import PATIENCE, disk_at_rest, eventually
+from zq.handles.spool import SpoolCore
 from zq.spool import keeper as keeper_module
 from zq.spool.log import Log
 from zq.spool.shelf import holder_of
@@ -243,3 +245,23 @@ def test_a_spool_that_cannot_begin_lets_go_of_its_directory(
                     make()
             assert holder_of(tmp_path / place) is None
             make()
+
+
+def test_an_engine_that_is_late_for_its_spool_misses_nothing_that_was_published_since_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_environment: None
+) -> None:
+    """Of a topic that the spool has never heard of: how long it was away is all that tells what it lacks."""
+    bind = SpoolCore._bind
+
+    def bind_and_stand_still(spool: SpoolCore, bound: Sequence[tuple[str, ...]]) -> None:
+        """The engine does once it has done this, and while it is asked for more."""
+        bind(spool, bound)
+        node = spool._engine.node
+        node.timers.set("stall", node.now, lambda now: time.sleep(1.0))
+
+    with zq.Peer("keeper") as keeper, zq.Peer("sender") as sender:
+        keeper.spool(tmp_path / "spool", topics=["t/**"]).close()
+        sender.publish("t/new", "meanwhile")
+        monkeypatch.setattr(SpoolCore, "_bind", bind_and_stand_still)
+        spool = keeper.spool(tmp_path / "spool", topics=["t/**"])
+        eventually(lambda: spool.topics()[0].messages == 1)

@@ -165,8 +165,7 @@ class SpoolCore:
             lambda: [node.spooling.open(*streams, limits, self._keeper, node.now) for streams in found]
         )
         engine.call(lambda: self._bind(bound))
-        wall = time.time()
-        engine.call(lambda: self._topics.start(wall))
+        engine.call(self._topics.start)
         from zq.handles.look import SpoolLook  # the same
 
         self._look = SpoolLook(engine, self._place, self._begin_purge, self._forget_here)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from zq.core.cursors import PASSING
@@ -53,9 +54,10 @@ class TopicStreams:
         self.disk = TopicDisk(keeper, _ToEngine(engine))
         self._found = [self.disk.open(text, options.max_bytes) for text in filters]
 
-    def start(self, wall: float) -> None:
+    def start(self) -> None:
         """The keeper has: from now on everything is stored. Engine's thread."""
         node, options = self._engine.node, self._options
+        wall = time.time()  # behind the node's: earlier, what was published in between would look stored already
         keeps = Retention(options.max_age, options.max_bytes, options.max_messages, options.min_free)
         self._streams = [node.streams.open(found, keeps, self.disk, node.now, wall) for found in self._found]
 
