@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import re
+import shlex
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import zq
+from tests.cli.patient import ZQ
 from zq.security.keys import read_keys
 
-ZQ = Path(sys.executable).parent / "zq"
 DEADLINE = 30  # s for any one command
 
 
 def run(line: str, *, directory: Path) -> subprocess.CompletedProcess[str]:
     """Runs a line of shell in `directory`, with the usual umask."""
-    line = f"umask 022; zq() {{ '{ZQ}' \"$@\"; }}; {line}"
+    line = f'umask 022; zq() {{ {shlex.join(ZQ)} "$@"; }}; {line}'
     return subprocess.run(["bash", "-c", line], cwd=directory, capture_output=True, text=True, timeout=DEADLINE)
 
 

@@ -6,23 +6,21 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 import zq
+from tests.cli.patient import ZQ
 
 DEADLINE = 30  # s for any one command; they take well under one
-ZQ = str(Path(sys.executable).parent / "zq")
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
 def run(*arguments: str, text: str = "") -> tuple[int, str, str]:
     """Exit code, standard output, standard error."""
-    done = subprocess.run([ZQ, *arguments], input=text, capture_output=True, text=True, timeout=DEADLINE)
+    done = subprocess.run([*ZQ, *arguments], input=text, capture_output=True, text=True, timeout=DEADLINE)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -38,7 +36,7 @@ def start() -> Iterator[Start]:
 
     def begin(service: str, *arguments: str, count: int = 1) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [ZQ, "reply", service, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*ZQ, "reply", service, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         running.append(process)
         with zq.Peer("test") as peer:
@@ -76,7 +74,7 @@ def test_json_of_a_command_is_what_it_says(start: Start) -> None:
 
 def test_raw_bytes_come_back_as_they_are(start: Start) -> None:
     start("camera", r"printf '\211PNG\r\n'", "--raw")
-    done = subprocess.run([ZQ, "request", "camera", "--raw"], capture_output=True, timeout=DEADLINE)
+    done = subprocess.run([*ZQ, "request", "camera", "--raw"], capture_output=True, timeout=DEADLINE)
     assert done.stdout == b"\x89PNG\r\n"
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import zq
+from tests.cli.patient import ZQ
 from tests.waiting import eventually
 
 DEADLINE = 30  # s for any one command; they take well under one
@@ -24,9 +26,13 @@ Start = Callable[[str], "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def path(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Puts the `zq` of this environment first."""
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts a `zq` first that is patient with others."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    (directory / "zq").write_text(f'#!/bin/sh\nexec {shlex.join(ZQ)} "$@"\n')
+    (directory / "zq").chmod(0o700)
+    monkeypatch.setenv("PATH", f"{directory}{os.pathsep}{os.environ['PATH']}")
 
 
 @pytest.fixture
@@ -166,7 +172,7 @@ def test_a_line_is_published_when_it_is_written(start: Start) -> None:
 
 def test_fewer_than_asked_for_is_exit_code_3(start: Start) -> None:
     with zq.Peer("test") as peer, peer.publisher("topic") as publisher:
-        sub = start("zq sub topic -n 2 --timeout 3")
+        sub = start("zq sub topic -n 2 --timeout 5")
         publisher.wait_for_subscribers(timeout=DEADLINE)
         publisher.send("one")
         code, output, errors = ended(sub)

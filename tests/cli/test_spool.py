@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import zq as zq_module
+from tests.cli.patient import ZQ
 from tests.spool.test_shelf import Made
 from tests.spool.tree import tree
 from tests.waiting import eventually
@@ -23,11 +24,10 @@ from zq.spool.journal import Journal
 from zq.spool.store import TOPIC
 
 DEADLINE = 30  # s for any one command; they take well under one
-ZQ = str(Path(sys.executable).parent / "zq")
 
 
 def zq(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([ZQ, "spool", *arguments], capture_output=True, text=True, timeout=DEADLINE)
+    return subprocess.run([*ZQ, "spool", *arguments], capture_output=True, text=True, timeout=DEADLINE)
 
 
 def lines(output: str) -> list[Any]:
@@ -159,7 +159,7 @@ def read_all(terminal: int) -> str:
 def test_a_terminal_sees_progress_and_a_pipe_only_data(made: Made) -> None:
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [ZQ, "spool", "export", "jobs", "--dir", str(made.directory)],
+        [*ZQ, "spool", "export", "jobs", "--dir", str(made.directory)],
         stdout=subprocess.PIPE,
         stderr=theirs,
         env=os.environ | {"TERM": "xterm"},
@@ -181,7 +181,7 @@ def test_an_interrupt_ends_an_export_in_order(tmp_path: Path) -> None:
     made.close()
     before = tree(made.directory)
     process = subprocess.Popen(
-        [ZQ, "spool", "export", "jobs", "--dir", str(made.directory)],
+        [*ZQ, "spool", "export", "jobs", "--dir", str(made.directory)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -201,13 +201,13 @@ def test_an_interrupt_ends_an_export_in_order(tmp_path: Path) -> None:
 def running(tmp_path: Path, clean_environment: None) -> Iterator[Path]:
     """The directory of a spool that runs, with 1,000 messages of jobs."""
     directory = tmp_path / "spool"
-    command = [ZQ, "spool", "--queue", "jobs", "--dir", str(directory), "--name", "keeper"]
+    command = [*ZQ, "spool", "--queue", "jobs", "--dir", str(directory), "--name", "keeper"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
             assert "is open" in process.stderr.readline()
             numbers = "".join(f"{number}\n" for number in range(1_000))
-            subprocess.run([ZQ, "push", "jobs"], input=numbers, text=True, check=True, timeout=DEADLINE)
+            subprocess.run([*ZQ, "push", "jobs"], input=numbers, text=True, check=True, timeout=DEADLINE)
             yield directory
         finally:
             process.terminate()
@@ -241,7 +241,7 @@ def test_those_that_run_are_asked(running: Path) -> None:
 
 
 def test_a_running_one_does_not_purge_what_is_in_flight(running: Path) -> None:
-    with subprocess.Popen([ZQ, "reply", "unused", "--", "true"], stderr=subprocess.DEVNULL) as stranger:
+    with subprocess.Popen([*ZQ, "reply", "unused", "--", "true"], stderr=subprocess.DEVNULL) as stranger:
         try:
             with zq_module.Peer("worker") as worker, worker.puller("jobs", prefetch=5) as puller:
                 message = puller.receive(timeout=DEADLINE)
@@ -267,15 +267,15 @@ def test_topics_and_their_cursors_are_told_of_one_that_runs_and_of_one_that_is_s
     tmp_path: Path, clean_environment: None
 ) -> None:
     directory = str(tmp_path / "spool")
-    command = [ZQ, "spool", "--topic", "sensors/**", "--dir", directory, "--name", "keeper"]
+    command = [*ZQ, "spool", "--topic", "sensors/**", "--dir", directory, "--name", "keeper"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
             assert "is open" in process.stderr.readline()
             numbers = [str(number) for number in range(100)]
-            subprocess.run([ZQ, "pub", "sensors/hall", *numbers], check=True, timeout=DEADLINE)
+            subprocess.run([*ZQ, "pub", "sensors/hall", *numbers], check=True, timeout=DEADLINE)
             read = ["sub", "sensors/**", "--durable", "dashboard", "--since", "beginning", "-n", "30"]
-            subprocess.run([ZQ, *read], check=True, timeout=DEADLINE, stdout=subprocess.DEVNULL)
+            subprocess.run([*ZQ, *read], check=True, timeout=DEADLINE, stdout=subprocess.DEVNULL)
             looked = zq_module.SpoolDirectory(directory)
             eventually(lambda: [row.position for row in looked.cursors()] == [31])  # written down when it has time
             for place in ([], ["--dir", directory]):
