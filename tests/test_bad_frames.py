@@ -229,7 +229,7 @@ def test_frames_for_somebody_else_are_refused(victim: zq.Peer, stranger: Strange
     stranger.meet()
     stranger.to_mailbox.send(Goodbye([]).encode(bytes(16), stranger.id))
     refused(victim, 1)
-    assert [info.state for info in victim.peers()] == ["up"]
+    eventually(lambda: [info.state for info in victim.peers()] == ["up"])  # suspect for a moment if the machine stalls
 
 
 # --- other versions

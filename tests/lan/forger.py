@@ -15,9 +15,9 @@ EVERY = 0.2  # s between forged packets
 
 @role
 def forger(address: str, ids: list[str]) -> None:
-    """Says `ready`, forges until it is told to stop, then says how often each port was called at our address.
+    """Forges until it is told to stop, then says how often each port was called at our address.
 
-    And whether it was `believed`, by a listener that trusts what it hears.
+    It says `ready` once it is believed by a listener that trusts what it hears.
     """
     asyncio.run(_forge(address, ids))
 
@@ -30,7 +30,6 @@ async def _forge(address: str, ids: list[str]) -> None:
         for id, record in zip(ids, records, strict=True):
             await _count_calls(calls, id, address, record.port or 0)
         AsyncServiceBrowser(listener.zeroconf, SERVICE, handlers=[lambda **_: None])
-        say({"what": "ready"})
         stop = asyncio.ensure_future(asyncio.to_thread(listen))
         sent, believed = 0, False
         while not stop.done():
@@ -39,8 +38,10 @@ async def _forge(address: str, ids: list[str]) -> None:
                 responder.zeroconf.async_send(responder.zeroconf.generate_service_broadcast(record, lifetime))
             sent += 1
             await asyncio.sleep(EVERY)
-            believed |= any(_is_believed(listener, record.name, address) for record in records)
-        say({"what": "calls", "calls": calls, "believed": believed})
+            if not believed and any(_is_believed(listener, record.name, address) for record in records):
+                believed = True
+                say({"what": "ready"})
+        say({"what": "calls", "calls": calls})
 
 
 def _is_believed(listener: AsyncZeroconf, name: str, address: str) -> bool:

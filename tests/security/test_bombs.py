@@ -143,7 +143,7 @@ def test_bombs_and_lies_of_a_member_are_not_noticed_by_others(
         assert engine is not None
         assert engine.failed is None
         assert victim.ledger().balanced
-        assert is_up(victim, others.id)
+        eventually(lambda: is_up(victim, others.id))  # a machine that stalls makes it suspect for a moment
         assert next(info for info in victim.peers() if info.id == others.id).up_for > time.monotonic() - began
         assert len(friends.took) == friends.sent > 100
         with victim.puller("jobs").receive(timeout=DEADLINE) as message:
@@ -176,7 +176,7 @@ def test_who_sends_a_bomb_is_cut_off_and_counted_and_waits(
         assert (turns - BURST) * PACE > 1.0  # s that he waits, though he may have had a turn at once
         friends.rest()
         assert len(friends.took) == friends.sent
-        assert is_up(victim, friends.receiver.id)
+        eventually(lambda: is_up(victim, friends.receiver.id))
 
 
 def test_who_sends_a_bomb_by_his_feed_is_gone_for_good(keyed: Options) -> None:
