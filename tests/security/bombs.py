@@ -73,32 +73,30 @@ def for_work(addressee: bytes, sender: bytes) -> Iterator[bytes]:
 
 
 class Member:
-    """A peer of the realm that has met whoever is at those doors, and sends him bombs on connections of their own.
+    """A peer of the realm that has met whoever lives at that mailbox, and sends him bombs on connections of their own.
 
     Key and realm are those of the environment. It stays until the process ends.
     """
 
-    def __init__(self, doors: Sequence[str]) -> None:
-        doors = [door if ";" in door else door.replace("tcp://", f"tcp://{SOURCE}:0;") for door in doors]
-        self._mailbox, _, self._work = doors
-        seed = self._mailbox.rpartition(";")[2].removeprefix("tcp://")
+    def __init__(self, seed: str) -> None:
         self._peer = zq.Peer("member", interfaces=["127.0.0.1"], discovery=["none"], seeds=[seed])
         self._peer.open()
         atexit.register(self._peer.close)
-        self._victim = eventually(self._find, 2 * DEADLINE)  # others may have had its address shut out for a while
+        self._victim = eventually(self._find, DEADLINE)
 
     def _find(self) -> bytes | None:
         """Those who have others to talk to are found by these doors as well."""
         up = [info.id for info in self._peer.peers() if info.state == "up" and info.name in NAMES]
         return up[0] if up else None
 
-    def bombard(self, lock: Lock, deadline: float, at_once: int) -> int:
-        """As many as are taken, until then, on so many connections to each door. Returns how many those were."""
+    def bombard(self, doors: Sequence[str], lock: Lock, deadline: float, at_once: int) -> int:
+        """As many as are taken, until then, on so many connections to each of those doors. Returns how many."""
+        mailbox, _, work = (door if ";" in door else door.replace("tcp://", f"tcp://{SOURCE}:0;") for door in doors)
         count = 0
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
             poller, say = zmq.Poller(), {}
-            for door, kinds in ((self._mailbox, for_the_mailbox), (self._work, for_work)):
+            for door, kinds in ((mailbox, for_the_mailbox), (work, for_work)):
                 bombs = itertools.cycle(kinds(self._victim, self._peer.id))
                 for _ in range(at_once):
                     socket = context.socket(zmq.PUSH)

@@ -356,10 +356,11 @@ async def record(caller: int, door: str, lock: Lock) -> bytes:
 def bombs(doors: Sequence[str], lock: Lock, until: Until) -> Visit:
     """Everything that is made to be slow, in frames as large as they may be, as fast as it is taken."""
     began = time.monotonic()
-    if tuple(doors) not in _members:
-        _members[tuple(doors)] = Member(doors)
+    seed = doors[0].rpartition(";")[2].removeprefix("tcp://")
+    if seed not in _members:
+        _members[seed] = Member(seed)
     deadline = (until.deadline or 0.0) + time.monotonic() - began  # it had to be met first
-    return Visit(_members[tuple(doors)].bombard(lock, deadline, BOMBERS))
+    return Visit(_members[seed].bombard(doors, lock, deadline, BOMBERS))
 
 
-_members: dict[tuple[str, ...], Member] = {}
+_members: dict[str, Member] = {}  # by whom they have met
