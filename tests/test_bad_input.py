@@ -412,12 +412,15 @@ def test_an_interface_that_is_not_there(interface: str) -> None:
 
 
 def test_a_port_in_use_says_which() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        with pytest.raises(zq.Refused, match=f"port {port} is in use on 127.0.0.1; choose another port"):
+    with socket.socket() as ours:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # so that who asks for it may listen
+        ours.bind(("127.0.0.1", 0))
+        port = ours.getsockname()[1]
+        says = f"port {port} is in use on 127.0.0.1; choose another port"
+        with socket.create_server(("127.0.0.1", port)), pytest.raises(zq.Refused, match=says):
             zq.Peer("alone", port=port, **TCP).open()
-    with zq.Peer("alone", port=port, **TCP):
-        pass
+        with zq.Peer("alone", port=port, **TCP):
+            pass
 
 
 def test_a_range_of_ports_that_is_full_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
