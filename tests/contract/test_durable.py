@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -312,6 +313,26 @@ def test_what_is_stored_while_nothing_else_happens_is_listed_by_others_as_well(
     consumers = [("dashboard@sensors/**", 50)]
     eventually(lambda: [(c.name, c.lag) for row in reader.topics() for c in row.consumers] == consumers)
     eventually(lambda: [row.depth for row in reader.queues() if row.name == "jobs"] == [50])
+
+
+def test_what_is_too_old_is_listed_by_nobody(face: Face, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zq.core.announcement.ENTRY_REFRESH", 0.05)
+    monkeypatch.setattr("zq.core.streams.AGE_MOST", 0.05)
+    keeper, reader = face.peer("keeper"), face.peer("reader")
+    spool = keeper.spool(directory, topics=["sensors/**"], options=zq.SpoolOptions(max_age=3_600.0))
+    publisher = publisher_of(face.peer("sender"))
+    subscriber = reader.subscriber("sensors/**", durable="dashboard", since="beginning")
+    eventually(lambda: spool.topics()[0].cursors)
+    subscriber.close()
+    publisher.send_many(range(50))
+    publisher.flush(timeout=PATIENCE)
+
+    def lags() -> list[int]:
+        return [consumer.lag for row in reader.topics() for consumer in row.consumers]
+
+    eventually(lambda: lags() == [50])
+    monkeypatch.setattr(keeper._engine.node.streams, "_wall", lambda: time.time() + 3_601.0)
+    eventually(lambda: lags() == [])
 
 
 def test_topics_are_trimmed_by_count_and_a_cursor_that_fell_behind_is_told(face: Face, directory: Path) -> None:

@@ -45,17 +45,18 @@ class ToEngine:
 
     def _tell(self, what: Callable[[float], None]) -> None:
         engine = self._engine
-        engine.later(lambda: what(engine.node.now))
+
+        def tell() -> None:
+            what(engine.node.now)
+            engine.node.announcement.count_later(engine.node.now)  # there is more or less than others have heard of
+
+        engine.later(tell)
 
     def _owner(self, stream: bytes) -> Spooling | Streams:
         return self._streams if stream in self._streams else self._spooling
 
     def stored(self, stream: bytes, firsts: Sequence[int], room: Room) -> None:
-        def tell(now: float) -> None:
-            self._owner(stream).on_stored(stream, firsts, room, now)
-            self._engine.node.announcement.count_later(now)  # there is more, and whoever is away is further behind
-
-        self._tell(tell)
+        self._tell(lambda now: self._owner(stream).on_stored(stream, firsts, room, now))
 
     def failed(self, stream: bytes, count: int, reason: str, full: bool, room: Room) -> None:
         self._tell(lambda now: self._owner(stream).on_failed(stream, count, reason, full=full, room=room, now=now))

@@ -32,7 +32,11 @@ class _ToEngine:
         self._tell(lambda now: self._streams.on_records(stream, cursor, asked, items, now))
 
     def sought(self, stream: bytes, cursor: str, number: int) -> None:
-        self._tell(lambda now: self._streams.on_sought(stream, cursor, number, now))
+        def tell(now: float) -> None:
+            self._streams.on_sought(stream, cursor, number, now)
+            self._engine.node.announcement.count_later(now)  # nobody misses any more what was too old
+
+        self._tell(tell)
 
     def looked(self, stream: bytes, room: Room, floor: int) -> None:
         self._tell(lambda now: self._streams.on_room(stream, room, floor, now))
