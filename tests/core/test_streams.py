@@ -100,6 +100,7 @@ class SlowDisk:
         self._peer = peer
         self._medium = medium
         self._asked: list[tuple[int, Run, bytes, int]] = []
+        self._calls: list[Callable[[], None]] = []
         self._refusing = False
         self.failing = ""
         self.lag = 0.05  # s at most
@@ -109,6 +110,18 @@ class SlowDisk:
     def _later(self, act: Callable[[], None]) -> None:
         network = self._peer.network
         network.after(network.random.uniform(0.0, self.lag), lambda: act() if self._peer.alive else None)
+
+    def _call(self, act: Callable[[], None]) -> None:
+        """Behind all that was asked for before, but for what is to be appended."""
+        if not self._calls:
+            self._later(self.act)
+        self._calls.append(act)
+
+    def act(self) -> None:
+        """All of that."""
+        calls, self._calls = self._calls, []
+        for act in calls:
+            act()
 
     def _answer(self, event: Callable[[], None]) -> None:
         """In order; the order of simulated timers of one time is that in which they were set."""
@@ -140,7 +153,7 @@ class SlowDisk:
             found = [item for item in self._medium.items if item.last >= first][:3]
             self._answer(lambda: self._peer.node.streams.on_records(STREAM, cursor, first, found, self._peer.clock()))
 
-        self._later(act)
+        self._call(act)
 
     def seek(self, stream: bytes, cursor: str, place: float | Newest) -> None:
         def act() -> None:
@@ -150,9 +163,12 @@ class SlowDisk:
             number = after[0] if after else self._medium.safe + 1
             self._answer(lambda: self._peer.node.streams.on_sought(STREAM, cursor, number, self._peer.clock()))
 
-        self._later(act)
+        self._call(act)
 
     def note(self, stream: bytes, word: Word) -> None:
+        self._call(lambda: self._note(word))
+
+    def _note(self, word: Word) -> None:
         cursors = self._medium.cursors
         match word:
             case Moved(cursor, first, last):
@@ -169,7 +185,12 @@ class SlowDisk:
                 del cursors[cursor]
 
     def save(self, stream: bytes, number: int, heads: Mapping[Key, int], retained: Mapping[str, int]) -> None:
-        self._medium.heads = number, dict(heads)
+        saved = number, dict(heads)
+
+        def act() -> None:
+            self._medium.heads = saved
+
+        self._call(act)
 
     def look(self, stream: bytes, most_bytes: int | None, *, go_on: bool) -> None:
         self.looks.append(go_on)
@@ -179,7 +200,7 @@ class SlowDisk:
             room = Room(0, 0 if self.failing else 1 << 30)
             self._answer(lambda: self._peer.node.streams.on_room(STREAM, room, 0, self._peer.clock()))
 
-        self._later(act)
+        self._call(act)
 
 
 class Reading:
@@ -350,6 +371,8 @@ def doubled(scene: Scene) -> list[tuple[bytes, int]]:
 def close(peer: SimulatedPeer, stream: TopicStream) -> None:
     peer.node.streams.close(stream)
     peer.node.streams.forget(stream)
+    assert isinstance(stream.disk, SlowDisk)
+    stream.disk.act()
     peer.network.kill(peer)
 
 
@@ -464,6 +487,27 @@ def test_what_a_cursor_that_was_lost_may_have_delivered_is_redelivered() -> None
     scene.publish(source, topic, range(10, 20))
     assert scene.run(5.0, lambda: len(scene.seen["c"]) == 20)
     assert [marks for _, marks in scene.seen["c"].items()] == [[True]] * 10 + [[False]] * 10
+
+
+def test_nothing_is_read_by_a_cursor_that_a_crash_would_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would begin anew, and what it had delivered would come again unmarked, or what follows not at all."""
+    scene = Scene()
+    _, disk, stream = scene.spool()
+    source, topic = scene.publisher()
+    scene.run(2.0)
+    asked: list[Callable[[], None]] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "_call", asked.append)  # it stores, and has no time for anything else
+        scene.reader(begin=(FROM_BEGINNING, 0.0))
+        assert scene.run(5.0, lambda: stream.cursors)
+        scene.publish(source, topic, range(10))
+        assert scene.run(5.0, lambda: stream.stretch.safe == 10)
+        scene.run(2.0)
+    assert (dict(scene.seen["c"]), scene.medium.cursors) == ({}, {})
+    for act in asked:
+        act()
+    assert scene.run(5.0, lambda: len(scene.seen["c"]) == 10)
+    assert all(marks == [False] for marks in scene.seen["c"].values())
 
 
 def test_a_passing_cursor_ends_though_its_reader_went_before_it_began() -> None:

@@ -14,7 +14,9 @@ States of a cursor: *at rest* (nobody reads: it is a set of settled numbers, and
 
 Events:
 - wake, rest: the first reader has come, the last one has gone. What was under way is loaded again, redelivered.
-- stored: what has just been synced is loaded at once if nothing older waits on the disk: that is how it tails.
+- stored: what has just been synced is loaded at once if nothing older waits on the disk: that is how it tails. But a
+  cursor that is new reads its first piece from the log: the disk does what it is asked in order, so that by then the
+  cursor is on the medium. Nobody gets anything by one that a crash would take.
 - records: a piece of the log, as it was asked for.
 - report, once each turn: what was settled, and attempts that failed, go to the journal.
 
@@ -133,7 +135,10 @@ class _Past:
 class StreamCursor:
     """One cursor of one stream."""
 
-    def __init__(self, stretch: Stretch, found: Found, pushing: Pushing, journal: Journal) -> None:
+    def __init__(
+        self, stretch: Stretch, found: Found, pushing: Pushing, journal: Journal, *, new: bool = False
+    ) -> None:
+        """`new`: the journal was asked to note it, and may not have done so yet."""
         self.name = found.name
         self.filters: tuple[Filter, ...] = ()  # of those who read by it now
         self.outbox: Outbox | None = None  # None: at rest
@@ -147,6 +152,7 @@ class StreamCursor:
         self._next_load = found.base
         self._asked = 0  # from where on a piece of the log was asked for; 0: none is
         self._paused = False  # the log could not be read
+        self._new = new
         self._past = _Past()
         self._settled.forget_below(self._base)
         self._advance()
@@ -233,7 +239,7 @@ class StreamCursor:
 
     def on_stored(self, record: Record, now: float) -> None:
         """It is the newest there is."""
-        if record.first == self._next_load and not self._asked and self._has_room(WINDOW):
+        if record.first == self._next_load and not self._asked and not self._new and self._has_room(WINDOW):
             self._load(record, now)
             self._next_load = record.last + 1
 
@@ -241,7 +247,7 @@ class StreamCursor:
         """From where it was asked for. Empty: it could not be read, then this is False and `go_on` is awaited."""
         if self.outbox is None or asked != self._asked:
             return True  # it has rested since
-        self._asked = 0
+        self._asked, self._new = 0, False
         self._paused = not items
         for item in items:
             if item.last < self._next_load:

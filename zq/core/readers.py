@@ -194,7 +194,7 @@ class Readers:
         stream.disk.note(stream.id, Begun(name, number))
         doubtful = stream.stretch.safe if stream.damaged else 0  # it may be one that was lost
         found = Found(name=name, base=number, settled=Ranges(), attempts={}, doubtful=doubtful)
-        stream.cursors[name] = StreamCursor(stream.stretch, found, self._replaying, stream.disk)
+        stream.cursors[name] = StreamCursor(stream.stretch, found, self._replaying, stream.disk, new=True)
         self._changed()
         self._assign(stream, now)
 
