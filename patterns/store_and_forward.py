@@ -40,6 +40,7 @@ def measure(realm: str, outbox: Path, first: int, taken: Connection) -> None:
             taken.send(number)
             if number == POWER_CUT and first == 0:
                 threading.Event().wait()  # for the power to be cut
+        readings.wait_for_pullers(timeout=PATIENCE)  # leaving waits for who is there, and the spool may be slow to come
     taken.send(None)  # leaving has waited: all that its outbox had is at the spool
 
 

@@ -53,7 +53,9 @@ def row_of(rows: Any, name: str = "jobs") -> Any:
 
 
 def test_streams_and_messages_are_told_while_it_runs(face: Face, spool: Any) -> None:
-    push(face, 1_000, headers={"x": "y"}, key="k")
+    pusher = push(face, 20, headers={"x": "y"}, key="k")  # of which each waits for the one before it to be synced
+    pusher.send_many(range(20, 1_000))
+    pusher.flush()
     with face.peer("receiver").puller("jobs", prefetch=1) as puller:
         for _ in range(10):
             puller.receive(timeout=PATIENCE).ack()

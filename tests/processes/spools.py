@@ -6,12 +6,12 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.cli.patient import ZQ
+
 DEADLINE = 60  # s for any one command; they take seconds
-ZQ = str(Path(sys.executable).parent / "zq")
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -24,7 +24,7 @@ def spools(directory: Path, *of: str) -> Iterator[Start]:
 
     def begin(*options: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [ZQ, "spool", *of, "--dir", str(directory), *options], stderr=subprocess.PIPE, text=True
+            [*ZQ, "spool", *of, "--dir", str(directory), *options], stderr=subprocess.PIPE, text=True
         )
         running.append(process)
         assert process.stderr is not None

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import zq
-from tests.processes.spools import DEADLINE, ZQ, Start, kill, spools
+from tests.cli.patient import ZQ
+from tests.processes.spools import DEADLINE, Start, kill, spools
 from tests.waiting import eventually
 
 ROUNDS = 6  # kills under load
@@ -33,7 +34,7 @@ def start(directory: Path, clean_environment: None) -> Iterator[Start]:
 
 
 def run(*arguments: str, given: str | None = None) -> str:
-    ended = subprocess.run([ZQ, *arguments], input=given, capture_output=True, text=True, timeout=DEADLINE)
+    ended = subprocess.run([*ZQ, *arguments], input=given, capture_output=True, text=True, timeout=DEADLINE)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 
@@ -115,7 +116,7 @@ def test_a_reader_that_is_killed_leaves_what_it_had_not_settled_to_the_next(star
     start()
     run("pub", "sensors/a", given="".join(f"{number}\n" for number in range(3_000)))
     with subprocess.Popen(
-        [ZQ, "sub", "sensors/**", "--durable", "dashboard", "--since", "beginning", "--raw"],
+        [*ZQ, "sub", "sensors/**", "--durable", "dashboard", "--since", "beginning", "--raw"],
         stdout=subprocess.PIPE,
         text=True,
     ) as reader:

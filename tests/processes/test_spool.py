@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import zq
-from tests.processes.spools import DEADLINE, ZQ, Start, kill, spools
+from tests.cli.patient import ZQ
+from tests.processes.spools import DEADLINE, Start, kill, spools
 from tests.waiting import eventually
 from zq.spool.disk import DirectoryDisk
 from zq.spool.log import Log
@@ -36,15 +37,15 @@ def start(directory: Path, clean_environment: None) -> Iterator[Start]:
 def test_what_was_stored_survives_a_kill_and_comes_once_and_in_order(start: Start) -> None:
     spool = start()
     numbers = "".join(f"{number}\n" for number in range(1, 30_001))
-    pushed = subprocess.run([ZQ, "push", "jobs"], input=numbers, capture_output=True, text=True, timeout=DEADLINE)
+    pushed = subprocess.run([*ZQ, "push", "jobs"], input=numbers, capture_output=True, text=True, timeout=DEADLINE)
     assert (pushed.returncode, pushed.stdout) == (0, "")
     assert pushed.stderr.splitlines()[-1] == "zq: 30000 stored"  # and before, if a disk was slow, that it waits
     kill(spool)
     start()
-    pulled = subprocess.run([ZQ, "pull", "jobs", "-n", "30000"], capture_output=True, text=True, timeout=DEADLINE)
+    pulled = subprocess.run([*ZQ, "pull", "jobs", "-n", "30000"], capture_output=True, text=True, timeout=DEADLINE)
     assert pulled.returncode == 0
     assert pulled.stdout == numbers
-    rest = subprocess.run([ZQ, "pull", "jobs", "--timeout", "1"], capture_output=True, text=True, timeout=DEADLINE)
+    rest = subprocess.run([*ZQ, "pull", "jobs", "--timeout", "1"], capture_output=True, text=True, timeout=DEADLINE)
     assert rest.stdout == ""
 
 
@@ -65,7 +66,7 @@ def test_dead_letters_survive_a_kill_of_the_spool_and_are_shown_retried_and_pull
     """With reason and history, on the command line as well; the first spool is killed as soon as there are letters."""
 
     def run(*arguments: str) -> str:
-        ended = subprocess.run([ZQ, *arguments], capture_output=True, text=True, timeout=DEADLINE)
+        ended = subprocess.run([*ZQ, *arguments], capture_output=True, text=True, timeout=DEADLINE)
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
 
