@@ -25,6 +25,11 @@ def test_a_warning_is_shown_to_a_program_that_has_set_up_nothing() -> None:
     assert said("log.warning('%d of %d', 1, 2)") == "True\n1 of 2\n"
 
 
+def test_a_command_says_that_it_is_who_warns() -> None:
+    code = "from zq.logs import prefix; prefix('zq: ')\nlog.warning('%s', 'a\\nb')\nimport logging\n"
+    assert said(code + "logging.basicConfig(format='%(name)s'); log.warning('c')") == "True\nzq: a\\nb\nzq.test\n"
+
+
 def test_who_has_set_up_logging_sees_all_of_it_with_the_line_it_comes_from(caplog: pytest.LogCaptureFixture) -> None:
     log = Logger("zq.test")
     caplog.set_level(logging.DEBUG, "zq.test")

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     import logging
 
 _CALLER = 2  # frames from a record to the line that it is about
+_prefix = ""  # of warnings where nobody has set up `logging`
+
+
+def prefix(text: str) -> None:
+    """Of warnings that nobody else shows: a command says who speaks, as on all of its lines. Of the whole process."""
+    global _prefix
+    _prefix = text
 
 
 class Logger:
@@ -32,6 +39,8 @@ class Logger:
 
         logger = logging.getLogger(self._name)
         logger.addFilter(_escape)  # once, however often it is called
+        if _prefix and logging.lastResort is not None:
+            logging.lastResort.setFormatter(logging.Formatter(f"{_prefix}%(message)s"))
         return logger
 
     def debug(self, text: str, *values: Any) -> None:

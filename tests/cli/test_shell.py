@@ -639,7 +639,7 @@ def test_an_outbox_takes_what_nobody_is_there_for_and_lets_it_go_later(
     first = shell(f"seq 1000 | zq push jobs --outbox {directory}")
     assert (first.returncode, first.stdout) == (0, "")
     assert first.stderr.startswith(f"zq: 1000 stored in {directory}\n")
-    assert f"1000 messages of jobs wait in the outbox {directory}" in first.stderr
+    assert f"zq: 1000 messages of jobs wait in the outbox {directory}" in first.stderr
     bad = shell(f"zq push jobs --outbox {directory} '{{' good")
     assert bad.returncode == 1
     assert "1 stored in" in bad.stderr

@@ -14,6 +14,7 @@ import click
 
 import zq
 from zq.cli.notes import ERROR, OK, UNFINISHED, USAGE, note
+from zq.logs import prefix
 
 COMMANDS = {  # name -> module in zq.cli and one line of help, so that `zq --help` imports no command
     "pub": ("publish", "Publish arguments, or lines of standard input, to a topic."),
@@ -56,6 +57,7 @@ class Application(click.Group):
         """Runs the command. What it returns is the exit code."""
         # A service manager's SIGTERM and a user's Ctrl-C mean the same: end, and say what is undelivered.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        prefix("zq: ")
         try:
             code = super().invoke(ctx)
         except (zq.Timeout, zq.Undelivered) as error:
