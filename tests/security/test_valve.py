@@ -131,6 +131,17 @@ def test_who_waits_outside_comes_in_when_it_is_open(door: socket.socket) -> None
         assert is_taken(door, AGAIN)
 
 
+def test_who_has_hung_up_while_he_waited_is_not_let_in_before_who_came_after_him(door: socket.socket) -> None:
+    valve.attach(door, valve.program({}, 0.0))
+    call(door, "127.0.0.1").close()
+    with call(door, "127.0.0.2"):
+        valve.attach(door, valve.EVERYBODY)
+        taken = take(door, AGAIN)
+        assert taken is not None
+        with taken:
+            assert taken.getpeername()[0] == "127.0.0.2"
+
+
 def test_who_is_in_already_notices_nothing(door: socket.socket) -> None:
     with call(door, "127.0.0.1") as caller, door.accept()[0] as taken:
         valve.attach(door, valve.program({}, 0.0))
