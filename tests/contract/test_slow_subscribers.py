@@ -62,10 +62,11 @@ def test_who_is_left_behind_gets_the_ring_and_is_told_of_the_gap(face: Face, mon
     subscriber = receiver.subscriber("news", on_gap=gaps.append)
     publisher = sender.publisher("news", patience=0)
     publisher.wait_for_subscribers()
+    publisher.send(0)
+    data: list[int] = take(subscriber, 1)  # from here on all that is published is on its way
     count = INBOX_MESSAGES + 2 * WINDOW
-    publisher.send_many(range(count), timeout=PATIENCE)
+    publisher.send_many(range(1, count), timeout=PATIENCE)
     eventually(lambda: only_row(receiver).expected == count)  # it had no room for the last of them
-    data: list[int] = []
     while count - 1 not in data[-1:]:
         data += [message.data for message in subscriber.receive_many(1_000, timeout=PATIENCE)]
     assert len(gaps) == 1
