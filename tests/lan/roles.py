@@ -10,19 +10,20 @@ from typing import Any
 import zq
 from tests.lan import crowd, flooder, forger  # noqa: F401 - roles of their own
 from tests.processes.roles import listen, main, role, say
+from zq.core import meeting
 from zq.engine import factory
 
-STEADFAST = 60_000  # ms
+SILENCE = 60.0  # s; more than anything waits for
 
 
 @role
 def neighbour(options: dict[str, Any]) -> None:
     """Says whom it sees come and go, and what it hears; told something, publishes it; told nothing, leaves.
 
-    One of the options is not of zq.Peer: who is `steadfast` suspects nobody for standing still, only who hangs up.
+    One of the options is not of zq.Peer: who is `steadfast` suspects nobody for being silent, only who hangs up.
     """
     if options.pop("steadfast", False):
-        factory.HEARTBEAT_TIMEOUT = STEADFAST
+        factory.HEARTBEAT_TIMEOUT, meeting.SUSPECT_FOR = int(SILENCE * 1_000), SILENCE
     logging.basicConfig(level=logging.INFO, format="%(relativeCreated)d %(name)s %(message)s")
     began = time.monotonic()
     with zq.Peer(**options) as peer, peer.subscriber("news") as subscriber:

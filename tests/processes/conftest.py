@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from tests.processes.process import Process
+from zq.core import meeting
+from zq.engine import factory
 
+SILENCE = 60.0  # s; more than anything waits for here
 Start = Callable[..., Process]
 Options = dict[str, Any]
 
@@ -26,6 +29,13 @@ def start() -> Iterator[Start]:
     yield start_one
     for process in started:
         process.end()
+
+
+@pytest.fixture
+def steadfast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process takes nobody for gone who is silent for less than SILENCE: what is noticed was not waited for."""
+    monkeypatch.setattr(factory, "HEARTBEAT_TIMEOUT", int(SILENCE * 1_000))
+    monkeypatch.setattr(meeting, "SUSPECT_FOR", SILENCE)
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 import zq
 from tests.processes.conftest import Options, Start
 from tests.processes.journal import read
@@ -13,9 +15,10 @@ from tests.processes.watching import Watcher, wait_until
 
 MESSAGES = 3_000
 SLOWLY = 0.02  # s a message, of whoever is to have some left whenever he is killed
-SILENCE = 2.5  # s; whoever had to wait for silence would suspect after 3, and be sure after 5
+SOON = 10.0  # s that nothing takes, not on a machine that stalls either, but what has waited for silence
 
 
+@pytest.mark.usefixtures("steadfast")
 def test_a_puller_killed_under_load_loses_nothing_and_holds_nobody_up(
     start: Start, options: Options, tmp_path: Path
 ) -> None:
@@ -59,8 +62,8 @@ def test_a_puller_killed_under_load_loses_nothing_and_holds_nobody_up(
 
     # The queue goes on: nobody waits for silence, neither for the next message nor for what the victim had.
     times = [at for at, *_ in later if at >= killed]
-    assert max(second - first for first, second in zip([killed, *times], times, strict=False)) < SILENCE
-    assert min(at for at, _, _, again in later if again) - killed < SILENCE
+    assert max(second - first for first, second in zip([killed, *times], times, strict=False)) < SOON
+    assert min(at for at, _, _, again in later if again) - killed < SOON
 
 
 def test_only_the_message_in_hand_is_charged(start: Start, options: Options) -> None:

@@ -51,7 +51,7 @@ class World:
         back = self.watcher.wait_for("joined", self.id, after=self.stopped).at
         kinds = [kind for kind in self.watcher.of(self.id) if kind != "changed"]
         assert kinds == ["joined", "suspect", "left", "joined"]
-        assert "suspect" not in self.watcher.of(self.other)
+        assert "left" not in self.watcher.of(self.other)
         self.pusher.wait_for_pullers(2)
         self.pusher.send_many([MESSAGES + number] for number in range(MESSAGES))
         self.pusher.flush(until="processed")
