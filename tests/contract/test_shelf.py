@@ -274,6 +274,35 @@ def test_a_purge_that_the_disk_has_not_taken_says_so(
     assert row_of(spool.streams()).depth == 0
 
 
+def test_a_cursor_is_forgotten_once_that_is_on_the_disk(
+    face: Face, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = face.peer("keeper").spool(directory / "topics", topics=["t/**"])
+    readers = [face.peer("reader").subscriber("t/**", durable=name, since="beginning") for name in ("one", "other")]
+    eventually(lambda: len(spool.cursors()) == len(readers))
+    for reader in readers:
+        reader.close()
+    eventually(lambda: not any(stream.unmarked for stream in keeper_streams(spool)))
+    may_sync, fdatasync = threading.Event(), os.fdatasync
+
+    def hang(descriptor: int) -> None:
+        assert may_sync.wait(6 * PATIENCE)
+        fdatasync(descriptor)
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", hang)
+        with pytest.raises(zq.Timeout, match="has not said yet"):
+            spool.forget("t/**", "one", timeout=0.3)
+        may_sync.set()
+        patched.setattr(os, "fdatasync", fail)
+        with pytest.raises(zq.SpoolDamaged, match=r"other is forgotten, and may be back .* error"):
+            spool.forget("t/**", "other")
+    assert spool.topics()[0].cursors == ()
+
+
 def keeper_streams(spool: Any) -> list[Any]:
     """Of its disk thread."""
     return list(spool._keeper._streams.values())

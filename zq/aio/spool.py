@@ -80,6 +80,12 @@ class Spool(Closing, SpoolCore):
         and may be back when it is opened again."""
         return await finish(self._purge_steps(queue, timeout))
 
+    async def forget(self, topics: str, cursor: str, *, timeout: Timeout = 30.0) -> None:
+        """Forgets a cursor of one filter's topics for good. Refused if there is none, or if somebody reads by it. It is
+        on the disk when this returns; SpoolDamaged if the disk has not taken it: then the cursor may be back when the
+        spool is opened again."""
+        await finish(self._forget_steps(topics, cursor, timeout))
+
     async def close(self, *, timeout: Timeout = 5.0) -> None:
         """Syncs what has come, leaves the queues to their pushers, and lets go of the directory. Idempotent."""
         await finish(self._peer._close_spool_steps(self, timeout))

@@ -204,14 +204,6 @@ class SpoolCore:
         self._check_opened()
         return self._engine.call(self._topics.rows)
 
-    def forget(self, topics: str, cursor: str) -> None:
-        """Forgets a cursor of one filter's topics for good. Refused if there is none, or if somebody reads by it."""
-        self._check_opened()
-        if self._engine.call(lambda: self._topics.forget(topics, cursor)) is None:
-            raise Refused(
-                f"this spool keeps no topics {topics!r}; it keeps {', '.join(self._topics.filters) or 'none'}"
-            )
-
     # --- what is on the disk
 
     def _shelf(self) -> SpoolDirectory:
@@ -263,6 +255,19 @@ class SpoolCore:
 
         self._keeper.sync(kept, tell)
         return True
+
+    def _forget_steps(self, topics: str, cursor: str, timeout: float | None) -> Steps[None]:
+        deadline, told = deadline_after(timeout), list[str]()
+        yield from self._opened_steps(deadline)
+        self._shelf()  # Closed, if it is
+        if not self._engine.call(lambda: self._forget_here(topics, cursor, told.append)):
+            raise Refused(
+                f"this spool keeps no topics {topics!r}; it keeps {', '.join(self._topics.filters) or 'none'}"
+            )
+        if not (yield from until(self._engine, lambda: told, deadline)):
+            raise Timeout("the disk has not said yet that the cursor is forgotten; it will be")
+        if told[0]:
+            raise SpoolDamaged(told[0])
 
     def _close_steps(self, timeout: float | None) -> Steps[None]:
         """Takes no more, syncs what has come, leaves the queues to their pushers, and lets go of the directory."""
