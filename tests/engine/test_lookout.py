@@ -44,6 +44,19 @@ def test_an_mdns_thread_that_died_is_made_anew(
     assert caplog.messages == ["the mDNS thread has died or hangs; making a new one"]
 
 
+def test_who_is_silent_as_he_was_just_heard_by_everybody_answers_who_asks_in_person(
+    peer: zq.Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody here hears what is said to everybody."""
+    monkeypatch.setattr(Mdns, "_listen", lambda self, now, records: None)
+    others = {"insecure": True, "interfaces": ["127.0.0.1"], "discovery": ["mdns"]}
+    with zq.Peer(realm=f"test-{secrets.token_hex(4)}", **others) as asking:  # type: ignore[arg-type]
+        assert asking.strangers() == 0
+        eventually(lambda: asking.strangers(ask=0.2) >= 1)
+        assert asking.peers() == []
+        assert asking.strangers() >= 1
+
+
 def test_after_a_sleep_it_is_announced_anew(
     peer: zq.Peer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

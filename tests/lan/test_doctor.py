@@ -501,7 +501,7 @@ def test_peers_counts_those_that_its_key_does_not_open(make_lan: MakeLan, settle
             timeout=DEADLINE,
         )
 
-    # It waits 0.3 s for answers that take a quarter of a second; with other work on the machine some come too late.
+    # It gives them half a second; with other work on the machine somebody may be later.
     said = "zq: 2 zq peers near that this key does not open\n"
     done = eventually(lambda: done if (done := look()).stderr == said else None, DEADLINE)
     title, row = done.stdout.splitlines()

@@ -273,6 +273,14 @@ class Peer(PeerCore):
         finally:
             watching.close()
 
+    def strangers(self, *, ask: float = 0.0) -> int:
+        """How many peers are near that this one cannot meet: of another realm, or with another key. They are known by
+        what they tell everybody, which is no name. Who was asked by somebody else within the last second is silent
+        for as long (RFC 6762, section 6) unless he is asked in person: `ask` seconds are spent on that."""
+        if ask:
+            self._ask_around(ask)
+        return super().strangers()
+
     def ledger(self, *, realm: bool = False, timeout: Timeout = 5.0) -> Ledger:
         """The counters that account for every message of this peer; with `realm` those of all others as well.
         Who has not answered within `timeout` seconds is named in `unknown`."""

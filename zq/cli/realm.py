@@ -38,6 +38,7 @@ def behind(info: zq.TopicInfo | zq.QueueInfo) -> str:
     return ", ".join(told) + (f" and {more:,} more" if more else "")
 
 
+ASK = 0.5  # s that those who are near have to say that they are of another realm; the question is put twice
 PEERS = (
     Column("peer", lambda peer: peer.name),
     Column("host", lambda peer: peer.host),
@@ -82,7 +83,7 @@ def peers(as_json: bool, watch: bool, timeout: float | None, peer: zq.Peer) -> i
         if not watch:
             connection.settle(peer)
             show_listing(peer.peers(), PEERS, as_json=as_json, nothing=f"no other peer in realm {peer.realm}")
-            if count := peer.strangers():
+            if count := peer.strangers(ask=ASK):
                 why = "that this key does not open" if peer.key_file else "of another realm"
                 note(f"{counted(count, 'zq peer')} near {why}")
             return OK

@@ -229,6 +229,12 @@ class Engine(Events):
         """Engine's thread: peers of other realms that discovery has come across."""
         return 0 if self._lookout is None else self._lookout.strangers
 
+    @property
+    def lookout(self) -> Lookout:
+        """Engine's thread, while it runs."""
+        assert self._lookout is not None
+        return self._lookout
+
     def forget(self, condition: Condition[Any]) -> None:
         self.everyone.discard(condition.waiters)
         self.later(lambda: self._conditions.remove(condition) if condition in self._conditions else None)

@@ -13,7 +13,7 @@ whether the mDNS thread still lives. Then it announces again, under the new addr
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,6 +134,16 @@ class Lookout:
     def strangers(self) -> int:
         """Peers that were seen and are of another realm."""
         return len(self._strangers)
+
+    @property
+    def announced(self) -> Sequence[str]:
+        """The addresses that mDNS uses; none without it."""
+        return self._mdns.announced if self._mdns is not None else ()
+
+    def note(self, sightings: Iterable[Sighting]) -> None:
+        """Somebody has asked who is there: those of other realms count."""
+        for sighting in sightings:
+            self._is_ours(sighting.id, sighting.tag)
 
     def _is_tag_ours(self, tag: str) -> bool:
         return tag == self._tag or (self._lock is not None and self._lock.knows(tag))

@@ -72,6 +72,16 @@ class PeerCore(Senders, Receivers):
         engine = self._running()
         return engine.call(engine.strangers)
 
+    def _ask_around(self, duration: float) -> None:
+        """Blocks, for so many seconds: everybody near is asked who he is, from a port of our own."""
+        from zq.discovery.question import ask  # with what packets are made of: few programs need it
+
+        engine = self._running()
+        addresses = engine.call(lambda: engine.lookout.announced)
+        if addresses:
+            sightings = [answer.peer for answer in ask(addresses, duration=duration)]
+            engine.call(lambda: engine.lookout.note(sightings))
+
     def _wait_for_peers_steps(self, count: int, timeout: float | None) -> Steps[None]:
         deadline = deadline_after(timeout)
         engine = self._running()
