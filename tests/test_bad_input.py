@@ -233,6 +233,7 @@ def test_bad_timeouts_are_refused_everywhere(peer: zq.Peer, timeout: Any) -> Non
         lambda: peer.settle(timeout=timeout),
         lambda: list(peer.watch(timeout=timeout)),
         lambda: peer.ledger(realm=True, timeout=timeout),
+        lambda: peer.strangers(ask=timeout),
         lambda: peer.close(timeout=timeout),
         lambda: zq.Peer("other").open(timeout=timeout),
     ):

@@ -275,9 +275,11 @@ class Peer(PeerCore):
 
     def strangers(self, *, ask: float = 0.0) -> int:
         """How many peers are near that this one cannot meet: of another realm, or with another key. They are known by
-        what they tell everybody, which is no name. Who was asked by somebody else within the last second is silent
-        for as long (RFC 6762, section 6) unless he is asked in person: `ask` seconds are spent on that."""
+        what they tell everybody, which is no name. Over mDNS, who was asked by somebody else within the last second is
+        silent for as long (RFC 6762, section 6), unless he is asked in person: `ask` seconds are spent on that.
+        Refused for what is no such time. Thread-safe."""
         if ask:
+            deadline_after(ask)  # refuses a bad one
             self._ask_around(ask)
         return super().strangers()
 
